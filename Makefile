@@ -1,0 +1,52 @@
+# Every target that needs the environment makes it first; when it is up to date this takes well
+# under a second. `make PYTHON=/path/to/python ...` chooses the interpreter (3.9 to 3.11).
+
+VENV ?= .venv
+PYTHON ?=
+RUN := $(VENV)/bin/python
+
+# TensorFlow's start-up notices hide what matters; set to 0 to see them.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+# ==== make demo: what it runs ===================================================================
+DEMO_ROOT ?= runs/demo
+DEMO_FLAGS ?= --gin_file=classic.gin --gin_file=cpu_demo.gin --root_dir=$(DEMO_ROOT)
+# ================================================================================================
+
+# For example: make test PYTEST_FLAGS="-k genotype"; make lock LOCK_FLAGS=--upgrade
+PYTEST_FLAGS ?=
+LOCK_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+env: ## make or update the environment
+	@PYTHON="$(PYTHON)" bash scripts/make_env.sh "$(VENV)"
+
+demo: env ## search, discretize and evaluate on one game, on a small CPU (about ten minutes)
+	@$(RUN) launchers/ppo_procgen.py $(DEMO_FLAGS)
+
+test: env ## run the tests
+	@$(RUN) -m pytest -q $(PYTEST_FLAGS)
+
+lint: env ## check style and, for the core, types
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: env ## rewrite the sources in the project's style
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+lock: env ## renew requirements.lock from requirements.in and setup.py
+	@UV_PYTHON_DOWNLOADS=never $(RUN) -m uv pip compile --quiet --python $(RUN) --universal \
+		--python-version 3.9 --no-emit-package rldarts-tf --custom-compile-command "make lock" \
+		$(LOCK_FLAGS) requirements.in --output-file requirements.lock
+
+clean: ## remove the environment, caches and build products (keeps runs/)
+	@if [ -e "$(VENV)/.rldarts-ready" ] || [ -e "$(VENV)/.rldarts-building" ]; then rm -rf "$(VENV)"; fi
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@find . -name __pycache__ -type d -not -path "./.*" -prune -exec rm -rf {} +

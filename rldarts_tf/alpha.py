@@ -1,0 +1,95 @@
+"""The architecture variables α and what follows from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rldarts_tf.search_space import SearchSpace
+
+
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class Alpha(tf.keras.layers.Layer):
+    """α, shared by all cells of a type: per node j one variable [j, |O|], which starts at zero.
+
+    Row i of a variable holds the logits of edge (i, j) in the order of `space.ops(cell_type)`.
+    All values are float32 whatever the precision of the network around them.
+
+    Args:
+      space: the search space.
+      inverse_temperature: β, which multiplies α in the softmax; a variable that is not trained,
+        so that a program may schedule it (`inverse_temperature.assign`).
+      trainable: False freezes α, at zero a uniform mixture (appendix B.2).
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace | dict[str, Any],
+        inverse_temperature: float = 5.0,
+        trainable: bool = True,
+        name: str = "alpha",
+        **kwargs: Any,
+    ) -> None:
+        kwargs["dtype"] = tf.float32
+        super().__init__(name=name, trainable=trainable, **kwargs)
+        self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_config(space)
+        self._initial_inverse_temperature = float(inverse_temperature)
+        self.logits: dict[str, list[tf.Variable]] = {}
+        # Variables exist from the start, so that a supernet can be discretized before its first
+        # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.
+        for cell_type in self.space.cell_types:
+            self.logits[cell_type] = [
+                self.add_weight(
+                    name=f"{name}/{cell_type}/node_{j}",
+                    shape=(j, len(self.space.ops(cell_type))),
+                    initializer="zeros",
+                )
+                for j in range(1, self.space.num_nodes + 1)
+            ]
+        self.inverse_temperature = self.add_weight(
+            name=f"{name}/inverse_temperature",
+            shape=(),
+            initializer=tf.keras.initializers.Constant(inverse_temperature),
+            trainable=False,
+        )
+        self.built = True
+
+    def op_weights(self) -> dict[str, list[tf.Tensor]]:
+        """p = softmax(β α): per cell type a list over nodes j = 1..I of float32 [j, |O|]."""
+        return {
+            cell_type: [tf.nn.softmax(self.inverse_temperature * node) for node in nodes]
+            for cell_type, nodes in self.logits.items()
+        }
+
+    def entropy(self) -> dict[str, tf.Tensor]:
+        """Mean over the edges of each cell type of -Σ_o p_o log p_o, in nats; float32 scalars."""
+        return {
+            cell_type: tf.reduce_mean(
+                tf.concat([_entropy(self.inverse_temperature * node) for node in nodes], axis=0)
+            )
+            for cell_type, nodes in self.logits.items()
+        }
+
+    def numpy_op_weights(self) -> dict[str, list[np.ndarray]]:
+        """`op_weights` as numpy arrays (eager only)."""
+        return {
+            cell_type: [np.asarray(p) for p in weights]
+            for cell_type, weights in self.op_weights().items()
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs; values of variables are weights, not config."""
+        config = super().get_config()
+        config.pop("dtype")
+        config["space"] = self.space.to_config()
+        config["inverse_temperature"] = self._initial_inverse_temperature
+        return config
+
+
+def _entropy(logits: tf.Tensor) -> tf.Tensor:
+    """Entropy of softmax(logits) by row, finite however large the logits are."""
+    log_p = tf.nn.log_softmax(logits)
+    # exp(-large) is exactly 0 and 0 · log p is 0, where p · log(p) would be NaN.
+    return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)

@@ -1,0 +1,81 @@
+"""The hand-designed encoders that found cells are compared with, behind the same contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rldarts_tf.encoders import Encoder, check_depths
+
+
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class ImpalaCNN(Encoder):
+    """IMPALA-CNN (Espeholt et al. 2018, figure 3, the deep network without its LSTM).
+
+    Per block: Conv3x3, MaxPool3x3 of stride 2, two residual blocks (ReLU, Conv3x3, ReLU, Conv3x3,
+    plus the input).
+
+    Args:
+      depths: channels of each block; [16, 32, 32] is the published network, [16, 16, 16] and
+        [64, 64, 64] are those of RL-DARTS.
+      features: D, the size of the output.
+    """
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (16, 32, 32),
+        features: int = 256,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(features=features, name=name, **kwargs)
+        self.depths = check_depths(depths)
+        self._blocks = [
+            [_conv(filters, f"block_{d}_conv_{c}") for c in range(5)]
+            for d, filters in enumerate(self.depths)
+        ]
+
+    def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Float images [B, H, W, C] -> maps [B, H / 2^D, W / 2^D, depths[-1]]."""
+        del training
+        for first, *residual in self._blocks:
+            x = tf.nn.max_pool2d(first(x), ksize=3, strides=2, padding="SAME")
+            for inner, outer in zip(residual[::2], residual[1::2]):
+                x += outer(tf.nn.relu(inner(tf.nn.relu(x))))
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "depths": list(self.depths)}
+
+
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class NatureCNN(Encoder):
+    """The three-layer network of DQN (Mnih et al. 2015, methods, "model architecture").
+
+    Conv8x8 of stride 4 with 32 filters, Conv4x4/2 with 64, Conv3x3/1 with 64, without padding,
+    each followed by ReLU; then the dense layer.
+
+    Args:
+      features: D, the size of the output.
+    """
+
+    def __init__(self, features: int = 512, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(features=features, name=name, **kwargs)
+        self._convs = [
+            tf.keras.layers.Conv2D(filters, kernel, stride, activation="relu", name=f"conv_{i}")
+            for i, (filters, kernel, stride) in enumerate([(32, 8, 4), (64, 4, 2), (64, 3, 1)])
+        ]
+
+    def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Float images [B, H, W, C] -> maps [B, H', W', 64]."""
+        del training
+        for conv in self._convs:
+            x = conv(x)
+        return x
+
+
+def _conv(filters: int, name: str) -> tf.keras.layers.Layer:
+    return tf.keras.layers.Conv2D(filters, 3, padding="same", name=name)

@@ -1,0 +1,124 @@
+"""What an encoder costs: parameters, multiply-adds, and activation memory.
+
+The numbers are read off the TensorFlow graph of the encoder, so they hold for user-defined ops too
+and follow the implementation: they count what is executed and what is kept, not what a formula
+says ought to be.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from rldarts_tf.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """The cost of an encoder for one image.
+
+    Attributes:
+      parameters: trainable scalars, α included.
+      multiply_adds: of convolutions and matrix products in the forward pass of one image. A
+        dilated convolution on maps of odd size counts the padding to even size that it computes on.
+      activation_bytes: what the forward pass keeps for the backward pass, per image, beside the
+        image itself.
+    """
+
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+
+
+def count_cost(
+    encoder: tf.keras.Model, image_shape: Sequence[int], dtype: tf.DType = tf.uint8
+) -> Cost:
+    """Counts an encoder's cost; nothing is executed.
+
+    Args:
+      encoder: images [B, H, W, C] -> features [B, D]; built by this if it was not.
+      image_shape: (H, W, C).
+      dtype: of the images.
+
+    Raises:
+      ConfigError: image_shape is not three positive integers.
+    """
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise ConfigError(f"image_shape must be (height, width, channels), got {image_shape}")
+    batch = 1
+    forward_ops: list[tf.Operation] = []
+
+    def train(images: tf.Tensor) -> list[tf.Tensor]:
+        graph = tf.compat.v1.get_default_graph()
+        with tf.GradientTape() as tape:
+            features = encoder(images, training=True)
+            forward_ops.extend(graph.get_operations())
+        return tape.gradient(features, encoder.trainable_weights)
+
+    if not encoder.built:
+        encoder.build((None, *image_shape))
+    # Traced anew by tf.function: the encoder may not create variables while that runs.
+    graph = (
+        tf.function(train)
+        .get_concrete_function(tf.TensorSpec((batch, *image_shape), dtype))
+        .graph
+    )
+    return Cost(
+        parameters=sum(int(math.prod(w.shape)) for w in encoder.trainable_weights),
+        multiply_adds=sum(_multiply_adds(op) for op in forward_ops) // batch,
+        activation_bytes=_kept_bytes(graph, forward_ops) // batch,
+    )
+
+
+def _multiply_adds(op: tf.Operation) -> int:
+    if op.type == "Conv2D":
+        height, width, channels, _ = op.inputs[1].shape
+        return int(math.prod(op.outputs[0].shape)) * height * width * channels
+    if op.type == "DepthwiseConv2dNative":
+        height, width, _, _ = op.inputs[1].shape
+        return int(math.prod(op.outputs[0].shape)) * height * width
+    if op.type in ("MatMul", "BatchMatMulV2"):
+        inner = op.inputs[0].shape[-2 if op.get_attr(_transpose_name(op)) else -1]
+        return int(math.prod(op.outputs[0].shape)) * inner
+    return 0
+
+
+def _transpose_name(op: tf.Operation) -> str:
+    return "transpose_a" if op.type == "MatMul" else "adj_x"
+
+
+_ALIASES = ("Identity", "Reshape", "StopGradient", "PreventGradient", "Squeeze", "ExpandDims")
+"""Ops whose output is the memory of their input."""
+
+
+def _kept_bytes(graph: tf.Graph, forward_ops: Sequence[tf.Operation]) -> int:
+    """Bytes of the forward results that the gradient reads, each buffer once.
+
+    Results that do not depend on the images (kernels, op weights, shapes) are no activations.
+    """
+    forward = set(forward_ops)
+    depends: set[tf.Operation] = set()
+    for op in forward_ops:
+        if op.type == "Placeholder" and op.outputs[0].dtype != tf.resource:
+            depends.add(op)
+        elif any(t.op in depends for t in op.inputs) and op.type not in ("Shape", "Size", "Rank"):
+            depends.add(op)
+    kept: dict[str, int] = {}
+    for op in graph.get_operations():
+        if op in forward:
+            continue
+        for tensor in op.inputs:
+            source = tensor
+            if source.op not in forward or source.op not in depends:
+                continue
+            if op.type in ("Shape", "ShapeN", "Size", "Rank"):
+                continue
+            while source.op.type in _ALIASES:
+                source = source.op.inputs[0]
+            if source.op.type == "Placeholder":
+                continue
+            kept[source.name] = int(math.prod(source.shape)) * source.dtype.size
+    return sum(kept.values())

@@ -1,0 +1,367 @@
+"""Encoders: images [B, H, W, C] -> features [B, D].
+
+`CellNetwork` stacks the cells that a factory makes; `Supernet` and `DiscreteNetwork` differ only in
+that factory and in who gives the op weights. Source: RL-DARTS section 3.1, figure 2, and the
+hand-designed parts of IMPALA-CNN (Espeholt et al. 2018) that the paper keeps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rldarts_tf import discretize as _discretize
+from rldarts_tf.alpha import Alpha
+from rldarts_tf.cells import Cell
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.genotype import Genotype, dense_topology
+from rldarts_tf.ops import NORMALIZATIONS
+from rldarts_tf.search_space import NORMAL, OUTPUT_MODES, REDUCTION, SearchSpace, get_search_space
+
+CellFactory = Callable[[str, int, str], Cell]
+"""(cell type, filters, layer name) -> cell."""
+
+
+class Encoder(tf.keras.Model):
+    """The contract of every encoder, and the head they share: flatten, ReLU, Dense, ReLU.
+
+    Images are uint8, scaled here from 0..255 to 0..1, or float, taken as they are.
+
+    Args:
+      features: D, the size of the output.
+    """
+
+    def __init__(self, features: int = 256, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        if not isinstance(features, int) or features < 1:
+            raise ConfigError(f"features must be an integer of at least 1, got {features!r}")
+        self.features = features
+        self._flatten = tf.keras.layers.Flatten()
+        self._dense = tf.keras.layers.Dense(features, activation="relu", name="dense")
+
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Images [B, H, W, C], uint8 or float -> features [B, D], non-negative.
+
+        Raises:
+          ConfigError: the images are not of rank 4.
+        """
+        x = self.feature_maps(self._as_float(images), training)
+        return self._dense(tf.nn.relu(self._flatten(x)))
+
+    def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """What stands before the head: float images [B, H, W, C] -> maps [B, H', W', C']."""
+        raise NotImplementedError
+
+    def _as_float(self, images: tf.Tensor) -> tf.Tensor:
+        if images.shape.rank != 4:
+            raise ConfigError(
+                f"images must have rank 4, [batch, height, width, channels], got {images.shape}"
+            )
+        dtype = self.compute_dtype
+        if images.dtype.is_floating:
+            return tf.cast(images, dtype)
+        return tf.cast(images, dtype) / 255
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {"name": self.name, "features": self.features}
+
+
+class CellNetwork(Encoder):
+    """D blocks of R reduction cells and N normal cells, one channel depth per block.
+
+    If R > 0 a Conv3x3 comes first; if R = 0 each block begins with IMPALA's Conv3x3 and
+    MaxPool3x3 of stride 2.
+
+    Args:
+      cell_factory: makes the cells.
+      depths: channels of each block.
+      num_normal: N.
+      num_reduction: R.
+      features: D, the size of the output.
+    """
+
+    def __init__(
+        self,
+        cell_factory: CellFactory,
+        depths: Sequence[int],
+        num_normal: int,
+        num_reduction: int,
+        features: int = 256,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(features=features, name=name, **kwargs)
+        self.depths = check_depths(depths)
+        self._stack: list[tf.keras.layers.Layer] = []
+        if num_reduction:
+            self._stack.append(_conv3x3(self.depths[0], "stem"))
+        for d, filters in enumerate(self.depths):
+            if not num_reduction:
+                self._stack.append(_conv3x3(filters, f"block_{d}_conv"))
+                self._stack.append(
+                    tf.keras.layers.MaxPool2D(3, 2, padding="same", name=f"block_{d}_pool")
+                )
+            cell_types = [REDUCTION] * num_reduction + [NORMAL] * num_normal
+            for c, cell_type in enumerate(cell_types):
+                self._stack.append(cell_factory(cell_type, filters, f"block_{d}_{cell_type}_{c}"))
+        self._cell_types = {
+            layer.name: REDUCTION if layer.stride == 2 else NORMAL for layer in self.cells
+        }
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, from input to output."""
+        return [layer for layer in self._stack if isinstance(layer, Cell)]
+
+    def op_weights(self) -> Mapping[str, tf.Tensor | None]:
+        """p [E, |O|] per cell type, or None where every weight is one."""
+        return {NORMAL: None, REDUCTION: None}
+
+    def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Float images [B, H, W, C] -> maps [B, H / 2^D, W / 2^D, depths[-1]] (R <= 1)."""
+        op_weights = self.op_weights()
+        for layer in self._stack:
+            if isinstance(layer, Cell):
+                x = layer(x, op_weights[self._cell_types[layer.name]], training=training)
+            else:
+                x = layer(x)
+        return x
+
+
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class Supernet(CellNetwork):
+    """The encoder that mixes all candidate ops, and owns the architecture variables α.
+
+    Train it like any other encoder: α is among its `trainable_weights`. Then `discretize()`.
+
+    Args:
+      search_space: a `SearchSpace` or the name of a registered one.
+      depths: channels of each block, such as [16, 16, 16].
+      output_mode: how a cell's output follows from its nodes; see `rldarts_tf.cells.Cell`.
+      inverse_temperature: β, which multiplies α in the softmax; the paper's values are 5 for PPO
+        and 10 for Rainbow (appendix F.1). `supernet.alpha.inverse_temperature` is a variable.
+      normalization: of the convolutions in the cells: None, "layer" or "batch".
+      features: D, the size of the output.
+      train_alpha: False freezes α: a uniform mixture (appendix B.2).
+
+    Raises:
+      ConfigError: an argument is not valid.
+    """
+
+    def __init__(
+        self,
+        search_space: SearchSpace | str | Mapping[str, Any],
+        depths: Sequence[int],
+        output_mode: str = "concat",
+        inverse_temperature: float = 5.0,
+        normalization: str | None = None,
+        features: int = 256,
+        train_alpha: bool = True,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        space = as_search_space(search_space)
+        _check_options(output_mode, normalization)
+
+        def make_cell(cell_type: str, filters: int, cell_name: str) -> Cell:
+            ops = space.ops(cell_type)
+            return Cell(
+                dense_topology(ops, space.num_nodes),
+                filters,
+                stride=2 if cell_type == REDUCTION else 1,
+                output_mode=output_mode,
+                normalization=normalization,
+                op_columns=ops,
+                name=cell_name,
+            )
+
+        super().__init__(
+            make_cell, depths, space.num_normal, space.num_reduction, features, name, **kwargs
+        )
+        if not inverse_temperature > 0:
+            raise ConfigError(f"inverse_temperature must be positive, got {inverse_temperature}")
+        self.space = space
+        self.output_mode = output_mode
+        self.normalization = normalization
+        self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha)
+
+    def op_weights(self) -> Mapping[str, tf.Tensor]:
+        """p = softmax(β α): per cell type float32 [E, |O|], a row per edge."""
+        return {
+            cell_type: tf.concat(nodes, axis=0)
+            for cell_type, nodes in self.alpha.op_weights().items()
+        }
+
+    def discretize(self, top_k: int | None = None) -> Genotype:
+        """δ(α), the discrete cell that α stands for now (Algorithm 4).
+
+        Args:
+          top_k: K; that of the search space if None.
+        """
+        return _discretize.discretize(
+            self.alpha.numpy_op_weights(), self.space, top_k, self.output_mode
+        )
+
+    def extract(self, genotype: Genotype | None = None) -> DiscreteNetwork:
+        """The discrete network of a genotype, with this supernet's weights θ.
+
+        A supernet whose softmax is one-hot at the genotype's ops computes the same function.
+
+        Args:
+          genotype: one of this search space; `discretize()` if None.
+
+        Raises:
+          ConfigError: the genotype is of other cells, or this supernet has no weights yet.
+        """
+        genotype = self.discretize() if genotype is None else genotype
+        if (genotype.search_space, genotype.num_normal, genotype.num_reduction) != (
+            self.space.name,
+            self.space.num_normal,
+            self.space.num_reduction,
+        ) or any(len(cell) != self.space.num_nodes for cell in genotype.cells.values()):
+            raise ConfigError(f"genotype: not of this supernet's search space {self.space.name!r}")
+        if genotype.output_mode != self.output_mode:
+            raise ConfigError(
+                f"genotype: output_mode is {genotype.output_mode!r}, "
+                f"that of the supernet {self.output_mode!r}"
+            )
+        if not self.built:
+            raise ConfigError("the supernet has no weights yet: call it on images first")
+        network = DiscreteNetwork(
+            genotype, self.depths, normalization=self.normalization, features=self.features
+        )
+        network.build(self._build_input_shape)
+        pairs = [*zip(network._stack, self._stack), (network._dense, self._dense)]
+        for mine, theirs in pairs:
+            if isinstance(mine, Cell):
+                mine.inherit_weights(theirs)
+            else:
+                mine.set_weights(theirs.get_weights())
+        return network
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs; α and β are weights."""
+        return {
+            **super().get_config(),
+            "search_space": self.space.to_config(),
+            "depths": list(self.depths),
+            "output_mode": self.output_mode,
+            "inverse_temperature": self.alpha.get_config()["inverse_temperature"],
+            "normalization": self.normalization,
+            "train_alpha": self.alpha.trainable,
+        }
+
+
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class DiscreteNetwork(CellNetwork):
+    """The encoder that a genotype describes.
+
+    Args:
+      genotype: a `Genotype`, the path of a genotype file, or the content of one.
+      depths: channels of each block, such as [64, 64, 64].
+      normalization: of the convolutions in the cells: None, "layer" or "batch".
+      features: D, the size of the output.
+
+    Raises:
+      GenotypeError: the genotype is not valid.
+      ConfigError: another argument is not valid.
+    """
+
+    def __init__(
+        self,
+        genotype: Genotype | str | os.PathLike[str] | Mapping[str, Any],
+        depths: Sequence[int],
+        normalization: str | None = None,
+        features: int = 256,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        discrete = as_genotype(genotype)
+        _check_options(discrete.output_mode, normalization)
+
+        def make_cell(cell_type: str, filters: int, cell_name: str) -> Cell:
+            return Cell(
+                discrete.cells[cell_type],
+                filters,
+                stride=2 if cell_type == REDUCTION else 1,
+                output_mode=discrete.output_mode,
+                normalization=normalization,
+                name=cell_name,
+            )
+
+        super().__init__(
+            make_cell,
+            depths,
+            discrete.num_normal,
+            discrete.num_reduction,
+            features,
+            name,
+            **kwargs,
+        )
+        self._genotype_json = discrete.to_json()
+        self.normalization = normalization
+
+    @property
+    def genotype(self) -> Genotype:
+        """The architecture."""
+        return Genotype.from_json(self._genotype_json)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {
+            **super().get_config(),
+            "genotype": self.genotype.to_dict(),
+            "depths": list(self.depths),
+            "normalization": self.normalization,
+        }
+
+
+def as_search_space(value: SearchSpace | str | Mapping[str, Any]) -> SearchSpace:
+    """A search space from itself, its registered name, or its config."""
+    if isinstance(value, SearchSpace):
+        return value
+    if isinstance(value, str):
+        return get_search_space(value)
+    return SearchSpace.from_config(value)
+
+
+def as_genotype(value: Genotype | str | os.PathLike[str] | Mapping[str, Any]) -> Genotype:
+    """A genotype from itself, the path of its file, or the content of that."""
+    if isinstance(value, Genotype):
+        return value
+    if isinstance(value, Mapping):
+        return Genotype.from_dict(value)
+    return Genotype.load(value)
+
+
+def check_depths(depths: Sequence[int]) -> tuple[int, ...]:
+    """The depths as a tuple of positive integers.
+
+    Raises:
+      ConfigError: they are not.
+    """
+    if isinstance(depths, (str, bytes)) or not isinstance(depths, Sequence):
+        raise ConfigError(f"depths must be a list of integers, got {depths!r}")
+    if not depths:
+        raise ConfigError("depths is empty: at least one block is needed")
+    for depth in depths:
+        integer = isinstance(depth, (int, np.integer)) and not isinstance(depth, bool)
+        if not integer or depth < 1:
+            raise ConfigError(f"depths must be integers of at least 1, got {list(depths)}")
+    return tuple(int(depth) for depth in depths)
+
+
+def _check_options(output_mode: str, normalization: str | None) -> None:
+    if output_mode not in OUTPUT_MODES:
+        raise ConfigError(f"output_mode must be one of {OUTPUT_MODES}, got {output_mode!r}")
+    if normalization not in NORMALIZATIONS:
+        raise ConfigError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
+
+
+def _conv3x3(filters: int, name: str) -> tf.keras.layers.Layer:
+    return tf.keras.layers.Conv2D(filters, 3, padding="same", name=name)

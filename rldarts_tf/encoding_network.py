@@ -1,0 +1,341 @@
+"""TF-Agents networks around the encoders of this package.
+
+`EncodingNetwork` takes the place of `tf_agents.networks.encoding_network.EncodingNetwork`. The
+actor, value and Q networks here are put around a given encoder, so that two of them can share it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import gin
+import tensorflow as tf
+from tf_agents.networks import (
+    categorical_projection_network,
+    network,
+    normal_projection_network,
+    q_network,
+    utils,
+)
+from tf_agents.specs import tensor_spec
+from tf_agents.utils import nest_utils
+
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.factory import make_encoder
+from rldarts_tf.genotype import Genotype
+from rldarts_tf.search_space import SearchSpace
+
+
+@gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec"])
+class EncodingNetwork(network.Network):
+    """Observations [B, ...] or [B, T, ...] -> features [B, D] or [B, T, D].
+
+    Preprocessing layers, their combiner, the encoder, then fully connected layers, as in TF-Agents'
+    class of this name; but the encoder is a supernet, a discrete network or a baseline.
+
+    Args:
+      input_tensor_spec: spec of one observation: an image [H, W, C], uint8 (scaled to 0..1 in the
+        encoder) or float (taken as it is), or a nest that the preprocessing turns into one image.
+      preprocessing_layers: a Keras layer per element of the nest; they are copied through their
+        config, so that their weights are not shared with the caller's.
+      preprocessing_combiner: a Keras layer, list of tensors -> image; copied likewise.
+      fc_layer_params: units of each fully connected layer after the encoder.
+      activation_fn: of the fully connected layers.
+      encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
+        one that is trained; or the kind to make: "supernet", "discrete", "impala_cnn",
+        "nature_cnn", with the arguments below (see `rldarts_tf.factory.make_encoder`).
+
+    Raises:
+      ConfigError: an argument is not valid; the image does not have rank 3.
+    """
+
+    def __init__(
+        self,
+        input_tensor_spec: Any,
+        preprocessing_layers: Any = None,
+        preprocessing_combiner: tf.keras.layers.Layer | None = None,
+        fc_layer_params: Sequence[int] | None = None,
+        activation_fn: Callable[[tf.Tensor], tf.Tensor] | str = "relu",
+        encoder: Encoder | str = "supernet",
+        search_space: SearchSpace | str = "classic",
+        genotype: Genotype | str | os.PathLike[str] | None = None,
+        depths: Sequence[int] = (16, 16, 16),
+        output_mode: str = "concat",
+        inverse_temperature: float = 5.0,
+        normalization: str | None = None,
+        features: int = 256,
+        train_alpha: bool = True,
+        name: str = "EncodingNetwork",
+    ) -> None:
+        specs = tf.nest.flatten(input_tensor_spec)
+        if preprocessing_layers is not None:
+            tf.nest.assert_same_structure(preprocessing_layers, input_tensor_spec)
+        if len(specs) > 1 and preprocessing_combiner is None:
+            raise ConfigError(
+                "preprocessing_combiner is required where there is more than one observation"
+            )
+        if preprocessing_layers is None and preprocessing_combiner is None:
+            if len(specs[0].shape) != 3:
+                raise ConfigError(
+                    "input_tensor_spec: an image must have rank 3, [height, width, channels], "
+                    f"got shape {tuple(specs[0].shape)}"
+                )
+        super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
+        self._preprocessing_layers = (
+            None
+            if preprocessing_layers is None
+            else [_copy_layer(layer) for layer in tf.nest.flatten(preprocessing_layers)]
+        )
+        self._preprocessing_combiner = (
+            None if preprocessing_combiner is None else _copy_layer(preprocessing_combiner)
+        )
+        if isinstance(encoder, str):
+            encoder = make_encoder(
+                encoder,
+                search_space=search_space,
+                genotype=genotype,
+                depths=depths,
+                output_mode=output_mode,
+                inverse_temperature=inverse_temperature,
+                normalization=normalization,
+                features=features,
+                train_alpha=train_alpha,
+            )
+        elif not isinstance(encoder, Encoder):
+            raise ConfigError(f"encoder must be an Encoder or the name of a kind, got {encoder!r}")
+        self._encoder = encoder
+        self._fc_layers = [
+            tf.keras.layers.Dense(units, activation=activation_fn)
+            for units in fc_layer_params or ()
+        ]
+        self._shared: dict[Any, tf.Tensor] | None = None
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, which owns α if it is a supernet."""
+        return self._encoder
+
+    def copy(self, **kwargs: Any) -> EncodingNetwork:
+        """A new network of the same arguments with weights of its own, as TF-Agents expects."""
+        if isinstance(self._saved_kwargs["encoder"], Encoder):
+            kwargs.setdefault("encoder", _copy_layer(self._saved_kwargs["encoder"]))
+        return super().copy(**kwargs)
+
+    @contextlib.contextmanager
+    def shared_computation(self) -> Iterator[None]:
+        """Within this context the same observation tensors are encoded once.
+
+        An actor and a value network that share this encoder then cost one pass instead of two. Keep
+        it around code that computes with one state of the weights, such as one loss.
+        """
+        outer, self._shared = self._shared, {}
+        try:
+            yield
+        finally:
+            self._shared = outer
+
+    @tf.autograph.experimental.do_not_convert
+    def call(
+        self,
+        observation: Any,
+        step_type: Any = None,
+        network_state: Any = (),
+        training: bool = False,
+    ) -> tuple[tf.Tensor, Any]:
+        """Encodes observations; the step type and the (empty) state are passed over."""
+        del step_type
+        if self._shared is None:
+            return self._encode(observation, training), network_state
+        # Symbolic tensors belong to a graph: the key must not match across graphs.
+        key = (
+            tf.compat.v1.get_default_graph(),
+            training,
+            *(tensor.ref() for tensor in tf.nest.flatten(observation)),
+        )
+        if key not in self._shared:
+            self._shared[key] = self._encode(observation, training)
+        return self._shared[key], network_state
+
+    def _encode(self, observation: Any, training: bool) -> tf.Tensor:
+        batch_squash = utils.BatchSquash(
+            nest_utils.get_outer_rank(observation, self.input_tensor_spec)
+        )
+        x = tf.nest.map_structure(batch_squash.flatten, observation)
+        if self._preprocessing_layers is not None:
+            x = [
+                layer(tensor, training=training)
+                for layer, tensor in zip(self._preprocessing_layers, tf.nest.flatten(x))
+            ]
+            if self._preprocessing_combiner is None:
+                (x,) = x
+        if self._preprocessing_combiner is not None:
+            x = self._preprocessing_combiner(tf.nest.flatten(x))
+        x = self._encoder(x, training=training)
+        for layer in self._fc_layers:
+            x = layer(x)
+        return batch_squash.unflatten(tf.cast(x, tf.float32))
+
+
+class _AroundEncoder(network.Network):
+    """What the networks around an encoder share: a copy copies the encoder too.
+
+    TF-Agents copies a network by calling its constructor with the same arguments; an encoder that
+    is an argument would then be shared between a Q network and its target.
+    """
+
+    def copy(self, **kwargs: Any) -> Any:
+        """A new network of the same arguments with weights of its own."""
+        if "encoder" not in kwargs:
+            encoder = self._saved_kwargs["encoder"]
+            copies = isinstance(encoder, network.Network)
+            kwargs["encoder"] = encoder.copy() if copies else _copy_layer(encoder)
+        return super().copy(**kwargs)
+
+
+@gin.configurable(
+    module="rldarts_tf", denylist=["input_tensor_spec", "output_tensor_spec", "encoder"]
+)
+class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
+    """Observations -> distribution over actions: categorical if discrete, else tanh-bounded normal.
+
+    Args:
+      input_tensor_spec: spec of one observation.
+      output_tensor_spec: spec of one action, or a nest of them.
+      encoder: an `EncodingNetwork` (another TF-Agents network, such as a value network, may hold
+        it too), or an `rldarts_tf.Encoder`.
+      logits_scale: scale of the initial weights of the last layer (variance scaling).
+    """
+
+    def __init__(
+        self,
+        input_tensor_spec: Any,
+        output_tensor_spec: Any,
+        encoder: network.Network | Encoder,
+        logits_scale: float = 0.01,
+        name: str = "ActorDistributionNetwork",
+    ) -> None:
+        def projection(spec: Any) -> network.DistributionNetwork:
+            if tensor_spec.is_discrete(spec):
+                return categorical_projection_network.CategoricalProjectionNetwork(
+                    spec, logits_init_output_factor=logits_scale
+                )
+            return normal_projection_network.NormalProjectionNetwork(
+                spec, init_means_output_factor=logits_scale
+            )
+
+        projections = tf.nest.map_structure(projection, output_tensor_spec)
+        super().__init__(
+            input_tensor_spec=input_tensor_spec,
+            state_spec=(),
+            output_spec=tf.nest.map_structure(lambda p: p.output_spec, projections),
+            name=name,
+        )
+        self._encoder = _as_network(input_tensor_spec, encoder)
+        self._projections = projections
+
+    @tf.autograph.experimental.do_not_convert
+    def call(
+        self,
+        observations: Any,
+        step_type: Any = None,
+        network_state: Any = (),
+        training: bool = False,
+    ) -> tuple[Any, Any]:
+        """Returns (distribution with batch shape [B] or [B, T], state)."""
+        features, network_state = self._encoder(
+            observations, step_type=step_type, network_state=network_state, training=training
+        )
+        outer_rank = nest_utils.get_outer_rank(observations, self.input_tensor_spec)
+        return tf.nest.map_structure(
+            lambda projection: projection(features, outer_rank, training=training)[0],
+            self._projections,
+        ), network_state
+
+
+@gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec", "encoder"])
+class ValueNetwork(_AroundEncoder):
+    """Observations [B, ...] or [B, T, ...] -> values float32 [B] or [B, T].
+
+    Args:
+      input_tensor_spec: spec of one observation.
+      encoder: an `EncodingNetwork`, perhaps that of the actor, or an `rldarts_tf.Encoder`.
+    """
+
+    def __init__(
+        self,
+        input_tensor_spec: Any,
+        encoder: network.Network | Encoder,
+        name: str = "ValueNetwork",
+    ) -> None:
+        super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
+        self._encoder = _as_network(input_tensor_spec, encoder)
+        self._value = tf.keras.layers.Dense(1, name="value")
+
+    @tf.autograph.experimental.do_not_convert
+    def call(
+        self,
+        observation: Any,
+        step_type: Any = None,
+        network_state: Any = (),
+        training: bool = False,
+    ) -> tuple[tf.Tensor, Any]:
+        """Returns (values, state)."""
+        features, network_state = self._encoder(
+            observation, step_type=step_type, network_state=network_state, training=training
+        )
+        return tf.squeeze(self._value(features), axis=-1), network_state
+
+
+@gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec", "action_spec", "encoder"])
+class QNetwork(_AroundEncoder):
+    """Observations [B, ...] or [B, T, ...] -> Q values float32 [B, A] or [B, T, A].
+
+    Args:
+      input_tensor_spec: spec of one observation.
+      action_spec: spec of one discrete action with A values.
+      encoder: an `EncodingNetwork`, or an `rldarts_tf.Encoder`.
+    """
+
+    def __init__(
+        self,
+        input_tensor_spec: Any,
+        action_spec: Any,
+        encoder: network.Network | Encoder,
+        name: str = "QNetwork",
+    ) -> None:
+        q_network.validate_specs(action_spec, input_tensor_spec)
+        (spec,) = tf.nest.flatten(action_spec)
+        super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
+        self._encoder = _as_network(input_tensor_spec, encoder)
+        self._q_values = tf.keras.layers.Dense(
+            int(spec.maximum - spec.minimum + 1), name="q_values"
+        )
+
+    @tf.autograph.experimental.do_not_convert
+    def call(
+        self,
+        observation: Any,
+        step_type: Any = None,
+        network_state: Any = (),
+        training: bool = False,
+    ) -> tuple[tf.Tensor, Any]:
+        """Returns (Q values, state)."""
+        features, network_state = self._encoder(
+            observation, step_type=step_type, network_state=network_state, training=training
+        )
+        return self._q_values(features), network_state
+
+
+def _as_network(input_tensor_spec: Any, encoder: network.Network | Encoder) -> network.Network:
+    if isinstance(encoder, network.Network):
+        return encoder
+    return EncodingNetwork(input_tensor_spec, encoder=encoder)
+
+
+def _copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+    """A layer of the same config with weights of its own."""
+    return type(layer).from_config(layer.get_config())

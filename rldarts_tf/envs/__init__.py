@@ -1,0 +1,1 @@
+"""Environments: adapters from image-based simulators to the agent frameworks."""

@@ -1,0 +1,116 @@
+"""What is known about the 16 Procgen games before any simulator starts: names and return ranges.
+
+Standard library only, so that a wrong game name is reported without loading Procgen.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from rldarts_tf.errors import ConfigError
+
+NUM_ACTIONS = 15
+"""Number of discrete actions; the same for every game."""
+
+RETURN_RANGES: dict[str, dict[str, tuple[float, float]]] = {
+    "easy": {
+        "bigfish": (1.0, 40.0),
+        "bossfight": (0.5, 13.0),
+        "caveflyer": (3.5, 12.0),
+        "chaser": (0.5, 13.0),
+        "climber": (2.0, 12.6),
+        "coinrun": (5.0, 10.0),
+        "dodgeball": (1.5, 19.0),
+        "fruitbot": (-1.5, 32.4),
+        "heist": (3.5, 10.0),
+        "jumper": (3.0, 10.0),
+        "leaper": (3.0, 10.0),
+        "maze": (5.0, 10.0),
+        "miner": (1.5, 13.0),
+        "ninja": (3.5, 10.0),
+        "plunder": (4.5, 30.0),
+        "starpilot": (2.5, 64.0),
+    },
+    "hard": {
+        "bigfish": (0.0, 40.0),
+        "bossfight": (0.5, 13.0),
+        "caveflyer": (2.0, 13.4),
+        "chaser": (0.5, 14.2),
+        "climber": (1.0, 12.6),
+        "coinrun": (5.0, 10.0),
+        "dodgeball": (1.5, 19.0),
+        "fruitbot": (-0.5, 27.2),
+        "heist": (2.0, 10.0),
+        "jumper": (1.0, 10.0),
+        "leaper": (1.5, 10.0),
+        "maze": (4.0, 10.0),
+        "miner": (1.5, 20.0),
+        "ninja": (2.0, 10.0),
+        "plunder": (3.0, 30.0),
+        "starpilot": (1.5, 35.0),
+    },
+}
+"""(R_min, R_max) per distribution mode and game, from Cobbe et al. 2020 (arXiv:1912.01588)."""
+
+GAMES: tuple[str, ...] = tuple(RETURN_RANGES["easy"])
+"""The 16 games in alphabetical order."""
+
+DISTRIBUTION_MODES: tuple[str, ...] = tuple(RETURN_RANGES)
+"""The level distributions that have published return ranges and that all games support."""
+
+
+def check_game(game: str) -> str:
+    """Returns `game` if Procgen has it.
+
+    Raises:
+      ConfigError: otherwise; the message names the nearest game, or all of them.
+    """
+    if game in GAMES:
+        return game
+    near = difflib.get_close_matches(str(game).strip().lower(), GAMES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(GAMES)}"
+    raise ConfigError(f"game: there is no Procgen game {game!r}; {hint}")
+
+
+def check_distribution_mode(distribution_mode: str) -> str:
+    """Returns `distribution_mode` if it is supported.
+
+    Raises:
+      ConfigError: if it is neither "easy" nor "hard".
+    """
+    if distribution_mode in DISTRIBUTION_MODES:
+        return distribution_mode
+    raise ConfigError(
+        f"distribution_mode: {distribution_mode!r} is not supported; "
+        f"choose one of {', '.join(DISTRIBUTION_MODES)}"
+    )
+
+
+def return_range(game: str, distribution_mode: str) -> tuple[float, float]:
+    """Returns (R_min, R_max) of a game.
+
+    Args:
+      game: one of `GAMES`.
+      distribution_mode: "easy" or "hard".
+
+    Raises:
+      ConfigError: if either is unknown.
+    """
+    return RETURN_RANGES[check_distribution_mode(distribution_mode)][check_game(game)]
+
+
+def normalized_return(episode_return: float, game: str, distribution_mode: str) -> float:
+    """Maps a raw episode return so that R_min becomes 0 and R_max becomes 1.
+
+    R_norm = (R - R_min) / (R_max - R_min), not clipped: a policy can fall below 0 or exceed 1.
+
+    Args:
+      episode_return: R, an undiscounted sum of raw rewards (or a mean of such sums).
+      game: one of `GAMES`.
+      distribution_mode: "easy" or "hard".
+
+    Raises:
+      ConfigError: if the game or the mode is unknown.
+    """
+    low, high = return_range(game, distribution_mode)
+    return (episode_return - low) / (high - low)

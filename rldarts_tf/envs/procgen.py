@@ -1,0 +1,479 @@
+"""Procgen for TF-Agents: many environments in one batched `PyEnvironment`, and their episodes.
+
+Procgen itself is loaded when the first environment is made, not when this module is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rldarts_tf.envs import games
+from rldarts_tf.errors import ConfigError, RunError
+
+
+@contextlib.contextmanager
+def _gym_notice_withheld() -> Iterator[None]:
+    """Keeps `import gym` from writing its deprecation notice to stderr.
+
+    Gym looks its notice up in the table of the package gym_notices; while the table is empty there
+    is nothing to print. The table is put back afterwards. TF-Agents and Procgen both import gym and
+    neither needs the user to act on the notice.
+    """
+    try:
+        from gym_notices import notices
+    except ImportError:  # A gym from before the notices, or none.
+        yield
+        return
+    table = dict(notices.notices)
+    notices.notices.clear()
+    try:
+        yield
+    finally:
+        notices.notices.update(table)
+
+
+with _gym_notice_withheld():
+    from tf_agents.environments import py_environment
+    from tf_agents.specs import array_spec
+    from tf_agents.trajectories import time_step as ts
+
+OBSERVATION_SHAPE = (64, 64, 3)
+"""Height, width and RGB channels of a frame."""
+
+_INT32_MAX = 2**31 - 1
+
+
+class FinishedEpisodes(NamedTuple):
+    """K episodes that ended, in the order of the steps that ended them, then of environments."""
+
+    returns: np.ndarray
+    """Undiscounted sums of raw rewards, float64 [K]."""
+    lengths: np.ndarray
+    """Numbers of steps, int64 [K]."""
+    environments: np.ndarray
+    """Index of the environment that played each, int64 [K]."""
+
+
+class EpisodeStatistics:
+    """Return and length of every episode of N environments that step together.
+
+    Finished episodes are handed out by the `add` that finishes them and also wait in a queue for
+    `take`, so that one consumer may look at every step and another only now and then. Short
+    episodes finish first: a mean over the first K to finish is biased towards them, which
+    `FinishedEpisodes.environments` lets an evaluation avoid by taking equally many of each.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        """Starts with no steps counted.
+
+        Args:
+          num_envs: N.
+
+        Raises:
+          ConfigError: if N < 1.
+        """
+        if num_envs < 1:
+            raise ConfigError(f"num_envs: must be at least 1, not {num_envs}")
+        self._returns = np.zeros(num_envs, np.float64)
+        self._lengths = np.zeros(num_envs, np.int64)
+        self._finished: list[FinishedEpisodes] = []
+
+    def add(self, rewards: np.ndarray, ended: np.ndarray) -> FinishedEpisodes:
+        """Counts one step of all environments.
+
+        Args:
+          rewards: raw rewards, float [N].
+          ended: bool [N], True where this step ended the episode.
+
+        Returns:
+          The episodes that this step ended; they are queued too.
+
+        Raises:
+          ValueError: if a shape is not [N].
+        """
+        rewards = np.asarray(rewards)
+        ended = np.asarray(ended, bool)
+        if rewards.shape != self._returns.shape or ended.shape != self._returns.shape:
+            raise ValueError(
+                f"rewards {rewards.shape} and ended {ended.shape} must have the shape "
+                f"{self._returns.shape}"
+            )
+        self._returns += rewards
+        self._lengths += 1
+        environments = np.flatnonzero(ended)
+        finished = FinishedEpisodes(
+            self._returns[environments], self._lengths[environments], environments
+        )
+        if environments.size:
+            self._returns[environments] = 0.0
+            self._lengths[environments] = 0
+            self._finished.append(finished)
+        return finished
+
+    def take(self) -> FinishedEpisodes:
+        """Returns the episodes finished since the last call, and empties the queue."""
+        finished = self._peek()
+        self._finished = []
+        return finished
+
+    def _peek(self) -> FinishedEpisodes:
+        """Returns the queue as one record."""
+        if not self._finished:
+            return FinishedEpisodes(
+                np.zeros(0, np.float64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+            )
+        return FinishedEpisodes(*map(np.concatenate, zip(*self._finished)))
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns running sums [N] and the queue [K] as arrays that `np.savez` takes."""
+        finished = self._peek()
+        return {
+            "running_returns": self._returns.copy(),
+            "running_lengths": self._lengths.copy(),
+            "finished_returns": finished.returns,
+            "finished_lengths": finished.lengths,
+            "finished_environments": finished.environments,
+        }
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores what `state` returned.
+
+        Raises:
+          RunError: if an entry is missing or has a wrong shape. Nothing is then changed.
+        """
+        returns = _entry(state, "running_returns", np.float64, self._returns.shape)
+        lengths = _entry(state, "running_lengths", np.int64, self._lengths.shape)
+        finished_returns = _entry(state, "finished_returns", np.float64, (None,))
+        queued = finished_returns.shape
+        finished = FinishedEpisodes(
+            finished_returns,
+            _entry(state, "finished_lengths", np.int64, queued),
+            _entry(state, "finished_environments", np.int64, queued),
+        )
+        self._returns, self._lengths = returns, lengths
+        self._finished = [finished] if finished.returns.size else []
+
+
+class ProcgenEnvironment(py_environment.PyEnvironment):
+    """N copies of one Procgen game that step together as one batched TF-Agents environment.
+
+    Time steps (N leading everywhere):
+      observation: uint8 [N, 64, 64, 3], 0 to 255.
+      reward: the game's raw reward, float32 [N].
+      step_type: int32 [N]. discount: float32 [N], 1 unless the step is LAST; the agent's own
+        discount factor is not in it.
+
+    Episode boundaries. Procgen starts the next episode inside the step that ends one, and never
+    shows the terminal frame. A time step that is LAST therefore has the reward of the ended
+    episode's final action and discount 0, while its observation is already the first frame of the
+    next episode; the action chosen on it acts in the new episode, and the time step after it is
+    MID. There is no separate FIRST step between episodes and no action is ever ignored. A consumer
+    that drops transitions that start at LAST, as TF-Agents' agents do (and its drivers, when they
+    count steps), would drop the first transition of each episode: hand those on as MID.
+
+    Reset. Procgen has none. `reset()` hands out the current observations as FIRST (reward 0,
+    discount 1) without touching the simulator, so calling it again restarts nothing: episodes, and
+    their statistics, run on. For fresh episodes make a new environment.
+
+    Ownership. Each time step has arrays of its own (gym3 copies its buffers once, and no further
+    copy is made), so time steps may be kept, or handed to TensorFlow, without copying.
+
+    Attributes:
+      episodes: the `EpisodeStatistics` of raw rewards, updated by every step.
+    """
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int,
+        *,
+        seed: int | None = None,
+        distribution_mode: str = "easy",
+        num_levels: int = 0,
+        start_level: int = 0,
+        num_threads: int = 4,
+        center_agent: bool = True,
+        use_backgrounds: bool = True,
+        use_monochrome_assets: bool = False,
+        restrict_themes: bool = False,
+        use_generated_assets: bool = False,
+        paint_vel_info: bool = False,
+        use_sequential_levels: bool = False,
+    ) -> None:
+        """Starts the simulator. The defaults below are the settings of Cobbe et al. 2020.
+
+        Args:
+          game: one of `games.GAMES`.
+          num_envs: N, at least 1.
+          seed: decides the sequence of levels and all randomness in them, 0 to 2**31 - 1. It has
+            no default: None is refused.
+          distribution_mode: "easy" or "hard".
+          num_levels: size of the set of levels; 0 is all of them.
+          start_level: the set is start_level to start_level + num_levels - 1. Procgen ignores it
+            when num_levels is 0, so then it must be 0.
+          num_threads: threads of the simulator; 0 steps in the calling thread. The result does not
+            depend on it. 4 was fastest with 64 environments on 2 cores.
+          center_agent: keep the agent in the middle of the frame where the game scrolls.
+          use_backgrounds: paint pictures, not black, behind the level.
+          use_monochrome_assets: paint one-coloured rectangles instead of pictures.
+          restrict_themes: use one theme only where a game has several.
+          use_generated_assets: paint random patterns instead of drawn pictures.
+          paint_vel_info: paint the agent's velocity into the corner of the frame.
+          use_sequential_levels: go on to the next level within the episode when one is solved.
+
+        Raises:
+          ConfigError: if an argument is not valid, or Procgen cannot be loaded.
+        """
+        super().__init__(handle_auto_reset=False)
+        # Procgen aborts the whole process on bad options, so all are checked here.
+        games.check_game(game)
+        games.check_distribution_mode(distribution_mode)
+        self._num_envs = _integer("num_envs", num_envs, minimum=1)
+        if seed is None:
+            raise ConfigError("seed: is required; give an integer from 0 to 2147483647")
+        seed = _integer("seed", seed)
+        num_threads = _integer("num_threads", num_threads)
+        num_levels = _integer("num_levels", num_levels)
+        start_level = _integer("start_level", start_level)
+        if start_level and not num_levels:
+            raise ConfigError(
+                f"start_level: {start_level} has no effect when num_levels is 0 (all levels); "
+                "set num_levels or leave start_level at 0"
+            )
+        if start_level + num_levels > _INT32_MAX:
+            raise ConfigError(
+                f"start_level: start_level + num_levels must be at most {_INT32_MAX}, "
+                f"not {start_level + num_levels}"
+            )
+        # What a saved state must agree with: Procgen restores the levels and options of the state
+        # itself, silently, whatever it was made with.
+        self._settings: dict[str, Any] = {
+            "game": game,
+            "num_envs": self._num_envs,
+            "distribution_mode": distribution_mode,
+            "num_levels": num_levels,
+            "start_level": start_level,
+            "center_agent": _boolean("center_agent", center_agent),
+            "use_backgrounds": _boolean("use_backgrounds", use_backgrounds),
+            "use_monochrome_assets": _boolean("use_monochrome_assets", use_monochrome_assets),
+            "restrict_themes": _boolean("restrict_themes", restrict_themes),
+            "use_generated_assets": _boolean("use_generated_assets", use_generated_assets),
+            "paint_vel_info": _boolean("paint_vel_info", paint_vel_info),
+            "use_sequential_levels": _boolean("use_sequential_levels", use_sequential_levels),
+        }
+        self._observation_spec = array_spec.BoundedArraySpec(
+            OBSERVATION_SHAPE, np.uint8, minimum=0, maximum=255, name="observation"
+        )
+        self._action_spec = array_spec.BoundedArraySpec(
+            (), np.int32, minimum=0, maximum=games.NUM_ACTIONS - 1, name="action"
+        )
+        self.episodes = EpisodeStatistics(self._num_envs)
+        options = dict(self._settings)
+        self._env = _load_procgen()(
+            num=options.pop("num_envs"),
+            env_name=options.pop("game"),
+            rand_seed=seed,
+            num_threads=num_threads,
+            **options,
+        )
+
+    @property
+    def batched(self) -> bool:
+        """Always True."""
+        return True
+
+    @property
+    def batch_size(self) -> int:
+        """N."""
+        return self._num_envs
+
+    @property
+    def game(self) -> str:
+        """Name of the game."""
+        return self._settings["game"]
+
+    @property
+    def distribution_mode(self) -> str:
+        """Either "easy" or "hard"."""
+        return self._settings["distribution_mode"]
+
+    def observation_spec(self) -> array_spec.BoundedArraySpec:
+        """Spec of one frame: uint8 [64, 64, 3] in 0 to 255."""
+        return self._observation_spec
+
+    def action_spec(self) -> array_spec.BoundedArraySpec:
+        """Spec of one action: int32 scalar in 0 to 14."""
+        return self._action_spec
+
+    def _reset(self) -> ts.TimeStep:
+        """Hands out the current observations as FIRST; see the class on what this does not do."""
+        _, observation, _ = self._env.observe()
+        return ts.TimeStep(
+            step_type=np.full(self._num_envs, ts.StepType.FIRST, np.int32),
+            reward=np.zeros(self._num_envs, np.float32),
+            discount=np.ones(self._num_envs, np.float32),
+            observation=observation["rgb"],
+        )
+
+    def _step(self, action: np.ndarray) -> ts.TimeStep:
+        """Plays one action per environment, integer [N].
+
+        Raises:
+          ValueError: if the shape, dtype or range is wrong.
+        """
+        action = np.asarray(action)
+        if action.shape != (self._num_envs,) or not np.issubdtype(action.dtype, np.integer):
+            raise ValueError(
+                f"action: must be integers of shape ({self._num_envs},), "
+                f"not {action.dtype} of shape {action.shape}"
+            )
+        if action.min() < 0 or action.max() >= games.NUM_ACTIONS:
+            raise ValueError(
+                f"action: must lie in 0 to {games.NUM_ACTIONS - 1}, "
+                f"not {action.min()} to {action.max()}"
+            )
+        self._env.act(action)
+        reward, observation, ended = self._env.observe()
+        self.episodes.add(reward, ended)
+        return ts.TimeStep(
+            step_type=np.where(ended, ts.StepType.LAST, ts.StepType.MID),
+            reward=reward,
+            discount=np.logical_not(ended).astype(np.float32),
+            observation=observation["rgb"],
+        )
+
+    def get_info(self) -> dict[str, np.ndarray]:
+        """Returns what Procgen tells about the levels, one array [N] per entry.
+
+        `level_seed` (int32) is the level being played, `prev_level_seed` (int32) the one before,
+        and `prev_level_complete` (uint8) whether that one was solved.
+        """
+        self._env.observe()
+        # gym3's own get_info takes these arrays apart into one dictionary per environment.
+        return {name: values.copy() for name, values in self._env._info.items()}
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Returns everything needed to go on exactly from here.
+
+        Returns:
+          Arrays without Python objects, so that `np.savez(path, **state)` and
+          `np.load(path, allow_pickle=False)` keep it (20 to 40 kB per environment):
+          `settings` (what the state must be restored into, JSON text), `simulator` (uint8, all
+          simulators' states end to end), `simulator_sizes` (int64 [N]), the current `step_type`,
+          `reward` and `discount` [N], and the entries of `EpisodeStatistics.state`.
+        """
+        time_step = self._current_time_step
+        if time_step is None:
+            time_step = self.reset()
+        # Procgen saves and restores one environment at a time; this is no part of stepping.
+        simulators = self._env.get_state()
+        return {
+            "settings": np.array(json.dumps(self._settings, sort_keys=True)),
+            "simulator": np.frombuffer(b"".join(simulators), np.uint8),
+            "simulator_sizes": np.fromiter(map(len, simulators), np.int64),
+            "step_type": np.array(time_step.step_type),
+            "reward": np.array(time_step.reward),
+            "discount": np.array(time_step.discount),
+            **self.episodes.state(),
+        }
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `get_state` returned, here or in another process.
+
+        The seed may differ: the state of the random generators is part of the state. A
+        `TFPyEnvironment` keeps its own current time step, so restore before wrapping, or call its
+        `reset()` after.
+
+        Raises:
+          RunError: if the state is incomplete or was taken with other settings. Nothing is then
+            changed.
+        """
+        self._check_settings(state)
+        shape = (self._num_envs,)
+        simulator = _entry(state, "simulator", np.uint8, (None,))
+        sizes = _entry(state, "simulator_sizes", np.int64, shape)
+        if sizes.min() < 1 or sizes.sum() != simulator.size:
+            raise RunError("environment state: 'simulator_sizes' do not fit 'simulator'")
+        step_type = _entry(state, "step_type", np.int32, shape)
+        reward = _entry(state, "reward", np.float32, shape)
+        discount = _entry(state, "discount", np.float32, shape)
+        self.episodes.set_state(state)
+        self._env.set_state(
+            list(map(np.ndarray.tobytes, np.split(simulator, np.cumsum(sizes)[:-1])))
+        )
+        _, observation, _ = self._env.observe()
+        self._current_time_step = ts.TimeStep(step_type, reward, discount, observation["rgb"])
+
+    def _check_settings(self, state: Mapping[str, np.ndarray]) -> None:
+        """Raises `RunError` unless the state was taken with this environment's settings."""
+        if "settings" not in state:
+            raise RunError("environment state: 'settings' is missing")
+        try:
+            saved = dict(json.loads(str(state["settings"])))
+        except (TypeError, ValueError) as error:
+            raise RunError("environment state: 'settings' is not a JSON object") from error
+        for name, value in self._settings.items():
+            if saved.get(name) != value:
+                raise RunError(
+                    f"environment state: {name} was {saved.get(name)!r} and is {value!r} here"
+                )
+
+    def close(self) -> None:
+        """Ends the simulator and its threads. May be called twice."""
+        self._env.close()
+
+
+def _load_procgen() -> Any:
+    """Imports Procgen and returns its vectorised environment class."""
+    try:
+        with _gym_notice_withheld():
+            from procgen import ProcgenGym3Env
+    except ImportError as error:
+        raise ConfigError(
+            f"game: Procgen cannot be loaded ({error}); run: pip install rldarts_tf[procgen]"
+        ) from error
+    return ProcgenGym3Env
+
+
+def _integer(field: str, value: Any, minimum: int = 0) -> int:
+    """Returns `value` as an int in [minimum, 2**31 - 1], or raises `ConfigError`."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{field}: must be an integer, not {value!r}") from None
+    if not minimum <= number <= _INT32_MAX:
+        raise ConfigError(f"{field}: must lie in {minimum} to {_INT32_MAX}, not {number}")
+    return number
+
+
+def _boolean(field: str, value: Any) -> bool:
+    """Returns `value` as a bool, or raises `ConfigError`; a text such as "False" is refused."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ConfigError(f"{field}: must be True or False, not {value!r}")
+    return bool(value)
+
+
+def _entry(
+    state: Mapping[str, np.ndarray], name: str, dtype: type, shape: tuple[int | None, ...]
+) -> np.ndarray:
+    """Returns a copy of one entry of a saved state, or raises `RunError`; None is any size."""
+    if name not in state:
+        raise RunError(f"environment state: {name!r} is missing")
+    value = np.asarray(state[name])
+    fits = value.ndim == len(shape) and all(
+        want is None or have == want for have, want in zip(value.shape, shape)
+    )
+    if value.dtype != dtype or not fits:
+        raise RunError(
+            f"environment state: {name!r} is {value.dtype} of shape {value.shape}, "
+            f"not {np.dtype(dtype)} of shape {shape}"
+        )
+    return value.copy()

@@ -1,0 +1,64 @@
+"""One function that makes any encoder from names and numbers, as flags and gin files give them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from rldarts_tf.baselines import ImpalaCNN, NatureCNN
+from rldarts_tf.encoders import DiscreteNetwork, Encoder, Supernet
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.genotype import Genotype
+from rldarts_tf.search_space import SearchSpace
+
+ENCODERS = ("supernet", "discrete", "impala_cnn", "nature_cnn")
+
+
+def make_encoder(
+    encoder: str = "supernet",
+    search_space: SearchSpace | str = "classic",
+    genotype: Genotype | str | os.PathLike[str] | None = None,
+    depths: Sequence[int] = (16, 16, 16),
+    output_mode: str = "concat",
+    inverse_temperature: float = 5.0,
+    normalization: str | None = None,
+    features: int = 256,
+    train_alpha: bool = True,
+) -> Encoder:
+    """Makes an encoder; arguments that the chosen kind does not have are not used.
+
+    Args:
+      encoder: "supernet", "discrete", "impala_cnn" or "nature_cnn".
+      search_space: of the supernet; a space or the name of a registered one.
+      genotype: of the discrete network; a genotype or the path of its file.
+      depths: channels of each block; not for nature_cnn.
+      output_mode: of the supernet's cells ("discrete": the genotype says it).
+      inverse_temperature: β of the supernet.
+      normalization: of the convolutions in the cells: None, "layer" or "batch".
+      features: size of the output.
+      train_alpha: whether α of the supernet is trained.
+
+    Raises:
+      ConfigError: an argument is not valid; a genotype is missing, or given to another kind.
+      GenotypeError: the genotype is not valid.
+    """
+    if encoder not in ENCODERS:
+        raise ConfigError(f"encoder must be one of {', '.join(ENCODERS)}, got {encoder!r}")
+    if (genotype is None) == (encoder == "discrete"):
+        missing = "is required for" if genotype is None else "is only for"
+        raise ConfigError(f"genotype {missing} encoder 'discrete' (encoder is {encoder!r})")
+    if encoder == "impala_cnn":
+        return ImpalaCNN(depths, features=features)
+    if encoder == "nature_cnn":
+        return NatureCNN(features=features)
+    if genotype is not None:
+        return DiscreteNetwork(genotype, depths, normalization=normalization, features=features)
+    return Supernet(
+        search_space,
+        depths,
+        output_mode=output_mode,
+        inverse_temperature=inverse_temperature,
+        normalization=normalization,
+        features=features,
+        train_alpha=train_alpha,
+    )

@@ -1,0 +1,1 @@
+"""What a run leaves on disk and on the terminal: directory, metrics, logs, summary, progress."""

@@ -1,0 +1,306 @@
+"""The run directory: where each file of a run stands, who may write, and with which settings.
+
+    config.gin, genotype.json, summary.json, cells/    see `RunDirectory`
+    search/, evaluate/, baseline/                      see `StageDirectory`
+
+Paths are plain values: nothing but the root and its lock is created before something is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import pprint
+import re
+import tokenize
+import warnings
+import weakref
+from pathlib import Path
+from types import TracebackType
+
+from rldarts_tf.errors import RunError
+from rldarts_tf.runs import atomic
+
+_NOT_SET = "(not set)"
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_RESERVED = ("cells",)
+# Errors of file systems that know no locks (some network mounts).
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+class StageDirectory:
+    """Paths of one stage (`search`, `evaluate`, `baseline`, ...) inside a run directory."""
+
+    def __init__(self, path: atomic.PathLike) -> None:
+        """Names the directory; creates nothing."""
+        self.path = Path(path)
+
+    @property
+    def metrics_path(self) -> Path:
+        """The table of scalars over time, metrics.csv."""
+        return self.path / "metrics.csv"
+
+    @property
+    def tensorboard_dir(self) -> Path:
+        """The folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def alphas_path(self) -> Path:
+        """The softmax weights over time, alphas.npz."""
+        return self.path / "alphas.npz"
+
+    @property
+    def genotypes_path(self) -> Path:
+        """The distinct genotypes in order of appearance, genotypes.jsonl."""
+        return self.path / "genotypes.jsonl"
+
+    def __repr__(self) -> str:
+        return f"StageDirectory({str(self.path)!r})"
+
+
+class RunDirectory:
+    """A directory that this process alone writes to, until `close` or its end.
+
+    The lock is the kernel's (`flock` on the file `.lock`), so it vanishes with the process however
+    that ends. Also a context manager.
+    """
+
+    def __init__(self, root_dir: atomic.PathLike) -> None:
+        """Creates the root if it is missing, tries to write there, and locks it.
+
+        Args:
+          root_dir: a local directory; `~` is expanded.
+
+        Raises:
+          RunError: the directory cannot be made or written, or another process uses it.
+        """
+        text = os.fspath(root_dir)
+        if not text:
+            raise RunError("root_dir is empty: name a directory for the run")
+        if "://" in text:
+            raise RunError(f"root_dir {text!r} is not a local directory")
+        self.root = Path(os.path.abspath(os.path.expanduser(text)))
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise RunError(f"root_dir {text!r} is a file, not a directory") from error
+        except OSError as error:
+            raise RunError(
+                f"root_dir {text!r} cannot be created: {atomic.reason(error)}"
+            ) from error
+        try:
+            # Permission bits do not tell (root, read-only mounts, quotas): only a real file does.
+            probe = self.root / f".{os.getpid()}{atomic.TEMPORARY_SUFFIX}"
+            probe.write_bytes(b"?")
+            probe.unlink()
+            self._lock(text)
+        except OSError as error:
+            raise RunError(f"root_dir {text!r} is not writable: {atomic.reason(error)}") from error
+        self._remove_leftovers()
+
+    @property
+    def config_path(self) -> Path:
+        """The complete configuration of the run, config.gin."""
+        return self.root / "config.gin"
+
+    @property
+    def genotype_path(self) -> Path:
+        """The final cell, genotype.json."""
+        return self.root / "genotype.json"
+
+    @property
+    def summary_path(self) -> Path:
+        """Results and versions, summary.json."""
+        return self.root / "summary.json"
+
+    @property
+    def cells_dir(self) -> Path:
+        """The folder of drawings of the final cells."""
+        return self.root / "cells"
+
+    def stage(self, name: str) -> StageDirectory:
+        """Returns the paths of stage `name` (lower case letters, digits and `_`).
+
+        Raises:
+          RunError: `name` cannot be a stage's folder.
+        """
+        if not _STAGE_NAME.match(name) or name in _RESERVED:
+            raise RunError(f"stage {name!r} cannot name a folder of a run")
+        return StageDirectory(self.root / name)
+
+    def bind_config(self, text: str) -> None:
+        """Ties the directory to a configuration, so that a run continues only as it began.
+
+        The first call writes `text` to config.gin. Later calls, also of later processes, compare:
+        settings are equal when gin reads equal values, so comments, blank lines, line breaks, the
+        order of settings and `5e-4` for `0.0005` do not matter. Imports are not compared: they
+        only make names known.
+
+        Args:
+          text: a configuration in gin's syntax, as `gin.config_str()` writes it.
+
+        Raises:
+          RunError: a setting differs (the first one is named, old -> new), or a text is not gin.
+              Nothing has been changed then.
+        """
+        new = _settings(text, "the configuration")
+        try:
+            old_text = self.config_path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            atomic.write_text(self.config_path, text)
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(f"{str(self.config_path)!r} cannot be read: {error}") from error
+        old = _settings(old_text, repr(str(self.config_path)))
+        for name in [*old, *(name for name in new if name not in old)]:
+            before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
+            if before != after:
+                before, after = _shorten(before, after)
+                raise RunError(
+                    f"root_dir {str(self.root)!r} holds a run with other settings: "
+                    f"{name}: {before} -> {after}; use another root_dir or the old setting"
+                )
+
+    def close(self) -> None:
+        """Gives the directory up for others; a second call does nothing."""
+        self._finalizer()
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.root)!r})"
+
+    def _lock(self, text: str) -> None:
+        descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        # Set before anything can fail, so that no path leaks the descriptor.
+        self._finalizer = weakref.finalize(self, _close_descriptor, descriptor, os.getpid())
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                warnings.warn(
+                    f"root_dir {text!r}: this file system has no locks; "
+                    "do not start a second run here",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            elif isinstance(error, BlockingIOError):
+                owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                self._finalizer()
+                by = f"process {owner}" if owner.isdigit() else "another process"
+                raise RunError(f"root_dir {text!r} is in use by {by}") from None
+            else:
+                self._finalizer()
+                raise
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+        _OPEN_DESCRIPTORS.add(descriptor)
+
+    def _remove_leftovers(self) -> None:
+        # Safe: while the lock is held, nobody else is in the middle of writing here.
+        for folder in [self.root, *(p for p in self.root.iterdir() if p.is_dir())]:
+            for leftover in folder.glob(f".*{atomic.TEMPORARY_SUFFIX}"):
+                with contextlib.suppress(OSError):
+                    leftover.unlink()
+
+
+_OPEN_DESCRIPTORS: set[int] = set()
+
+
+def _close_descriptor(descriptor: int, owner: int) -> None:
+    # After a fork the child has closed its copy already; the number may be another file's by then.
+    if os.getpid() == owner:
+        _OPEN_DESCRIPTORS.discard(descriptor)
+        os.close(descriptor)
+
+
+def _forget_locks_after_fork() -> None:
+    # A forked worker shares the lock; if it outlived a killed run, the directory would stay locked.
+    while _OPEN_DESCRIPTORS:
+        os.close(_OPEN_DESCRIPTORS.pop())
+
+
+os.register_at_fork(after_in_child=_forget_locks_after_fork)
+
+
+def _settings(text: str, source: str) -> dict[str, str]:
+    """Reads gin text into {setting: canonical value}, in the order of the text."""
+    # Only launchers bind configurations, and they have gin; the rest of the module needs none.
+    from gin import config_parser
+
+    class _Delegate(config_parser.ParserDelegate):
+        def configurable_reference(
+            self, scoped_configurable_name: str, evaluate: bool
+        ) -> _Verbatim:
+            return _Verbatim("@" + scoped_configurable_name + ("()" if evaluate else ""))
+
+        def macro(self, macro_name: str) -> _Verbatim:
+            return _Verbatim("%" + macro_name)
+
+    settings: dict[str, str] = {}
+    try:
+        parser = config_parser.ConfigParser(text, _Delegate())
+        for statement in parser:
+            if isinstance(statement, config_parser.BindingStatement):
+                scope = statement.scope + "/" if statement.scope else ""
+                argument = "." + statement.arg_name if statement.arg_name else ""
+                # pformat sorts dictionaries, and it tells 1 from 1.0 and from True.
+                settings[scope + statement.selector + argument] = pprint.pformat(
+                    statement.value, width=10**9
+                )
+            elif isinstance(statement, config_parser.IncludeStatement):
+                settings[f"include {statement.filename!r}"] = "included"
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        line = " ".join(str(error).split())
+        raise RunError(f"{source} is not a gin configuration: {line}") from error
+    return settings
+
+
+class _Verbatim:
+    """A gin reference or macro: compared by its own spelling, not by what it stands for."""
+
+    def __init__(self, spelling: str) -> None:
+        self._spelling = spelling
+
+    def __repr__(self) -> str:
+        return self._spelling
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Verbatim) and self._spelling == other._spelling
+
+    def __hash__(self) -> int:
+        return hash(self._spelling)
+
+    def __lt__(self, other: object) -> bool:
+        return self._spelling < repr(other)
+
+
+def _shorten(before: str, after: str, limit: int = 70) -> tuple[str, str]:
+    """Cuts two differing texts to about `limit` characters around their first difference."""
+    common = next(
+        (k for k, (a, b) in enumerate(zip(before, after)) if a != b), min(len(before), len(after))
+    )
+    start = 0 if common < limit // 2 else common - limit // 4
+
+    def cut(value: str) -> str:
+        piece = value[start : start + limit]
+        return ("..." if start else "") + piece + ("..." if start + limit < len(value) else "")
+
+    return cut(before), cut(after)

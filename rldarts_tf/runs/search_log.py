@@ -1,0 +1,241 @@
+"""How a search developed: softmax weights over time, and every distinct genotype it passed through.
+
+Both logs take `resume_step`: the step of the restored checkpoint. Later entries are dropped, since
+those steps are taken again. None means that nothing was restored and the log begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rldarts_tf.errors import RunError
+from rldarts_tf.runs import atomic
+
+
+class AlphaLog:
+    """Collects softmax weights in memory; `flush` replaces the .npz file in one step.
+
+    The file holds `step` [T] int64; for each cell type c and node j = 1..I the weights
+    `<c>_node_<j>` [T, j, |O|] float32, row i of which belongs to the edge (i, j); and
+    `<c>_ops` [|O|], the names of the ops in the order of the last axis.
+
+    A flush writes the whole file (Classic: about 4 MB per 10,000 records), so call it with the
+    checkpoints rather than with every record.
+    """
+
+    def __init__(
+        self,
+        path: atomic.PathLike,
+        ops: Mapping[str, Sequence[str]],
+        num_nodes: int,
+        resume_step: int | None = None,
+    ) -> None:
+        """Starts or continues a log.
+
+        Args:
+          path: the .npz file.
+          ops: per cell type the op names, in the order of alpha's columns.
+          num_nodes: I, the number of intermediate nodes of a cell.
+          resume_step: see the module.
+
+        Raises:
+          RunError: the file to continue is damaged or belongs to another search space, or it
+              cannot be replaced.
+        """
+        self._path = Path(path)
+        self._ops = {cell: tuple(names) for cell, names in ops.items()}
+        self._num_nodes = int(num_nodes)
+        self._steps: list[int] = []
+        self._weights: dict[str, list[np.ndarray]] = {
+            _key(cell, j): [] for cell in self._ops for j in range(1, self._num_nodes + 1)
+        }
+        self._dirty = False
+        if self._path.exists():
+            dropped = True
+            if resume_step is not None:
+                dropped = self._load(resume_step)
+            if dropped:
+                self._dirty = True
+                self.flush()
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def record(self, step: int, op_weights: Mapping[str, Sequence[Any]]) -> None:
+        """Adds the weights at `step`; they reach the file with the next `flush`.
+
+        Args:
+          step: environment steps so far; larger than at the record before.
+          op_weights: per cell type the list of arrays [j, |O|] of the nodes j = 1..I.
+
+        Raises:
+          ValueError: cell types, node count or shapes are not those of the search space, or the
+              step does not grow.
+        """
+        if self._steps and step <= self._steps[-1]:
+            raise ValueError(f"step {step} does not come after step {self._steps[-1]}")
+        if set(op_weights) != set(self._ops):
+            raise ValueError(f"op_weights has cells {sorted(op_weights)}, not {sorted(self._ops)}")
+        arrays: dict[str, np.ndarray] = {}
+        for cell, nodes in op_weights.items():
+            if len(nodes) != self._num_nodes:
+                raise ValueError(f"op_weights[{cell!r}] has {len(nodes)} nodes")
+            for j, weights in enumerate(nodes, start=1):
+                # A copy: the caller may reuse its array.
+                array = np.array(weights, dtype=np.float32)
+                if array.shape != (j, len(self._ops[cell])):
+                    raise ValueError(
+                        f"op_weights[{cell!r}], node {j}: shape {array.shape}, "
+                        f"not {(j, len(self._ops[cell]))}"
+                    )
+                arrays[_key(cell, j)] = array
+        for key, array in arrays.items():
+            self._weights[key].append(array)
+        self._steps.append(int(step))
+        self._dirty = True
+
+    def flush(self) -> None:
+        """Writes the file if something was recorded since the last flush.
+
+        Raises:
+          RunError: the file cannot be written.
+        """
+        if not self._dirty:
+            return
+        arrays: dict[str, np.ndarray] = {"step": np.array(self._steps, dtype=np.int64)}
+        for cell, ops in self._ops.items():
+            arrays[f"{cell}_ops"] = np.array(ops, dtype=np.str_)
+            for j in range(1, self._num_nodes + 1):
+                # reshape: a log without records still has the right shape.
+                arrays[_key(cell, j)] = np.array(
+                    self._weights[_key(cell, j)], dtype=np.float32
+                ).reshape(len(self._steps), j, len(ops))
+        atomic.write_npz(self._path, **arrays)
+        self._dirty = False
+
+    def _load(self, resume_step: int) -> bool:
+        """Takes over what the file holds up to `resume_step`; True if it held more."""
+        arrays = read_alphas(self._path)
+        expected = {"step", *self._weights, *(f"{cell}_ops" for cell in self._ops)}
+        same_ops = set(arrays) == expected and all(
+            tuple(arrays[f"{cell}_ops"].tolist()) == ops for cell, ops in self._ops.items()
+        )
+        if not same_ops:
+            raise RunError(f"{str(self._path)!r} belongs to another search space")
+        # Steps grow, so what stays is a prefix.
+        kept = int(np.searchsorted(arrays["step"], resume_step, side="right"))
+        self._steps = arrays["step"][:kept].tolist()
+        for key, records in self._weights.items():
+            records.extend(arrays[key][:kept])
+        return kept < len(arrays["step"])
+
+
+def read_alphas(path: atomic.PathLike) -> dict[str, np.ndarray]:
+    """Reads the file of an `AlphaLog`; its class text says which arrays there are.
+
+    Raises:
+      RunError: the file is missing, damaged or of another kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        if "step" not in arrays:
+            raise ValueError("it has no array 'step'")
+        length = len(arrays["step"])
+        for name, array in arrays.items():
+            if "_node_" in name and (array.ndim != 3 or len(array) != length):
+                raise ValueError(f"array {name!r} has shape {array.shape}")
+    except OSError as error:
+        raise RunError(f"{str(path)!r} cannot be read: {atomic.reason(error)}") from error
+    except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        line = " ".join(str(error).split())
+        raise RunError(f"{str(path)!r} is not a log of op weights: {line}") from error
+    return arrays
+
+
+class GenotypeLog:
+    """One JSON line, {"step": ..., "genotype": ...}, per genotype that differs from all before."""
+
+    def __init__(self, path: atomic.PathLike, resume_step: int | None = None) -> None:
+        """Starts or continues a log.
+
+        Args:
+          path: the .jsonl file.
+          resume_step: see the module.
+
+        Raises:
+          RunError: the file to continue is damaged before its last line, or cannot be written.
+        """
+        self._path = Path(path)
+        entries: list[tuple[int, Any]] = []
+        if resume_step is not None and self._path.exists():
+            entries = [e for e in read_genotypes(self._path) if e[0] <= resume_step]
+        self._seen = {_canonical(genotype) for _, genotype in entries}
+        # Always written anew: this also cuts off a line that a killed process left incomplete.
+        atomic.write_text(self._path, "".join(_json_line(*entry) for entry in entries))
+
+    def record(self, step: int, genotype: Mapping[str, Any]) -> bool:
+        """Appends `genotype` if it is new, and says whether it was.
+
+        Args:
+          step: environment steps so far.
+          genotype: plain JSON data.
+
+        Raises:
+          RunError: the line cannot be written.
+        """
+        canonical = _canonical(genotype)
+        if canonical in self._seen:
+            return False
+        try:
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.write(_json_line(step, genotype))
+        except OSError as error:
+            raise RunError(
+                f"{str(self._path)!r} cannot be written: {atomic.reason(error)}"
+            ) from error
+        self._seen.add(canonical)
+        return True
+
+
+def read_genotypes(path: atomic.PathLike) -> list[tuple[int, dict[str, Any]]]:
+    """Reads the (step, genotype) pairs of a `GenotypeLog`; an incomplete last line is left out.
+
+    Raises:
+      RunError: the file is missing, or damaged before its last line.
+    """
+    try:
+        lines = Path(path).read_bytes().decode("utf-8", "replace").split("\n")
+    except OSError as error:
+        raise RunError(f"{str(path)!r} cannot be read: {atomic.reason(error)}") from error
+    entries = []
+    for number, line in enumerate(lines, start=1):
+        if number == len(lines):
+            break  # what follows the last line break: nothing, or a line cut short
+        try:
+            entry = json.loads(line)
+            entries.append((int(entry["step"]), dict(entry["genotype"])))
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) - 1:
+                break
+            raise RunError(f"{str(path)!r} is damaged in line {number}: {error}") from error
+    return entries
+
+
+def _key(cell: str, node: int) -> str:
+    return f"{cell}_node_{node}"
+
+
+def _canonical(genotype: Any) -> str:
+    # Through JSON, so that tuples and lists, and any order of keys, are the same genotype.
+    return json.dumps(genotype, sort_keys=True, allow_nan=False)
+
+
+def _json_line(step: int, genotype: Any) -> str:
+    return json.dumps({"step": int(step), "genotype": genotype}, allow_nan=False) + "\n"

@@ -1,0 +1,182 @@
+"""Search spaces: which ops a supernet mixes, and how its cells are stacked.
+
+A `SearchSpace` is plain data. Ops are named here and implemented in `rldarts_tf.ops`.
+Source: RL-DARTS sections 3.1 and 4.1, appendices A.3, B.1 and G.1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rldarts_tf.errors import ConfigError
+
+NONE = "none"
+"""The zero op: takes part in the softmax, contributes nothing, never survives discretization."""
+SKIP_CONNECT = "skip_connect"
+
+NORMAL = "normal"
+REDUCTION = "reduction"
+
+OUTPUT_MODES = ("concat", "last", "sum", "average", "weighted_sum")
+"""How a cell's output follows from its intermediate nodes; see `rldarts_tf.cells`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSpace:
+    """The ops O of each cell type and the macro structure (N, R, I) around them.
+
+    Attributes:
+      name: What genotypes call this space.
+      normal_ops: O_base of the normal cells. `none` and `skip_connect` are always added.
+      reduction_ops: O_base of the reduction cells; empty where R = 0.
+      num_normal: N, normal cells in a block.
+      num_reduction: R, reduction cells in a block. With R = 0 a block begins with IMPALA's
+        Conv3x3 and MaxPool3x3 of stride 2 instead.
+      num_nodes: I, intermediate nodes in a cell.
+      top_k: K, the edges that a node keeps when its cell is discretized.
+
+    Raises:
+      ConfigError: a count is out of range, or an op stands twice or is one of the two implied.
+    """
+
+    name: str
+    normal_ops: tuple[str, ...]
+    reduction_ops: tuple[str, ...] = ()
+    num_normal: int = 1
+    num_reduction: int = 0
+    num_nodes: int = 4
+    top_k: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "normal_ops", tuple(self.normal_ops))
+        object.__setattr__(self, "reduction_ops", tuple(self.reduction_ops))
+        if not self.name or not isinstance(self.name, str):
+            raise ConfigError(f"SearchSpace.name must be a non-empty string, got {self.name!r}")
+        for field, least in (
+            ("num_normal", 0),
+            ("num_reduction", 0),
+            ("num_nodes", 1),
+            ("top_k", 1),
+        ):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigError(
+                    f"SearchSpace.{field} must be an integer of at least {least}, got {value!r}"
+                )
+        if self.num_normal + self.num_reduction == 0:
+            raise ConfigError("SearchSpace.num_normal and num_reduction are both 0: no cells")
+        for cell_type in self.cell_types:
+            field = f"{cell_type}_ops"
+            base_ops = self._base_ops(cell_type)
+            if not base_ops:
+                raise ConfigError(f"SearchSpace.{field} is empty")
+            for op in base_ops:
+                if op in (NONE, SKIP_CONNECT):
+                    raise ConfigError(f"SearchSpace.{field} must not name {op!r}: it is implied")
+                if base_ops.count(op) > 1:
+                    raise ConfigError(f"SearchSpace.{field} names {op!r} twice")
+
+    def _base_ops(self, cell_type: str) -> tuple[str, ...]:
+        return self.normal_ops if cell_type == NORMAL else self.reduction_ops
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """The kinds of cell that have an α of their own, in the order of a block."""
+        reduction = (REDUCTION,) if self.num_reduction else ()
+        normal = (NORMAL,) if self.num_normal else ()
+        return reduction + normal
+
+    def ops(self, cell_type: str) -> tuple[str, ...]:
+        """O of a cell type, in the order of α's columns: O_base, `skip_connect`, `none`."""
+        if cell_type not in self.cell_types:
+            raise ConfigError(f"search space {self.name!r} has no {cell_type!r} cells")
+        return (*self._base_ops(cell_type), SKIP_CONNECT, NONE)
+
+    def size(self, cell_type: str | None = None) -> int:
+        """How many discrete cells there are (appendix G.1).
+
+        Node i takes K of its i possible inputs (all of them while i < K), each with one of the
+        Onz = |O| - 1 ops other than `none`: prod over i of Onz^min(i,K) * C(i, min(i,K)).
+
+        Args:
+          cell_type: count the cells of one type; None for all combinations of the types.
+        """
+        if cell_type is None:
+            return math.prod(self.size(t) for t in self.cell_types)
+        nonzero = len(self.ops(cell_type)) - 1
+        size = 1
+        for node in range(1, self.num_nodes + 1):
+            kept = min(node, self.top_k)
+            size *= nonzero**kept * math.comb(node, kept)
+        return size
+
+    def to_config(self) -> dict[str, Any]:
+        """Plain data from which `from_config` makes an equal space."""
+        config = dataclasses.asdict(self)
+        config["normal_ops"] = list(self.normal_ops)
+        config["reduction_ops"] = list(self.reduction_ops)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> SearchSpace:
+        """The inverse of `to_config`."""
+        return cls(**config)
+
+
+CLASSIC = SearchSpace(
+    name="classic",
+    normal_ops=("conv_3x3_relu", "conv_5x5_relu", "dil_conv_3x3_relu", "dil_conv_5x5_relu"),
+    reduction_ops=("conv_3x3", "max_pool_3x3", "avg_pool_3x3"),
+    num_normal=1,
+    num_reduction=1,
+)
+"""Section 4.1, used with PPO."""
+
+MICRO = SearchSpace(name="micro", normal_ops=("conv_3x3", "relu", "tanh"), num_normal=2)
+"""Section 4.1, used with Rainbow."""
+
+MICRO_SAC = dataclasses.replace(MICRO, name="micro_sac", num_normal=3, top_k=1)
+"""Appendix A.3, used with SAC at 32 channels."""
+
+CLASSIC_NO_RELU = dataclasses.replace(
+    CLASSIC,
+    name="classic_no_relu",
+    normal_ops=("conv_3x3", "conv_5x5", "dil_conv_3x3", "dil_conv_5x5"),
+)
+"""The ablation of appendix B.1: a space whose supernet cannot learn."""
+
+_REGISTRY: dict[str, SearchSpace] = {}
+
+
+def register_search_space(space: SearchSpace) -> SearchSpace:
+    """Makes a space known by its name, so that genotype files and gin can refer to it.
+
+    Raises:
+      ConfigError: another space has that name already.
+    """
+    known = _REGISTRY.setdefault(space.name, space)
+    if known != space:
+        raise ConfigError(f"a different search space named {space.name!r} is registered already")
+    return space
+
+
+def get_search_space(name: str) -> SearchSpace:
+    """The registered space of that name.
+
+    Raises:
+      ConfigError: there is none; the message lists those there are.
+    """
+    try:
+        return _REGISTRY[name]
+    except (KeyError, TypeError):
+        raise ConfigError(
+            f"unknown search space {name!r}; known: {', '.join(sorted(_REGISTRY))} "
+            "(a space of your own: register_search_space)"
+        ) from None
+
+
+for _space in (CLASSIC, MICRO, MICRO_SAC, CLASSIC_NO_RELU):
+    register_search_space(_space)

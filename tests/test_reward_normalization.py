@@ -1,0 +1,178 @@
+"""Reward normalization against a plain per-environment reference and hand-made cases."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.errors import ConfigError, RunError
+
+
+def reference(rewards, ended, gamma, clip, epsilon):
+    """Normalizes rewards [T][N] one by one, with the variance taken anew over the whole history.
+
+    The initial statistics are a sample of weight 1e-4 with mean 0 and variance 1.
+    """
+    num_envs = len(rewards[0])
+    returns = [0.0] * num_envs
+    history = []
+    normalized = []
+    for step_rewards, step_ended in zip(rewards, ended):
+        for i in range(num_envs):
+            returns[i] = returns[i] * gamma + step_rewards[i]
+            history.append(returns[i])
+        weight = 1e-4 + len(history)
+        mean = math.fsum(history) / weight
+        squares = [(value - mean) ** 2 for value in history]
+        variance = (1e-4 * (1.0 + mean**2) + math.fsum(squares)) / weight
+        scale = math.sqrt(variance + epsilon)
+        normalized.append([min(max(r / scale, -clip), clip) for r in step_rewards])
+        for i in range(num_envs):
+            if step_ended[i]:
+                returns[i] = 0.0
+    return np.array(normalized), variance
+
+
+@st.composite
+def trajectories(draw):
+    steps = draw(st.integers(1, 12))
+    num_envs = draw(st.integers(1, 5))
+    reward = st.floats(-50.0, 50.0, width=32)
+
+    def table(cell):
+        row = st.lists(cell, min_size=num_envs, max_size=num_envs)
+        return draw(st.lists(row, min_size=steps, max_size=steps))
+
+    return table(reward), table(st.booleans())
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    trajectory=trajectories(),
+    gamma=st.sampled_from([0.0, 0.5, 0.99, 0.999, 1.0]),
+    clip=st.sampled_from([0.5, 2.0, 10.0, 1e6]),
+    epsilon=st.sampled_from([1e-8, 1e-2]),
+)
+def test_equals_the_reference_over_whole_trajectories(trajectory, gamma, clip, epsilon):
+    rewards, ended = trajectory
+    expected, expected_variance = reference(rewards, ended, gamma, clip, epsilon)
+    normalizer = RewardNormalizer(len(rewards[0]), gamma, clip=clip, epsilon=epsilon)
+    actual = [normalizer(np.array(r, np.float32), np.array(e)) for r, e in zip(rewards, ended)]
+    assert all(step.dtype == np.float32 for step in actual)
+    np.testing.assert_allclose(np.array(actual), expected, rtol=2e-6, atol=1e-7)
+    assert normalizer.variance == pytest.approx(expected_variance, rel=1e-9, abs=1e-12)
+
+
+def test_first_step_by_hand():
+    # R = [3, 1]: mean 4/2.0001; variance (1e-4 (1 + mean^2) + (3-mean)^2 + (1-mean)^2) / 2.0001.
+    normalizer = RewardNormalizer(2, gamma=0.9)
+    actual = normalizer(np.array([3.0, 1.0]), np.array([False, False]))
+    mean = 4 / 2.0001
+    variance = (1e-4 * (1 + mean**2) + (3 - mean) ** 2 + (1 - mean) ** 2) / 2.0001
+    assert variance == pytest.approx(2.0005 / 2.0001, rel=1e-7)
+    np.testing.assert_allclose(actual, np.array([3.0, 1.0]) / math.sqrt(variance), rtol=1e-6)
+
+
+def test_the_last_reward_of_an_episode_counts_in_its_return_and_the_next_episode_starts_at_zero():
+    normalizer = RewardNormalizer(2, gamma=0.5)
+    normalizer(np.array([4.0, 4.0]), np.array([False, False]))
+    normalizer(np.array([1.0, 1.0]), np.array([True, False]))
+    np.testing.assert_array_equal(normalizer.state()["returns"], [0.0, 3.0])
+    normalizer(np.array([1.0, 1.0]), np.array([False, False]))
+    np.testing.assert_array_equal(normalizer.state()["returns"], [1.0, 2.5])
+    # Returns seen: 4 4, 3 3, 1 2.5. The 3 of the ended episode is among them.
+    mean = 17.5 / 6.0001
+    total = 1e-4 * (1 + mean**2) + sum((r - mean) ** 2 for r in (4, 4, 3, 3, 1, 2.5))
+    assert normalizer.variance == pytest.approx(total / 6.0001, rel=1e-12)
+
+
+def test_rewards_after_a_long_silence_are_clipped_on_both_sides():
+    normalizer = RewardNormalizer(4, gamma=0.999)
+    silence = np.zeros(4)
+    for _ in range(1000):
+        np.testing.assert_array_equal(normalizer(silence, silence > 0), silence)
+    actual = normalizer(np.array([1.0, 0.0, 0.0, -1.0]), np.zeros(4, bool))
+    np.testing.assert_array_equal(actual, [10.0, 0.0, 0.0, -10.0])
+
+
+def test_restored_statistics_go_on_exactly_and_survive_npz_without_pickle():
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(60, 3))
+    ended = rng.random((60, 3)) < 0.1
+    original = RewardNormalizer(3, gamma=0.99)
+    for r, e in zip(rewards[:30], ended[:30]):
+        original(r, e)
+    buffer = io.BytesIO()
+    np.savez(buffer, **original.state())
+    buffer.seek(0)
+    copy = RewardNormalizer(3, gamma=0.99)
+    with np.load(buffer, allow_pickle=False) as saved:
+        copy.set_state(saved)
+    for r, e in zip(rewards[30:], ended[30:]):
+        np.testing.assert_array_equal(original(r, e), copy(r, e))
+    assert original.variance == copy.variance
+
+
+def test_the_state_is_a_snapshot_and_inputs_are_not_changed():
+    normalizer = RewardNormalizer(1, gamma=1.0)
+    rewards, ended = np.array([2.0]), np.array([False])
+    normalizer(rewards, ended)
+    before = normalizer.state()
+    normalizer(rewards, np.array([True]))
+    np.testing.assert_array_equal(before["returns"], [2.0])
+    np.testing.assert_array_equal(rewards, [2.0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_reward_that_is_not_finite_is_refused_and_leaves_the_statistics_alone(bad):
+    normalizer = RewardNormalizer(2, gamma=0.9)
+    before = normalizer.state()
+    with pytest.raises(ValueError, match="finite"):
+        normalizer(np.array([1.0, bad]), np.zeros(2, bool))
+    for name, value in normalizer.state().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_wrong_shapes_are_refused():
+    normalizer = RewardNormalizer(2, gamma=0.9)
+    with pytest.raises(ValueError, match="shape"):
+        normalizer(np.zeros(3), np.zeros(3, bool))
+    with pytest.raises(ValueError, match="shape"):
+        normalizer(np.zeros(2), np.zeros((2, 1), bool))
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("num_envs", {"num_envs": 0}),
+        ("gamma", {"gamma": 1.5}),
+        ("gamma", {"gamma": -0.1}),
+        ("gamma", {"gamma": math.nan}),
+        ("clip", {"clip": 0.0}),
+        ("epsilon", {"epsilon": 0.0}),
+    ],
+)
+def test_bad_arguments_name_the_field(field, change):
+    with pytest.raises(ConfigError, match=f"^{field}: "):
+        RewardNormalizer(**{"num_envs": 2, "gamma": 0.9, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": None}, "'mean' is missing"),
+        ({"returns": np.zeros(3)}, "'returns' has shape"),
+        ({"variance": np.asarray(np.nan)}, "'variance' is not finite"),
+    ],
+)
+def test_a_damaged_state_is_refused(change, message):
+    normalizer = RewardNormalizer(2, gamma=0.9)
+    state = {k: v for k, v in {**normalizer.state(), **change}.items() if v is not None}
+    with pytest.raises(RunError, match=message):
+        normalizer.set_state(state)
