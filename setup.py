@@ -74,7 +74,7 @@ EXTRAS["dev"] = [
     "pytest-timeout>=2.3",
     "ruff>=0.6",
 ]
-# 2.15.0 asks for TensorRT packages that PyPI does not have. Linux only.
+# 2.15.0 asks for TensorRT packages that cannot be installed. Linux only.
 EXTRAS["gpu"] = ["tensorflow[and-cuda]>=2.15.1,<2.16"]
 
 setup(

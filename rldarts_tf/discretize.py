@@ -31,16 +31,22 @@ def discretize(
       output_mode: recorded in the genotype.
 
     Raises:
-      ConfigError: an array has the wrong shape or is not finite.
+      ConfigError: an array is missing, has the wrong shape or is not finite.
+      GenotypeError: top_k is not a positive integer.
     """
     top_k = space.top_k if top_k is None else top_k
     cells = {}
     for cell_type in space.cell_types:
         if cell_type not in op_weights:
             raise ConfigError(f"op_weights: no weights for {cell_type!r} cells")
+        if len(op_weights[cell_type]) != space.num_nodes:
+            raise ConfigError(
+                f"op_weights[{cell_type!r}]: must have {space.num_nodes} nodes, "
+                f"got {len(op_weights[cell_type])}"
+            )
         ops = space.ops(cell_type)
         cells[cell_type] = tuple(
-            _discretize_node(f"op_weights[{cell_type!r}][{j - 1}]", np.asarray(p), j, ops, top_k)
+            _discretize_node(f"op_weights[{cell_type!r}][{j - 1}]", p, j, ops, top_k)
             for j, p in enumerate(op_weights[cell_type], start=1)
         )
     return Genotype(
@@ -54,8 +60,12 @@ def discretize(
 
 
 def _discretize_node(
-    where: str, p: np.ndarray, j: int, ops: tuple[str, ...], top_k: int
+    where: str, weights: Any, j: int, ops: tuple[str, ...], top_k: int
 ) -> tuple[Edge, ...]:
+    try:
+        p = np.asarray(weights, dtype=float)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: not an array of numbers") from None
     if p.shape != (j, len(ops)):
         raise ConfigError(f"{where}: shape must be {(j, len(ops))}, got {p.shape}")
     if not np.all(np.isfinite(p)):

@@ -28,16 +28,16 @@ _INK = "#222222"
 _PALE = "#b5b5b5"
 _OUTPUT_EDGE = "#7a7a7a"
 _FILLS = {"input": "#dfe8f2", "node": "#f6f6f6", "output": "#dff0e0"}
-# Dark enough for small text on white, and apart for the common kinds of colour blindness.
+# Dark enough for small text on white; neighbours in the list are far apart, for they share a cell.
 _PALETTE = (
     "#0b62a8",
-    "#c2410c",
+    "#d1490a",
     "#15803d",
     "#a21caf",
-    "#8a6100",
-    "#0e7490",
-    "#b91c1c",
-    "#4d4d4d",
+    "#3f3f46",
+    "#9a6b00",
+    "#0e8a9c",
+    "#7f1d1d",
 )
 
 
@@ -138,7 +138,10 @@ def _live_nodes(nodes: _Nodes, output_mode: str) -> set[int]:
 
 
 def _op_colours(genotype: DrawableGenotype) -> dict[str, str]:
-    ops = sorted({op for nodes in genotype.cells.values() for node in nodes for _, op in node})
+    # Cell by cell, so that the ops of one cell get neighbouring colours.
+    ops: list[str] = []
+    for nodes in genotype.cells.values():
+        ops += sorted({op for node in nodes for _, op in node}.difference(ops))
     colours = list(_PALETTE)
     extra = len(ops) - len(colours)
     for k in range(extra):
@@ -160,7 +163,7 @@ def _draw_with_graphviz(
         escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'"{escaped}"'
 
-    font = {"fontname": quoted("Helvetica"), "fontsize": "11"}
+    font: dict[str, Any] = {"fontname": quoted("Helvetica"), "fontsize": "11"}
     graph = pydot.Dot(
         "cell",
         graph_type="digraph",
@@ -210,10 +213,10 @@ def _draw_with_graphviz(
             pydot.Edge(f"n{j}", f"n{len(nodes) + 1}", color=quoted(_OUTPUT_EDGE), arrowsize="0.7")
         )
     try:
-        data: bytes = graph.create(prog="dot", format=file_format)
+        data: Any = graph.create(prog="dot", format=file_format)
     except (OSError, AssertionError):  # pydot asserts that dot succeeded
         return None
-    return data or None
+    return bytes(data) or None
 
 
 def _node_kind(j: int, num_nodes: int, output_mode: str) -> tuple[str, str]:
@@ -226,9 +229,9 @@ def _node_kind(j: int, num_nodes: int, output_mode: str) -> tuple[str, str]:
 
 # --- matplotlib ---------------------------------------------------------------------------------
 #
-# All nodes stand in one row. An edge between neighbours is straight; any other rises to a horizontal
-# lane of its own above the row. Rising and falling parts stay within the width of their node, and
-# labels stand in the gaps between nodes, so no line can run through another line's label.
+# All nodes stand in one row. An edge between neighbours is straight; any other rises to a lane of
+# its own above the row. Rising and falling parts stay within the width of their node, and labels
+# stand in the gaps between nodes, so no line can run through another line's label.
 # Lengths are in inches.
 
 _FONT_PT = 9.0

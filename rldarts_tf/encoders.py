@@ -17,7 +17,7 @@ import tensorflow as tf
 from rldarts_tf import discretize as _discretize
 from rldarts_tf.alpha import Alpha
 from rldarts_tf.cells import Cell
-from rldarts_tf.errors import ConfigError
+from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
 from rldarts_tf.ops import NORMALIZATIONS
 from rldarts_tf.search_space import NORMAL, OUTPUT_MODES, REDUCTION, SearchSpace, get_search_space
@@ -37,11 +37,16 @@ class Encoder(tf.keras.Model):
 
     def __init__(self, features: int = 256, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
-        if not isinstance(features, int) or features < 1:
+        if not isinstance(features, int) or isinstance(features, bool) or features < 1:
             raise ConfigError(f"features must be an integer of at least 1, got {features!r}")
         self.features = features
         self._flatten = tf.keras.layers.Flatten()
         self._dense = tf.keras.layers.Dense(features, activation="relu", name="dense")
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> tf.Tensor:
+        """As `call`, but checks the rank first: Keras buries what `call` raises in its own text."""
+        _check_rank(images.shape if hasattr(images, "shape") else np.shape(images))
+        return super().__call__(images, *args, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Images [B, H, W, C], uint8 or float -> features [B, D], non-negative.
@@ -57,10 +62,7 @@ class Encoder(tf.keras.Model):
         raise NotImplementedError
 
     def _as_float(self, images: tf.Tensor) -> tf.Tensor:
-        if images.shape.rank != 4:
-            raise ConfigError(
-                f"images must have rank 4, [batch, height, width, channels], got {images.shape}"
-            )
+        _check_rank(images.shape)
         dtype = self.compute_dtype
         if images.dtype.is_floating:
             return tf.cast(images, dtype)
@@ -183,8 +185,11 @@ class Supernet(CellNetwork):
         super().__init__(
             make_cell, depths, space.num_normal, space.num_reduction, features, name, **kwargs
         )
-        if not inverse_temperature > 0:
-            raise ConfigError(f"inverse_temperature must be positive, got {inverse_temperature}")
+        number = isinstance(inverse_temperature, (int, float, np.number))
+        if not number or not 0 < inverse_temperature < np.inf:
+            raise ConfigError(
+                f"inverse_temperature must be a positive number, got {inverse_temperature!r}"
+            )
         self.space = space
         self.output_mode = output_mode
         self.normalization = normalization
@@ -235,7 +240,7 @@ class Supernet(CellNetwork):
         network = DiscreteNetwork(
             genotype, self.depths, normalization=self.normalization, features=self.features
         )
-        network.build(self._build_input_shape)
+        network.build(self._input_shape())
         pairs = [*zip(network._stack, self._stack), (network._dense, self._dense)]
         for mine, theirs in pairs:
             if isinstance(mine, Cell):
@@ -243,6 +248,13 @@ class Supernet(CellNetwork):
             else:
                 mine.set_weights(theirs.get_weights())
         return network
+
+    def _input_shape(self) -> Any:
+        if self._build_input_shape is not None:
+            return self._build_input_shape
+        # Read from a SavedModel: such a network was never built here, but knows its calls.
+        (images, *_), _ = self.save_spec()
+        return images.shape
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs; α and β are weights."""
@@ -325,9 +337,9 @@ def as_search_space(value: SearchSpace | str | Mapping[str, Any]) -> SearchSpace
     """A search space from itself, its registered name, or its config."""
     if isinstance(value, SearchSpace):
         return value
-    if isinstance(value, str):
-        return get_search_space(value)
-    return SearchSpace.from_config(value)
+    if isinstance(value, Mapping):
+        return SearchSpace.from_config(value)
+    return get_search_space(value)
 
 
 def as_genotype(value: Genotype | str | os.PathLike[str] | Mapping[str, Any]) -> Genotype:
@@ -336,6 +348,8 @@ def as_genotype(value: Genotype | str | os.PathLike[str] | Mapping[str, Any]) ->
         return value
     if isinstance(value, Mapping):
         return Genotype.from_dict(value)
+    if not isinstance(value, (str, os.PathLike)):
+        raise GenotypeError(f"genotype: must be a Genotype, a path or a mapping, got {value!r}")
     return Genotype.load(value)
 
 
@@ -354,6 +368,14 @@ def check_depths(depths: Sequence[int]) -> tuple[int, ...]:
         if not integer or depth < 1:
             raise ConfigError(f"depths must be integers of at least 1, got {list(depths)}")
     return tuple(int(depth) for depth in depths)
+
+
+def _check_rank(shape: Any) -> None:
+    shape = tf.TensorShape(shape)
+    if shape.rank != 4:
+        raise ConfigError(
+            f"images must have rank 4, [batch, height, width, channels], got shape {shape}"
+        )
 
 
 def _check_options(output_mode: str, normalization: str | None) -> None:

@@ -40,9 +40,11 @@ class EncodingNetwork(network.Network):
     Args:
       input_tensor_spec: spec of one observation: an image [H, W, C], uint8 (scaled to 0..1 in the
         encoder) or float (taken as it is), or a nest that the preprocessing turns into one image.
-      preprocessing_layers: a Keras layer per element of the nest; they are copied through their
-        config, so that their weights are not shared with the caller's.
-      preprocessing_combiner: a Keras layer, list of tensors -> image; copied likewise.
+      preprocessing_layers: a Keras layer per element of the nest, where an element may be a nest
+        itself; they are copied through their config, so that their weights are not shared with the
+        caller's.
+      preprocessing_combiner: a Keras layer that makes one image of the list of what those layers
+        give, or of the nest itself if there are none; copied likewise.
       fc_layer_params: units of each fully connected layer after the encoder.
       activation_fn: of the fully connected layers.
       encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
@@ -73,7 +75,12 @@ class EncodingNetwork(network.Network):
     ) -> None:
         specs = tf.nest.flatten(input_tensor_spec)
         if preprocessing_layers is not None:
-            tf.nest.assert_same_structure(preprocessing_layers, input_tensor_spec)
+            try:
+                nest_utils.flatten_up_to(preprocessing_layers, input_tensor_spec)
+            except (TypeError, ValueError):
+                raise ConfigError(
+                    "preprocessing_layers: not of the structure of input_tensor_spec"
+                ) from None
         if len(specs) > 1 and preprocessing_combiner is None:
             raise ConfigError(
                 "preprocessing_combiner is required where there is more than one observation"
@@ -85,13 +92,20 @@ class EncodingNetwork(network.Network):
                     f"got shape {tuple(specs[0].shape)}"
                 )
         super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
+        # The structure without the layers: as attributes the caller's would be tracked too.
+        self._preprocessing_nest = tf.nest.map_structure(lambda _: None, preprocessing_layers)
         self._preprocessing_layers = (
             None
             if preprocessing_layers is None
-            else [_copy_layer(layer) for layer in tf.nest.flatten(preprocessing_layers)]
+            else [
+                _copy_preprocessing(layer, "preprocessing_layers")
+                for layer in tf.nest.flatten(preprocessing_layers)
+            ]
         )
         self._preprocessing_combiner = (
-            None if preprocessing_combiner is None else _copy_layer(preprocessing_combiner)
+            None
+            if preprocessing_combiner is None
+            else _copy_preprocessing(preprocessing_combiner, "preprocessing_combiner")
         )
         if isinstance(encoder, str):
             encoder = make_encoder(
@@ -130,7 +144,8 @@ class EncodingNetwork(network.Network):
         """Within this context the same observation tensors are encoded once.
 
         An actor and a value network that share this encoder then cost one pass instead of two. Keep
-        it around code that computes with one state of the weights, such as one loss.
+        it around code that computes with one state of the weights, such as one loss. What a
+        gradient tape is to record must not have been encoded before the tape was opened.
         """
         outer, self._shared = self._shared, {}
         try:
@@ -138,7 +153,6 @@ class EncodingNetwork(network.Network):
         finally:
             self._shared = outer
 
-    @tf.autograph.experimental.do_not_convert
     def call(
         self,
         observation: Any,
@@ -168,12 +182,17 @@ class EncodingNetwork(network.Network):
         if self._preprocessing_layers is not None:
             x = [
                 layer(tensor, training=training)
-                for layer, tensor in zip(self._preprocessing_layers, tf.nest.flatten(x))
+                for layer, tensor in zip(
+                    self._preprocessing_layers,
+                    nest_utils.flatten_up_to(self._preprocessing_nest, x),
+                )
             ]
-            if self._preprocessing_combiner is None:
+            if len(x) == 1 and self._preprocessing_combiner is None:
                 (x,) = x
         if self._preprocessing_combiner is not None:
-            x = self._preprocessing_combiner(tf.nest.flatten(x))
+            x = self._preprocessing_combiner(x)
+        elif tf.nest.is_nested(x):  # A nest of one image.
+            (x,) = tf.nest.flatten(x)
         x = self._encoder(x, training=training)
         for layer in self._fc_layers:
             x = layer(x)
@@ -237,7 +256,6 @@ class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
         self._encoder = _as_network(input_tensor_spec, encoder)
         self._projections = projections
 
-    @tf.autograph.experimental.do_not_convert
     def call(
         self,
         observations: Any,
@@ -275,7 +293,6 @@ class ValueNetwork(_AroundEncoder):
         self._encoder = _as_network(input_tensor_spec, encoder)
         self._value = tf.keras.layers.Dense(1, name="value")
 
-    @tf.autograph.experimental.do_not_convert
     def call(
         self,
         observation: Any,
@@ -315,7 +332,6 @@ class QNetwork(_AroundEncoder):
             int(spec.maximum - spec.minimum + 1), name="q_values"
         )
 
-    @tf.autograph.experimental.do_not_convert
     def call(
         self,
         observation: Any,
@@ -334,6 +350,12 @@ def _as_network(input_tensor_spec: Any, encoder: network.Network | Encoder) -> n
     if isinstance(encoder, network.Network):
         return encoder
     return EncodingNetwork(input_tensor_spec, encoder=encoder)
+
+
+def _copy_preprocessing(layer: Any, field: str) -> tf.keras.layers.Layer:
+    if not isinstance(layer, tf.keras.layers.Layer):
+        raise ConfigError(f"{field}: not a Keras layer: {layer!r}")
+    return _copy_layer(layer)
 
 
 def _copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:

@@ -66,7 +66,8 @@ class Genotype:
         _check_count("num_reduction", self.num_reduction, least=0)
         if self.output_mode not in OUTPUT_MODES:
             raise GenotypeError(
-                f"output_mode: unknown mode {self.output_mode!r}; one of {', '.join(OUTPUT_MODES)}"
+                f"output_mode: unknown mode {_shown(self.output_mode)}; "
+                f"one of {', '.join(OUTPUT_MODES)}"
             )
         if not isinstance(self.cells, Mapping):
             raise GenotypeError("cells: must map cell types to their nodes")
@@ -83,7 +84,8 @@ class Genotype:
         for cell_type in self.cells:
             if cell_type not in expected:
                 raise GenotypeError(
-                    f"cells.{cell_type}: not a cell type of this genotype ({', '.join(expected)})"
+                    f"cells: {_shown(cell_type)} is not a cell type of this genotype "
+                    f"({', '.join(expected)})"
                 )
         cells = {}
         for cell_type in expected:
@@ -131,7 +133,7 @@ class Genotype:
         if not isinstance(data, Mapping):
             raise GenotypeError(f"genotype: must be a JSON object, got {type(data).__name__}")
         version = data.get("format_version")
-        if version != FORMAT_VERSION or isinstance(version, bool):
+        if type(version) is not int or version != FORMAT_VERSION:
             raise GenotypeError(
                 f"format_version: must be {FORMAT_VERSION}, got {_shown(version)}"
             )
@@ -193,6 +195,7 @@ class Genotype:
           GenotypeError: it cannot be read or is not valid; names the file and the field.
         """
         path = os.fspath(path)
+        shown = str(path) if str(path).isprintable() else repr(path)
         try:
             with open(path, "rb") as file:
                 raw = file.read(MAX_FILE_BYTES + 1)
@@ -200,11 +203,13 @@ class Genotype:
                 raise GenotypeError(f"genotype: larger than {MAX_FILE_BYTES} bytes")
             return cls.from_json(raw.decode("utf-8"))
         except OSError as error:
-            raise GenotypeError(f"{path}: cannot be read ({error.strerror})") from None
+            raise GenotypeError(f"{shown}: cannot be read ({error.strerror})") from None
         except UnicodeDecodeError:
-            raise GenotypeError(f"{path}: genotype: not UTF-8 text") from None
+            raise GenotypeError(f"{shown}: genotype: not UTF-8 text") from None
         except GenotypeError as error:
-            raise GenotypeError(f"{path}: {error}") from None
+            raise GenotypeError(f"{shown}: {error}") from None
+        except ValueError:  # of open: a null character or a lone surrogate
+            raise GenotypeError(f"{shown}: cannot be read (not a file name)") from None
 
 
 def dense_topology(ops: Sequence[str], num_nodes: int) -> CellTopology:
@@ -251,10 +256,13 @@ def random_genotype(
 
 
 def _known_space(name: Any) -> SearchSpace:
+    if not isinstance(name, str):
+        raise GenotypeError(f"search_space: must be a string, got {_shown(name)}")
     try:
         return get_search_space(name)
     except ConfigError as error:
-        raise GenotypeError(f"search_space: {error}") from None
+        reason = str(error).replace(repr(name), _shown(name))
+        raise GenotypeError(f"search_space: {reason}") from None
 
 
 def _check_count(field: str, value: Any, least: int) -> None:
@@ -300,7 +308,10 @@ def _check_node(
 
 def _shown(value: Any) -> str:
     """repr that keeps an error message to one readable line whatever a file holds."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # parsed at the very limit of nesting
+        text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -51,8 +51,11 @@ class SearchSpace:
     top_k: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "normal_ops", tuple(self.normal_ops))
-        object.__setattr__(self, "reduction_ops", tuple(self.reduction_ops))
+        for field in ("normal_ops", "reduction_ops"):
+            ops = getattr(self, field)
+            if not isinstance(ops, (list, tuple)):
+                raise ConfigError(f"SearchSpace.{field} must be a list of ops, got {ops!r}")
+            object.__setattr__(self, field, tuple(ops))
         if not self.name or not isinstance(self.name, str):
             raise ConfigError(f"SearchSpace.name must be a non-empty string, got {self.name!r}")
         for field, least in (
@@ -71,6 +74,8 @@ class SearchSpace:
         for cell_type in self.cell_types:
             field = f"{cell_type}_ops"
             base_ops = self._base_ops(cell_type)
+            if not all(isinstance(op, str) for op in base_ops):
+                raise ConfigError(f"SearchSpace.{field} must be names of ops, got {base_ops!r}")
             if not base_ops:
                 raise ConfigError(f"SearchSpace.{field} is empty")
             for op in base_ops:

@@ -101,10 +101,11 @@ class RunDirectory:
             probe = self.root / f".{os.getpid()}{atomic.TEMPORARY_SUFFIX}"
             probe.write_bytes(b"?")
             probe.unlink()
-            self._lock(text)
+            locked = self._lock(text)
         except OSError as error:
             raise RunError(f"root_dir {text!r} is not writable: {atomic.reason(error)}") from error
-        self._remove_leftovers()
+        if locked:
+            self._remove_leftovers()
 
     @property
     def config_path(self) -> Path:
@@ -187,7 +188,8 @@ class RunDirectory:
     def __repr__(self) -> str:
         return f"RunDirectory({str(self.root)!r})"
 
-    def _lock(self, text: str) -> None:
+    def _lock(self, text: str) -> bool:
+        """Takes the lock; False where the file system has none."""
         descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         # Set before anything can fail, so that no path leaks the descriptor.
         self._finalizer = weakref.finalize(self, _close_descriptor, descriptor, os.getpid())
@@ -201,6 +203,7 @@ class RunDirectory:
                     RuntimeWarning,
                     stacklevel=3,
                 )
+                return False
             elif isinstance(error, BlockingIOError):
                 owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
                 self._finalizer()
@@ -212,6 +215,7 @@ class RunDirectory:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         _OPEN_DESCRIPTORS.add(descriptor)
+        return True
 
     def _remove_leftovers(self) -> None:
         # Safe: while the lock is held, nobody else is in the middle of writing here.
@@ -243,7 +247,7 @@ os.register_at_fork(after_in_child=_forget_locks_after_fork)
 def _settings(text: str, source: str) -> dict[str, str]:
     """Reads gin text into {setting: canonical value}, in the order of the text."""
     # Only launchers bind configurations, and they have gin; the rest of the module needs none.
-    from gin import config_parser
+    import gin.config_parser as config_parser
 
     class _Delegate(config_parser.ParserDelegate):
         def configurable_reference(

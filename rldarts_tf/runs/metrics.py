@@ -113,10 +113,11 @@ class MetricsWriter:
             raise RunError(
                 f"{self._stream.name!r} cannot be written: {atomic.reason(error)}"
             ) from error
+        # Leaving the context flushes the events.
         with self._events.as_default():
             for name, number in numbers.items():
-                self._summary.scalar(name, number, step=step)
-        self._events.flush()
+                # As a numpy number: TensorBoard's float32 then overflows to inf, not to an error.
+                self._summary.scalar(name, np.float64(number), step=step)
         self._last_step = step
 
     def close(self) -> None:

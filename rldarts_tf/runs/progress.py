@@ -18,8 +18,9 @@ _WINDOW_S = 30.0
 class Progress:
     """Shows steps, steps per second, chosen numbers and the time left.
 
-    On a terminal (with `rich` installed) one live line is redrawn in place. Otherwise a line is
-    printed at the first `update`, then at most one every `min_interval_s`, and one at the end.
+    On a terminal (with `rich` installed) a bar and a line of numbers are redrawn in place.
+    Otherwise a line is printed at the first `update`, then at most one every `min_interval_s`, and
+    one at the end.
     A display that fails (a closed pipe, a lost terminal) falls silent; it never stops a training.
 
         with Progress(total_steps=25_000_000, label="search", start_step=restored) as progress:
@@ -174,25 +175,37 @@ def _live_display(stream: TextIO) -> Any:
     from rich import console as rich_console
     from rich import progress as rich_progress
     from rich import table as rich_table
+    from rich import text as rich_text
 
-    def column(field: str, style: str = "none", **options: Any) -> Any:
+    class TwoLines(rich_progress.Progress):
+        """The bar, and the numbers below it: side by side they would not fit 80 columns."""
+
+        def get_renderables(self) -> Any:
+            for task in self.tasks:
+                yield self.make_tasks_table([task])
+                yield rich_text.Text.assemble(
+                    ("  " + task.fields["speed"], "cyan"),
+                    ("  " + task.fields["numbers"], "green"),
+                    no_wrap=True,
+                    overflow="ellipsis",
+                )
+
+    def column(field: str, style: str = "none") -> Any:
         # No markup: a label may well contain square brackets.
         return rich_progress.TextColumn(
             "{task.fields[" + field + "]}",
             style=style,
             markup=False,
-            table_column=rich_table.Column(no_wrap=True, **options),
+            table_column=rich_table.Column(no_wrap=True),
         )
 
     def shown_on_terminal(name: str) -> bool:
         return _is_terminal(getattr(sys, name))
 
-    return rich_progress.Progress(
+    return TwoLines(
         column("label", "bold"),
         rich_progress.BarColumn(bar_width=None, table_column=rich_table.Column(ratio=1)),
         column("steps"),
-        column("speed", "cyan"),
-        column("numbers", "green", overflow="ellipsis"),
         column("left", "yellow"),
         console=rich_console.Console(file=stream),
         refresh_per_second=4,

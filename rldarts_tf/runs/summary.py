@@ -62,7 +62,11 @@ def write_summary(path: atomic.PathLike, stage: str, values: Mapping[str, Any]) 
             stages = read_summary(target)["stages"]
         except _DamagedSummaryError:
             aside = target.with_name(target.name + ".damaged")
-            os.replace(target, aside)
+            try:
+                os.replace(target, aside)
+            except OSError as error:
+                line = f"{str(target)!r} cannot be replaced: {atomic.reason(error)}"
+                raise RunError(line) from error
             warnings.warn(
                 f"{str(target)!r} was not a summary and is now {aside.name!r}",
                 RuntimeWarning,

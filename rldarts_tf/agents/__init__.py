@@ -1,0 +1,1 @@
+"""Agents and their training programs: a module each, built from the frameworks' parts."""

@@ -1,0 +1,255 @@
+"""PPO: TF-Agents' PPOClipAgent with one encoder for policy and value, and its update.
+
+Sources: Schulman et al. 2017; the settings of Cobbe et al. 2020; RL-DARTS appendix A.1, Algorithm 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gin
+import tensorflow as tf
+from tf_agents.agents.ppo import ppo_clip_agent
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
+from rldarts_tf.errors import ConfigError
+
+
+@gin.configurable(module="rldarts_tf")
+@dataclasses.dataclass(frozen=True)
+class PPOSettings:
+    """The numbers of PPO; the defaults are those of Cobbe et al. 2020.
+
+    Attributes:
+      num_envs: N, environments stepped together.
+      steps_per_update: T, steps of each environment between two updates.
+      num_epochs: passes over the N T transitions of an update.
+      minibatch_size: transitions in a gradient step; it must divide N T.
+      learning_rate: of Adam.
+      adam_epsilon: of Adam.
+      discount: γ.
+      gae_lambda: λ of generalized advantage estimation.
+      clip: ε of the clipped policy ratio.
+      value_clip: bound on the change of a value prediction in one update.
+      entropy_coefficient: weight of the entropy bonus.
+      value_coefficient: weight of the squared value error.
+      max_gradient_norm: the global norm to which a gradient is clipped.
+      reward_clip: bound on a normalized reward.
+    """
+
+    num_envs: int = 64
+    steps_per_update: int = 256
+    num_epochs: int = 3
+    minibatch_size: int = 2048
+    learning_rate: float = 5e-4
+    adam_epsilon: float = 1e-5
+    discount: float = 0.999
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    value_clip: float = 0.2
+    entropy_coefficient: float = 0.01
+    value_coefficient: float = 0.5
+    max_gradient_norm: float = 0.5
+    reward_clip: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "steps_per_update", "num_epochs", "minibatch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"PPOSettings.{name} must be a positive integer, got {value!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
+                raise ConfigError(f"PPOSettings.{field.name} must be a number >= 0, got {value!r}")
+        for name in ("discount", "gae_lambda"):
+            if getattr(self, name) > 1:
+                raise ConfigError(f"PPOSettings.{name} must be at most 1")
+        for name in ("learning_rate", "adam_epsilon", "clip", "max_gradient_norm", "reward_clip"):
+            if getattr(self, name) == 0:
+                raise ConfigError(f"PPOSettings.{name} must be positive")
+        if self.batch_size % self.minibatch_size:
+            raise ConfigError(
+                f"PPOSettings.minibatch_size = {self.minibatch_size} must divide num_envs * "
+                f"steps_per_update = {self.batch_size}"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """N T, the transitions of an update."""
+        return self.num_envs * self.steps_per_update
+
+
+class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
+    """PPOClipAgent whose loss encodes each observation once for policy and value.
+
+    The losses are TF-Agents' own; only the computation they share is shared.
+    """
+
+    def __init__(self, *args: Any, encoder: EncodingNetwork, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._shared_encoder = encoder
+
+    def get_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """The loss of PPOAgent."""
+        with self._shared_encoder.shared_computation():
+            return super().get_loss(*args, **kwargs)
+
+
+def make_agent(
+    settings: PPOSettings, time_step_spec: ts.TimeStep, action_spec: Any, encoder: Encoder
+) -> SharedEncoderPPOClipAgent:
+    """Assembles the agent around an encoder that policy and value share (Algorithm 2).
+
+    Its variables are created here; α, if there is any, is trained with all others (equation 2).
+
+    Args:
+      settings: the numbers.
+      time_step_spec: tensor specs of a time step; the observation is an image.
+      action_spec: tensor spec of an action.
+      encoder: the encoder.
+    """
+    observation_spec = time_step_spec.observation
+    network = EncodingNetwork(observation_spec, encoder=encoder)
+    actor = ActorDistributionNetwork(observation_spec, action_spec, network)
+    value = ValueNetwork(observation_spec, network)
+    agent = SharedEncoderPPOClipAgent(
+        time_step_spec,
+        action_spec,
+        encoder=network,
+        optimizer=tf.keras.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon),
+        actor_net=actor,
+        value_net=value,
+        greedy_eval=False,
+        importance_ratio_clipping=settings.clip,
+        lambda_value=settings.gae_lambda,
+        discount_factor=settings.discount,
+        entropy_regularization=settings.entropy_coefficient,
+        value_pred_loss_coef=settings.value_coefficient,
+        value_clipping=settings.value_clip,
+        gradient_clipping=settings.max_gradient_norm,
+        # The learner below makes the epochs: TF-Agents' own would multiply them.
+        num_epochs=1,
+        use_gae=True,
+        use_td_lambda_return=True,
+        # Rewards are normalized where they are collected, by the rule of Cobbe et al.
+        normalize_rewards=False,
+        normalize_observations=False,
+        update_normalizers_in_train=False,
+        # Values are stored when acting and advantages computed once per update.
+        compute_value_and_advantage_in_train=False,
+        train_step_counter=tf.Variable(0, dtype=tf.int64, name="train_step"),
+    )
+    agent.initialize()
+    return agent
+
+
+class Actor:
+    """Samples actions in one traced call, which encodes each observation once.
+
+    Args:
+      agent: whose collect policy acts.
+      generator: the source of randomness; its state is part of a checkpoint.
+    """
+
+    def __init__(
+        self, agent: SharedEncoderPPOClipAgent, generator: tf.random.Generator
+    ) -> None:
+        self._agent = agent
+        self._generator = generator
+
+    @tf.function
+    def __call__(self, observation: tf.Tensor) -> tuple[tf.Tensor, Any, tf.Tensor]:
+        """Acts on a batch.
+
+        Args:
+          observation: uint8 [N, H, W, C].
+
+        Returns:
+          (actions int32 [N], parameters of their distribution, values float32 [N]).
+        """
+        step_type = tf.fill([tf.shape(observation)[0]], ts.StepType.MID)
+        zeros = tf.zeros(tf.shape(step_type))
+        time_step = ts.TimeStep(step_type, zeros, zeros, observation)
+        with self._agent._shared_encoder.shared_computation():
+            step = self._agent.collect_policy.distribution(time_step)
+        # TFP takes stateless seeds as int32.
+        seed = tf.cast(self._generator.make_seeds()[:, 0], tf.int32)
+        return (
+            step.action.sample(seed=seed),
+            step.info["dist_params"],
+            step.info["value_prediction"],
+        )
+
+
+class Learner:
+    """One update of PPO, traced as a whole: advantages, then the minibatches of every epoch.
+
+    Args:
+      agent: the agent.
+      settings: the numbers.
+      generator: the source of the minibatches' order; its state is part of a checkpoint.
+    """
+
+    def __init__(
+        self,
+        agent: SharedEncoderPPOClipAgent,
+        settings: PPOSettings,
+        generator: tf.random.Generator,
+    ) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._generator = generator
+
+    @tf.function
+    def update(self, experience: trajectory.Trajectory) -> dict[str, tf.Tensor]:
+        """Makes one update.
+
+        Args:
+          experience: [N, T + 1, ...] as the `Collector` gives it; of the last step only the value
+            is used.
+
+        Returns:
+          Means over the gradient steps, float32 scalars: `loss`, `policy_loss`, `value_loss`,
+          `entropy` (of the policy, in nats) and `clip_fraction`.
+        """
+        batch, minibatch = self._settings.batch_size, self._settings.minibatch_size
+        processed = self._agent.preprocess_sequence(experience)
+        # Sequences of one step are TF-Agents' form for shuffled transitions.
+        transitions = tf.nest.map_structure(
+            lambda x: tf.reshape(x[:, :-1], [batch, 1, *x.shape[2:]]), processed
+        )
+        totals = tf.zeros([len(LOSSES)])
+        for _ in tf.range(self._settings.num_epochs):
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(batch), seed=self._generator.make_seeds()[:, 0]
+            )
+            for start in tf.range(0, batch, minibatch):
+                indices = tf.ensure_shape(order[start : start + minibatch], [minibatch])
+                totals += self._gradient_step(
+                    tf.nest.map_structure(lambda x: tf.gather(x, indices), transitions)
+                )
+        steps = self._settings.num_epochs * (batch // minibatch)
+        return dict(zip(LOSSES, tf.unstack(totals / steps)))
+
+    def _gradient_step(self, minibatch: trajectory.Trajectory) -> tf.Tensor:
+        """Trains on one minibatch [M, 1, ...]; returns the `LOSSES`."""
+        info = self._agent.train(minibatch)
+        coefficient = self._settings.entropy_coefficient
+        entropy = -info.extra.entropy_regularization_loss / coefficient if coefficient else 0.0
+        return tf.stack(
+            [
+                info.loss,
+                info.extra.policy_gradient_loss,
+                info.extra.value_estimation_loss,
+                entropy,
+                tf.cast(info.extra.clip_fraction, tf.float32),
+            ]
+        )
+
+
+LOSSES = ("loss", "policy_loss", "value_loss", "entropy", "clip_fraction")
+"""What an update reports."""

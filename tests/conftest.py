@@ -1,0 +1,44 @@
+"""What all tests share: quiet logs, one hypothesis profile, a fixed seed for TensorFlow."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import hypothesis
+import pytest
+
+# Examples build networks, whose time says nothing; a shared machine must not fail a test.
+hypothesis.settings.register_profile(
+    "default",
+    deadline=None,
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        hypothesis.HealthCheck.data_too_large,
+    ],
+)
+hypothesis.settings.register_profile(
+    "ci", parent=hypothesis.settings.get_profile("default"), derandomize=True
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_tensorflow_seed(request: pytest.FixtureRequest) -> None:
+    """Initial weights are the same in every run of a test, alone or among others."""
+    # Tests of the simulator and of files need no TensorFlow: it takes seconds to import.
+    tensorflow = __import__("sys").modules.get("tensorflow")
+    if tensorflow is not None:
+        tensorflow.random.set_seed(0)
+
+
+@pytest.fixture
+def float64():
+    """Layers made in the test compute in float64, so that only real differences are seen."""
+    import tensorflow as tf
+
+    before = tf.keras.backend.floatx()
+    tf.keras.backend.set_floatx("float64")
+    yield
+    tf.keras.backend.set_floatx(before)

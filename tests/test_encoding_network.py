@@ -1,0 +1,691 @@
+"""The TF-Agents networks: against TF-Agents' own, and inside its unmodified agents."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_agents")
+
+import gin
+import tensorflow as tf
+from tf_agents.agents.dqn import dqn_agent
+from tf_agents.agents.ppo import ppo_clip_agent
+from tf_agents.agents.reinforce import reinforce_agent
+from tf_agents.drivers import dynamic_episode_driver, dynamic_step_driver
+from tf_agents.environments import (
+    batched_py_environment,
+    py_environment,
+    tf_py_environment,
+)
+from tf_agents.networks import encoding_network as tf_agents_encoding_network
+from tf_agents.policies import policy_saver
+from tf_agents.replay_buffers import tf_uniform_replay_buffer
+from tf_agents.specs import array_spec, tensor_spec
+from tf_agents.trajectories import time_step as ts
+from tf_agents.utils import common
+
+from rldarts_tf import (
+    CLASSIC,
+    MICRO,
+    ConfigError,
+    DiscreteNetwork,
+    GenotypeError,
+    ImpalaCNN,
+    NatureCNN,
+    Supernet,
+    random_genotype,
+)
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.encoding_network import (
+    ActorDistributionNetwork,
+    EncodingNetwork,
+    QNetwork,
+    ValueNetwork,
+)
+
+SIZE = 8
+IMAGE = tensor_spec.BoundedTensorSpec((SIZE, SIZE, 1), tf.uint8, 0, 255, name="image")
+FLOAT_IMAGE = tensor_spec.TensorSpec((SIZE, SIZE, 1), tf.float32, name="image")
+VECTOR = tensor_spec.TensorSpec((3,), tf.float32, name="vector")
+THREE_ACTIONS = tensor_spec.BoundedTensorSpec((), tf.int32, 0, 2)
+TWO_TORQUES = tensor_spec.BoundedTensorSpec((2,), tf.float32, -2.0, 2.0)
+SMALL = {"search_space": "micro", "depths": [4], "features": 8}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    tf.keras.utils.set_random_seed(1)
+
+
+@pytest.fixture
+def gin_config():
+    """Parses bindings; they hold for one test."""
+    yield gin.parse_config
+    gin.clear_config()
+
+
+def images(*outer, seed=0, channels=1):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*outer, SIZE, SIZE, channels))
+    return tf.constant(pixels, tf.uint8)
+
+
+def vectors(*outer, size=3, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=(*outer, size)), tf.float32)
+
+
+def small_supernet(space=MICRO, **options):
+    return Supernet(space, **{"depths": [4], "features": 8, **options})
+
+
+def alphas(encoder):
+    return [variable for nodes in encoder.alpha.logits.values() for variable in nodes]
+
+
+def count(variable, variables):
+    return sum(other is variable for other in variables)
+
+
+def values(variables):
+    return [variable.numpy() for variable in variables]
+
+
+def randomize(variables, scale=0.5, seed=0):
+    """Gives each variable values that nothing else would have given it."""
+    rng = np.random.default_rng(seed)
+    for variable in variables:
+        variable.assign(rng.normal(scale=scale, size=variable.shape))
+
+
+def unchanged(variables, before):
+    return [v.name for v, old in zip(variables, before) if np.array_equal(v.numpy(), old)]
+
+
+# --- what the network computes ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("space", ["classic", "micro"])
+def test_outer_dimensions_are_folded(space):
+    network = EncodingNetwork(IMAGE, search_space=space, depths=[4], features=8)
+    observations = images(2, 3)
+    flat, _ = network(tf.reshape(observations, (6, SIZE, SIZE, 1)))
+    folded, state = network(observations)
+    single, _ = network(observations[1, 2])
+    assert flat.shape == (6, 8)
+    assert state == ()
+    assert np.ptp(flat, axis=0).max() > 1e-3  # The observations do matter.
+    np.testing.assert_allclose(folded, tf.reshape(flat, (2, 3, 8)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(single, flat[5], rtol=1e-5, atol=1e-6)
+
+
+def test_outer_dimensions_may_be_unknown_when_a_graph_is_made():
+    network = EncodingNetwork(IMAGE, **SMALL, fc_layer_params=(5,))
+    spec = tf.TensorSpec([None, None, SIZE, SIZE, 1], tf.uint8)
+    graph = tf.function(lambda x: network(x)[0], input_signature=[spec])
+    assert graph.get_concrete_function().output_shapes.as_list() == [None, None, 5]
+    np.testing.assert_allclose(graph(images(2, 3)), network(images(2, 3))[0], rtol=1e-5, atol=1e-6)
+
+
+def test_uint8_images_are_scaled_and_float_images_are_taken_as_they_are():
+    encoder = small_supernet()
+    of_bytes, of_floats = EncodingNetwork(IMAGE, encoder=encoder), EncodingNetwork(
+        FLOAT_IMAGE, encoder=encoder
+    )
+    pixels = images(3)
+    features, _ = of_bytes(pixels)
+    assert features.dtype == tf.float32
+    np.testing.assert_allclose(
+        features, of_floats(tf.cast(pixels, tf.float32) / 255)[0], rtol=1e-5, atol=1e-6
+    )
+    unscaled, _ = of_floats(tf.cast(pixels, tf.float32))
+    assert np.abs(features - unscaled).max() > 1
+
+
+def test_fully_connected_layers_follow_the_encoder():
+    network = EncodingNetwork(IMAGE, **SMALL, fc_layer_params=(7, 5), activation_fn="tanh")
+    network.create_variables()
+    fc = network.trainable_weights[-4:]
+    randomize(fc)
+    x = network.encoder(images(3)).numpy()
+    for kernel, bias in (fc[:2], fc[2:]):
+        x = np.tanh(x @ kernel.numpy() + bias.numpy())
+    assert x.shape == (3, 5)
+    np.testing.assert_allclose(network(images(3))[0], x, rtol=1e-5, atol=1e-6)
+    assert network.create_variables().shape == (5,)
+
+
+class Flat(Encoder):
+    """Hands its images on, so that what came before it can be seen."""
+
+    def call(self, images, training=None):
+        del training
+        return tf.reshape(images, (-1, np.prod(images.shape[1:])))
+
+
+class VectorToImage(tf.keras.layers.Layer):
+    """[B, n] -> [B, SIZE, SIZE, n]."""
+
+    def call(self, vector):
+        return tf.tile(vector[:, None, None, :], (1, SIZE, SIZE, 1))
+
+
+class AddAll(tf.keras.layers.Layer):
+    """A dict of vectors -> an image."""
+
+    def call(self, nest):
+        return VectorToImage()(tf.add_n(tf.nest.flatten(nest)))
+
+
+class ImageAndVector(tf.keras.layers.Layer):
+    """A dict of an image and a vector -> an image."""
+
+    def call(self, nest):
+        return tf.concat([nest["image"], VectorToImage()(nest["vector"])], axis=-1)
+
+
+def scaled():
+    return tf.keras.layers.Lambda(lambda x: tf.cast(x, tf.float32) / 255)
+
+
+def joined():
+    return tf.keras.layers.Concatenate(axis=-1)
+
+
+PREPROCESSING = {
+    "a layer for an image": (IMAGE, scaled, None),
+    "a layer that makes an image": (VECTOR, VectorToImage, None),
+    "a combiner for an image": (FLOAT_IMAGE, None, lambda: tf.keras.layers.Rescaling(3.0)),
+    "a dict, layers and a combiner": (
+        {"image": IMAGE, "vector": VECTOR},
+        lambda: {"image": scaled(), "vector": VectorToImage()},
+        joined,
+    ),
+    "a tuple, layers and a combiner": (
+        (VECTOR, IMAGE),
+        lambda: (VectorToImage(), scaled()),
+        joined,
+    ),
+    "a list and a combiner": ([FLOAT_IMAGE, FLOAT_IMAGE], None, joined),
+    "a dict and a combiner that knows its keys": (
+        {"image": FLOAT_IMAGE, "vector": VECTOR},
+        None,
+        ImageAndVector,
+    ),
+    "a layer for a nest within the nest": (
+        {"image": IMAGE, "vectors": {"a": VECTOR, "b": VECTOR}},
+        lambda: {"image": scaled(), "vectors": AddAll()},
+        joined,
+    ),
+}
+
+
+@pytest.mark.parametrize("outer", [(2,), (2, 3)])
+@pytest.mark.parametrize("case", PREPROCESSING)
+def test_preprocessing_is_that_of_tf_agents(case, outer):
+    spec, make_layers, make_combiner = PREPROCESSING[case]
+    options = {
+        "preprocessing_layers": make_layers and make_layers(),
+        "preprocessing_combiner": make_combiner and make_combiner(),
+    }
+    observations = tensor_spec.sample_spec_nest(spec, outer_dims=outer, seed=3)
+    actual, _ = EncodingNetwork(spec, encoder=Flat(), **options)(observations)
+    # Without convolutions and dense layers TF-Agents' network flattens what it has preprocessed.
+    expected, _ = tf_agents_encoding_network.EncodingNetwork(spec, **options)(observations)
+    assert actual.shape == expected.shape
+    np.testing.assert_array_equal(actual, expected)
+
+
+def test_preprocessing_layers_are_copied_and_their_weights_trained():
+    layer = tf.keras.Sequential(
+        [tf.keras.layers.Dense(SIZE * SIZE), tf.keras.layers.Reshape((SIZE, SIZE, 1))]
+    )
+    network = EncodingNetwork(VECTOR, preprocessing_layers=layer, **SMALL)
+    network.create_variables()
+    assert not layer.built
+    alone = EncodingNetwork(FLOAT_IMAGE, **SMALL)
+    alone.create_variables()
+    assert len(network.trainable_weights) == len(alone.trainable_weights) + 2
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(network(vectors(4))[0])
+    assert all(g is not None for g in tape.gradient(loss, network.trainable_weights))
+
+
+# --- which encoder ---------------------------------------------------------------------------
+
+
+def test_a_given_encoder_is_used_itself_so_that_the_alpha_you_hold_is_trained():
+    encoder = small_supernet()
+    network = EncodingNetwork(IMAGE, encoder=encoder)
+    assert network.encoder is encoder
+    before = values(alphas(encoder))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(network(images(4))[0])
+    weights = network.trainable_weights
+    tf.keras.optimizers.SGD(0.1).apply_gradients(zip(tape.gradient(loss, weights), weights))
+    assert unchanged(alphas(encoder), before) == []
+
+
+def test_the_default_is_the_classic_supernet():
+    encoder = EncodingNetwork(IMAGE).encoder
+    assert isinstance(encoder, Supernet)
+    assert (encoder.space, encoder.depths, encoder.features) == (CLASSIC, (16, 16, 16), 256)
+
+
+def test_the_supernet_takes_every_argument():
+    network = EncodingNetwork(
+        IMAGE,
+        encoder="supernet",
+        search_space=MICRO,
+        depths=[4, 5],
+        output_mode="last",
+        inverse_temperature=7.0,
+        normalization="layer",
+        features=9,
+        train_alpha=False,
+    )
+    config = network.encoder.get_config()
+    config.pop("name")
+    expected = Supernet(
+        "micro",
+        depths=[4, 5],
+        output_mode="last",
+        inverse_temperature=7.0,
+        normalization="layer",
+        features=9,
+        train_alpha=False,
+    ).get_config()
+    expected.pop("name")
+    assert config == expected
+    network.create_variables()
+    assert [count(v, network.trainable_weights) for v in alphas(network.encoder)] == [0] * 4
+
+
+@pytest.mark.parametrize("from_file", [False, True], ids=["object", "file"])
+def test_a_discrete_network_comes_from_a_genotype_or_its_file(from_file, tmp_path):
+    genotype = random_genotype(CLASSIC, random.Random(5))
+    source = genotype
+    if from_file:
+        source = tmp_path / "genotype.json"
+        genotype.save(source)
+    network = EncodingNetwork(IMAGE, encoder="discrete", genotype=source, depths=[4], features=8)
+    assert isinstance(network.encoder, DiscreteNetwork)
+    assert network.encoder.genotype == genotype
+    assert network(images(2))[0].shape == (2, 8)
+
+
+def test_the_baselines_are_chosen_by_name():
+    impala = EncodingNetwork(IMAGE, encoder="impala_cnn", depths=[4, 5], features=8)
+    assert isinstance(impala.encoder, ImpalaCNN)
+    assert (impala.encoder.depths, impala.encoder.features) == ((4, 5), 8)
+    assert impala(images(2))[0].shape == (2, 8)
+    nature_spec = tensor_spec.BoundedTensorSpec((36, 36, 1), tf.uint8, 0, 255)
+    nature = EncodingNetwork(nature_spec, encoder="nature_cnn", features=9)
+    assert isinstance(nature.encoder, NatureCNN)
+    assert nature(tf.zeros((2, 36, 36, 1), tf.uint8))[0].shape == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("bindings", "kind", "depths"),
+    [
+        (["depths = (4, 5)", "search_space = 'micro'"], Supernet, (4, 5)),
+        (["encoder = 'discrete'", "genotype = %path", "depths = (4,)"], DiscreteNetwork, (4,)),
+        (["encoder = 'impala_cnn'", "depths = (4, 6)"], ImpalaCNN, (4, 6)),
+        (["encoder = 'nature_cnn'"], NatureCNN, None),
+    ],
+    ids=["supernet", "discrete", "impala_cnn", "nature_cnn"],
+)
+def test_gin_chooses_the_encoder(bindings, kind, depths, gin_config, tmp_path):
+    path = tmp_path / "genotype.json"
+    genotype = random_genotype(MICRO, random.Random(5))
+    genotype.save(path)
+    bindings = [*bindings, "features = 11", "fc_layer_params = (3,)"]
+    gin_config(f"path = '{path}'")
+    gin_config([f"rldarts_tf.EncodingNetwork.{binding}" for binding in bindings])
+    network = EncodingNetwork(IMAGE)
+    gin.clear_config()
+    # A copy is made of the arguments that the network had, also those from gin.
+    for encoder in (network.encoder, network.copy().encoder):
+        assert type(encoder) is kind
+        assert encoder.features == 11
+        assert getattr(encoder, "depths", None) == depths
+    if kind is Supernet:
+        assert network.encoder.space == MICRO
+    if kind is DiscreteNetwork:
+        assert network.encoder.genotype == genotype
+
+
+ERRORS = {
+    "unknown kind": ({"encoder": "supernett"}, "encoder must be one of supernet, .*'supernett'"),
+    "no encoder": ({"encoder": tf.keras.layers.Dense(3)}, "encoder must be an Encoder or"),
+    "unknown space": ({"search_space": "macro"}, "unknown search space 'macro'"),
+    "no genotype": ({"encoder": "discrete"}, "genotype is required for encoder 'discrete'"),
+    "genotype of no use": ({"genotype": "cell.json"}, "genotype is only for encoder 'discrete'"),
+    "zero depth": ({"depths": [4, 0]}, "depths must be integers of at least 1"),
+    "no image": ({"input_tensor_spec": VECTOR}, r"input_tensor_spec: .* rank 3.*\(3,\)"),
+    "a batched image": (
+        {"input_tensor_spec": tensor_spec.TensorSpec((2, SIZE, SIZE, 1), tf.float32)},
+        "input_tensor_spec: .* rank 3",
+    ),
+    "no combiner": (
+        {"input_tensor_spec": [IMAGE, IMAGE], "preprocessing_layers": [scaled(), scaled()]},
+        "preprocessing_combiner is required",
+    ),
+    "layers of another structure": (
+        {"input_tensor_spec": {"a": IMAGE}, "preprocessing_layers": {"b": scaled()}},
+        "preprocessing_layers: .*structure",
+    ),
+    "too many layers": (
+        {"preprocessing_layers": [scaled(), scaled()]},
+        "preprocessing_layers: .*structure",
+    ),
+    "no layer": ({"preprocessing_layers": tf.nn.relu}, "preprocessing_layers.* Keras layer"),
+    "no layer to combine": (
+        {"preprocessing_combiner": tf.concat},
+        "preprocessing_combiner.* Keras layer",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_bad_arguments_are_refused_with_one_line_that_names_them(case):
+    arguments, message = ERRORS[case]
+    with pytest.raises(ConfigError, match=message) as error:
+        EncodingNetwork(**{"input_tensor_spec": IMAGE, **arguments})
+    # Gin adds lines of its own after ours.
+    assert re.search(message, str(error.value).splitlines()[0])
+
+
+def test_a_genotype_file_that_is_missing_is_an_error_of_its_own(tmp_path):
+    with pytest.raises(GenotypeError, match=r"none\.json"):
+        EncodingNetwork(IMAGE, encoder="discrete", genotype=tmp_path / "none.json")
+
+
+def test_bad_gin_bindings_are_the_same_errors(gin_config):
+    gin_config("rldarts_tf.EncodingNetwork.encoder = 'supernett'")
+    with pytest.raises(ConfigError) as error:
+        EncodingNetwork(IMAGE)
+    assert "'supernett'" in str(error.value).splitlines()[0]
+
+
+def test_preprocessing_that_makes_no_image_is_refused():
+    network = EncodingNetwork(VECTOR, preprocessing_layers=tf.keras.layers.Dense(3), **SMALL)
+    with pytest.raises(ConfigError, match="rank 4"):
+        network.create_variables()
+
+
+# --- the networks around an encoder ----------------------------------------------------------
+
+
+AROUND = {
+    "encoder": lambda encoder: EncodingNetwork(IMAGE, encoder=encoder),
+    "actor": lambda encoder: ActorDistributionNetwork(IMAGE, THREE_ACTIONS, encoder),
+    "value": lambda encoder: ValueNetwork(IMAGE, encoder),
+    "q": lambda encoder: QNetwork(IMAGE, THREE_ACTIONS, encoder),
+    "q around a network": lambda encoder: QNetwork(
+        IMAGE, THREE_ACTIONS, EncodingNetwork(IMAGE, encoder=encoder, fc_layer_params=(5,))
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AROUND)
+def test_alpha_is_in_trainable_weights_exactly_once(case):
+    encoder = small_supernet(CLASSIC)
+    network = AROUND[case](encoder)
+    network.create_variables()
+    assert len(alphas(encoder)) == 8
+    for variables in (network.trainable_weights, network.variables):
+        assert [count(v, variables) for v in alphas(encoder)] == [1] * 8
+        assert len({id(v) for v in variables}) == len(variables)
+
+
+@pytest.mark.parametrize("case", AROUND)
+def test_a_copy_has_the_same_config_and_variables_of_its_own(case):
+    encoder = small_supernet(inverse_temperature=3.0)
+    network = AROUND[case](encoder)
+    network.create_variables()
+    randomize(alphas(encoder))
+    twin = network.copy(name="Twin")
+    twin.create_variables()
+    assert twin.name == "Twin"
+    assert type(twin) is type(network)
+    assert [v.shape for v in twin.variables] == [v.shape for v in network.variables]
+    assert not {id(v) for v in twin.variables} & {id(v) for v in network.variables}
+    # The weights of a copy are initial ones, as everywhere in TF-Agents.
+    (twin_encoder,) = [m for m in twin.submodules if isinstance(m, Supernet)]
+    assert twin_encoder.get_config() == encoder.get_config()
+    assert all(not v.numpy().any() for v in alphas(twin_encoder))
+    common.soft_variables_update(network.variables, twin.variables, tau=1.0)
+    assert all(v.numpy().any() for v in alphas(twin_encoder))
+    x = images(2)
+    np.testing.assert_allclose(*(parameters(net(x)[0]) for net in (twin, network)), rtol=1e-5)
+
+
+def parameters(output):
+    return output.logits if hasattr(output, "logits") else output
+
+
+def test_a_copy_can_be_given_an_encoder():
+    encoder = EncodingNetwork(IMAGE, **SMALL)
+    network = ValueNetwork(IMAGE, encoder)
+    network.create_variables()
+    twin = network.copy(encoder=encoder)
+    twin.create_variables()
+    assert len({id(v) for v in twin.variables} & {id(v) for v in network.variables}) == len(
+        encoder.variables
+    )
+
+
+@pytest.mark.parametrize("outer", [(2,), (2, 3)])
+def test_heads_are_linear_maps_of_the_features(outer):
+    encoder = EncodingNetwork(IMAGE, **SMALL)
+    x = images(*outer)
+    features, _ = encoder(x)
+    for network, units in (
+        (ActorDistributionNetwork(IMAGE, THREE_ACTIONS, encoder), 3),
+        (ValueNetwork(IMAGE, encoder), 1),
+        (QNetwork(IMAGE, THREE_ACTIONS, encoder), 3),
+    ):
+        network.create_variables()
+        head = [v for v in network.trainable_weights if not count(v, encoder.trainable_weights)]
+        randomize(head)
+        kernel, bias = values(head)
+        assert kernel.shape == (8, units)
+        expected = features.numpy() @ kernel + bias
+        if units == 1:
+            expected = expected[..., 0]
+        actual = parameters(network(x)[0])
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_actors_of_discrete_continuous_and_nested_actions():
+    encoder = EncodingNetwork(IMAGE, **SMALL)
+    spec = {"move": THREE_ACTIONS, "torque": TWO_TORQUES}
+    actor = ActorDistributionNetwork(IMAGE, spec, encoder)
+    actor.create_variables()
+    for outer in ((4,), (4, 2)):
+        distribution, _ = actor(images(*outer))
+        samples = tf.nest.map_structure(lambda d: d.sample(seed=2), distribution)
+        for action, action_spec in zip(tf.nest.flatten(samples), tf.nest.flatten(spec)):
+            assert action.shape == (*outer, *action_spec.shape)
+            assert action.dtype == action_spec.dtype
+        # Initial means are near the middle of the range: the last layer starts small.
+        assert np.abs(distribution["torque"].mean()).max() < 0.5
+        probabilities = tf.nn.softmax(distribution["move"].logits)
+        np.testing.assert_allclose(probabilities, np.full((*outer, 3), 1 / 3), atol=0.05)
+
+
+def test_q_networks_refuse_continuous_actions():
+    with pytest.raises(ValueError, match="[Aa]ction"):
+        QNetwork(IMAGE, TWO_TORQUES, small_supernet())
+
+
+# --- shared computation ----------------------------------------------------------------------
+
+
+class Recording(Encoder):
+    """A linear encoder that counts how often it computes (or is put into a graph)."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.calls = 0
+        self._conv = tf.keras.layers.Conv2D(2, 3, padding="same")
+
+    def feature_maps(self, x, training):
+        del training
+        self.calls += 1
+        return self._conv(x)
+
+
+@pytest.fixture
+def recording():
+    """(encoder network, actor, value network) with the calls of creation not counted."""
+    shared = EncodingNetwork(IMAGE, encoder=Recording(features=6))
+    actor = ActorDistributionNetwork(IMAGE, THREE_ACTIONS, shared)
+    value = ValueNetwork(IMAGE, shared)
+    actor.create_variables()
+    value.create_variables()
+    randomize(actor.variables + value.variables)
+    shared.encoder.calls = 0
+    return shared, actor, value
+
+
+@pytest.mark.parametrize("outer", [(2,), (2, 3)])
+def test_within_the_context_an_observation_is_encoded_once(recording, outer):
+    shared, actor, value = recording
+    first, second = images(*outer), images(*outer, seed=1)
+    expected = [value(x)[0].numpy() for x in (first, second)]
+    assert shared.encoder.calls == 2
+    with shared.shared_computation():
+        logits = actor(first)[0].logits
+        np.testing.assert_array_equal(value(first)[0], expected[0])
+        assert shared.encoder.calls == 3
+        np.testing.assert_array_equal(value(second)[0], expected[1])
+        assert shared.encoder.calls == 4
+        np.testing.assert_array_equal(value(first)[0], expected[0])
+        assert shared.encoder.calls == 4
+        value(tf.identity(first))  # Equal values, but another tensor.
+        assert shared.encoder.calls == 5
+    np.testing.assert_array_equal(actor(first)[0].logits, logits)
+    value(first)
+    assert shared.encoder.calls == 7
+
+
+def test_training_and_inference_are_not_confused(recording):
+    shared, _, value = recording
+    with shared.shared_computation():
+        value(images(2), training=True)
+        value(images(2), training=False)
+        assert shared.encoder.calls == 2
+
+
+def test_contexts_nest_and_end_with_an_exception(recording):
+    shared, _, value = recording
+    x = images(2)
+    with shared.shared_computation():
+        value(x)
+        with pytest.raises(KeyError), shared.shared_computation():
+            value(x)
+            raise KeyError
+        assert shared.encoder.calls == 2
+        value(x)
+        assert shared.encoder.calls == 2
+    value(x)
+    assert shared.encoder.calls == 3
+
+
+def test_a_nested_observation_is_encoded_once():
+    network = EncodingNetwork(
+        {"image": IMAGE, "vector": VECTOR},
+        preprocessing_layers={"image": scaled(), "vector": VectorToImage()},
+        preprocessing_combiner=joined(),
+        encoder=Recording(),
+    )
+    x = {"image": images(2), "vector": vectors(2)}
+    with network.shared_computation():
+        features, _ = network(x)
+        again, _ = network(dict(x))
+        np.testing.assert_array_equal(features, again)
+        assert network.encoder.calls == 1
+        network({**x, "vector": vectors(2, seed=1)})
+        assert network.encoder.calls == 2
+
+
+def test_gradients_are_those_without_the_shared_computation():
+    shared = EncodingNetwork(IMAGE, encoder=small_supernet(CLASSIC))
+    actor = ActorDistributionNetwork(IMAGE, THREE_ACTIONS, shared)
+    value = ValueNetwork(IMAGE, shared)
+    actor.create_variables()
+    value.create_variables()
+    randomize(alphas(shared.encoder), scale=0.2)
+    variables = [*actor.trainable_weights, *value.trainable_weights[-2:]]
+    x = images(4)
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            log_prob = actor(x, training=True)[0].log_prob([0, 1, 2, 0])
+            loss = tf.reduce_sum(tf.square(value(x, training=True)[0] - 3) - log_prob)
+        return tape.gradient(loss, variables)
+
+    expected = gradients()
+    with shared.shared_computation():
+        actual = gradients()
+    assert all(np.any(g) for g in expected)
+    for a, e, variable in zip(actual, expected, variables):
+        np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-5, err_msg=variable.name)
+
+
+def test_a_new_context_sees_new_weights(recording):
+    shared, actor, value = recording
+    x = images(2)
+
+    @tf.function
+    def in_graph(x):
+        with shared.shared_computation():
+            return actor(x)[0].logits, value(x)[0]
+
+    def eagerly():
+        with shared.shared_computation():
+            return actor(x)[0].logits, value(x)[0]
+
+    for compute in (in_graph, eagerly):
+        randomize(shared.variables, seed=1)
+        old = compute(x) if compute is in_graph else compute()
+        shared.encoder.calls = 0
+        randomize(shared.variables, seed=2)
+        new = compute(x) if compute is in_graph else compute()
+        assert shared.encoder.calls == (0 if compute is in_graph else 1)  # A graph is made once.
+        for a, b, e in zip(old, new, (actor(x)[0].logits, value(x)[0])):
+            assert np.abs(a - b).max() > 1e-2
+            np.testing.assert_allclose(b, e, rtol=1e-4, atol=1e-4)
+
+
+def test_branches_of_a_graph_do_not_share(recording):
+    shared, _, value = recording
+
+    @tf.function
+    def graph(x, yes):
+        with shared.shared_computation():
+            branch = tf.cond(yes, lambda: value(x)[0], lambda: tf.zeros(2))
+            return branch + value(x)[0] + value(x)[0]
+
+    x = images(2)
+    expected = value(x)[0]
+    shared.encoder.calls = 0
+    np.testing.assert_allclose(graph(x, tf.constant(True)), 3 * expected, rtol=1e-5)
+    np.testing.assert_allclose(graph(x, tf.constant(False)), 2 * expected, rtol=1e-5)
+    assert shared.encoder.calls == 2
+
+
+def test_the_context_leaves_variables_and_checkpoints_as_they_are(recording, tmp_path):
+    shared, actor, _ = recording
+    names = [v.name for v in actor.variables]
+    with shared.shared_computation():
+        actor(images(2))
+        assert [v.name for v in actor.variables] == names
+        inside = tf.train.Checkpoint(actor=actor).write(str(tmp_path / "inside"))
+    after = tf.train.Checkpoint(actor=actor).write(str(tmp_path / "after"))
+    assert tf.train.list_variables(inside) == tf.train.list_variables(after)
