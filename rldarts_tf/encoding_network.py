@@ -126,7 +126,7 @@ class EncodingNetwork(network.Network):
             tf.keras.layers.Dense(units, activation=activation_fn)
             for units in fc_layer_params or ()
         ]
-        self._shared: dict[Any, tf.Tensor] | None = None
+        self._shared: _Computed | None = None
 
     @property
     def encoder(self) -> Encoder:
@@ -147,7 +147,7 @@ class EncodingNetwork(network.Network):
         it around code that computes with one state of the weights, such as one loss. What a
         gradient tape is to record must not have been encoded before the tape was opened.
         """
-        outer, self._shared = self._shared, {}
+        outer, self._shared = self._shared, _Computed()
         try:
             yield
         finally:
@@ -170,9 +170,10 @@ class EncodingNetwork(network.Network):
             training,
             *(tensor.ref() for tensor in tf.nest.flatten(observation)),
         )
-        if key not in self._shared:
-            self._shared[key] = self._encode(observation, training)
-        return self._shared[key], network_state
+        computed = self._shared.features
+        if key not in computed:
+            computed[key] = self._encode(observation, training)
+        return computed[key], network_state
 
     def _encode(self, observation: Any, training: bool) -> tf.Tensor:
         batch_squash = utils.BatchSquash(
@@ -187,16 +188,21 @@ class EncodingNetwork(network.Network):
                     nest_utils.flatten_up_to(self._preprocessing_nest, x),
                 )
             ]
-            if len(x) == 1 and self._preprocessing_combiner is None:
-                (x,) = x
         if self._preprocessing_combiner is not None:
             x = self._preprocessing_combiner(x)
-        elif tf.nest.is_nested(x):  # A nest of one image.
+        elif tf.nest.is_nested(x):  # One image, or the constructor would have asked for a combiner.
             (x,) = tf.nest.flatten(x)
         x = self._encoder(x, training=training)
         for layer in self._fc_layers:
             x = layer(x)
         return batch_squash.unflatten(tf.cast(x, tf.float32))
+
+
+class _Computed:
+    """Features by observation; not a plain dict, which Keras would track as a part of a layer."""
+
+    def __init__(self) -> None:
+        self.features: dict[Any, tf.Tensor] = {}
 
 
 class _AroundEncoder(network.Network):

@@ -288,7 +288,7 @@ def _check_node(
     if not isinstance(node, (list, tuple)) or len(node) != count:
         got = len(node) if isinstance(node, (list, tuple)) else _shown(node)
         raise GenotypeError(f"{where}: node {j} must have {count} inputs, got {got}")
-    edges = []
+    edges: list[Edge] = []
     for position, edge in enumerate(node):
         place = f"{where}[{position}]"
         if not isinstance(edge, (list, tuple)) or len(edge) != 2:

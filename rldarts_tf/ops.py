@@ -103,7 +103,7 @@ class ConvolutionBank(tf.keras.layers.Layer):
     ) -> None:
         super().__init__(name=name)
         # Plain dictionaries: Keras would track the prototypes as layers of this one.
-        self._settings = tuple(
+        self._settings: tuple[dict[str, Any], ...] = tuple(
             {
                 "kernel_size": op.kernel_size,
                 "dilation": op.dilation,
@@ -164,7 +164,8 @@ class ConvolutionBank(tf.keras.layers.Layer):
         Returns:
           [B, ceil(H / stride), ceil(W / stride), n * filters].
         """
-        dense, dilated = [], {}
+        dense: list[tf.Tensor] = []
+        dilated: dict[int, list[tf.Tensor]] = {}
         inputs: dict[int, tf.Tensor] = {}
         for index, op in enumerate(self._settings):
             dilation = op["dilation"]
@@ -176,10 +177,16 @@ class ConvolutionBank(tf.keras.layers.Layer):
             else:
                 if dilation not in inputs:
                     inputs[dilation] = _interleave(x, dilation)
-                    dilated[dilation] = []
-                dilated[dilation].append(
-                    self._apply(index, inputs[dilation], 1, weights, training)
-                )
+                if op["normalization"] == "batch":
+                    # The padding of maps of odd size must not count in the batch's statistics.
+                    dense.append(
+                        self._apply(
+                            index, inputs[dilation], 1, weights, training, (dilation, tf.shape(x))
+                        )
+                    )
+                else:
+                    part = self._apply(index, inputs[dilation], 1, weights, training)
+                    dilated.setdefault(dilation, []).append(part)
         for dilation, parts in dilated.items():
             dense.append(_deinterleave(_add(parts), dilation, tf.shape(x)))
         y = _add(dense)
@@ -193,7 +200,9 @@ class ConvolutionBank(tf.keras.layers.Layer):
         stride: int,
         weights: tf.Tensor | None,
         training: bool | None,
+        interleaved: tuple[int, tf.Tensor] | None = None,
     ) -> tf.Tensor:
+        """One op; `interleaved`: undo that of (dilation, shape) right after the convolution."""
         op = self._settings[index]
         kernel, bias = self.kernels[index], self.biases[index]
         per_channel = None
@@ -203,6 +212,8 @@ class ConvolutionBank(tf.keras.layers.Layer):
         if per_channel is not None and foldable:
             kernel, bias = kernel * per_channel, bias * per_channel
         y = tf.nn.conv2d(x, kernel, strides=stride, padding="SAME")
+        if interleaved is not None:
+            y = _deinterleave(y, *interleaved)
         if op["normalization"] is not None:
             y = self._normalize(index, y, training) * self.scales[index]
         y = tf.nn.bias_add(y, bias)

@@ -7,9 +7,8 @@ TensorFlow's own dilation. Slow and readable; everything is differentiable.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -47,7 +46,7 @@ def _elu(x: tf.Tensor) -> tf.Tensor:
 
 FUNCTIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "skip_connect": lambda x: x,
-    "relu": lambda x: tf.maximum(x, 0.0),
+    "relu": lambda x: tf.where(x > 0, x, tf.zeros_like(x)),
     "tanh": tf.tanh,
     "sigmoid": lambda x: 1 / (1 + tf.exp(-x)),
     "swish": lambda x: x / (1 + tf.exp(-x)),
@@ -256,8 +255,3 @@ def enumerate_cells(
         nodes = [node for node in nodes if len(node) == min(j, top_k)]
         cells = [(*cell, node) for cell in cells for node in nodes]
     return cells
-
-
-def seeded(seed: int) -> random.Random:
-    """A source of randomness of the standard library."""
-    return random.Random(seed)

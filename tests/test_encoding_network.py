@@ -515,7 +515,7 @@ def test_actors_of_discrete_continuous_and_nested_actions():
         # Initial means are near the middle of the range: the last layer starts small.
         assert np.abs(distribution["torque"].mean()).max() < 0.5
         probabilities = tf.nn.softmax(distribution["move"].logits)
-        np.testing.assert_allclose(probabilities, np.full((*outer, 3), 1 / 3), atol=0.05)
+        np.testing.assert_allclose(probabilities, np.full((*outer, 3), 1 / 3), atol=0.1)
 
 
 def test_q_networks_refuse_continuous_actions():
@@ -587,14 +587,15 @@ def test_contexts_nest_and_end_with_an_exception(recording):
     x = images(2)
     with shared.shared_computation():
         value(x)
+        value(images(2, seed=1))
         with pytest.raises(KeyError), shared.shared_computation():
             value(x)
             raise KeyError
-        assert shared.encoder.calls == 2
+        assert shared.encoder.calls == 3
         value(x)
-        assert shared.encoder.calls == 2
+        assert shared.encoder.calls == 3
     value(x)
-    assert shared.encoder.calls == 3
+    assert shared.encoder.calls == 4
 
 
 def test_a_nested_observation_is_encoded_once():
@@ -689,3 +690,159 @@ def test_the_context_leaves_variables_and_checkpoints_as_they_are(recording, tmp
         inside = tf.train.Checkpoint(actor=actor).write(str(tmp_path / "inside"))
     after = tf.train.Checkpoint(actor=actor).write(str(tmp_path / "after"))
     assert tf.train.list_variables(inside) == tf.train.list_variables(after)
+
+
+# --- in the agents of TF-Agents --------------------------------------------------------------
+
+
+class Catch(py_environment.PyEnvironment):
+    """A ball falls one row per step; a paddle in the last row moves left, stays or moves right."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self._rng = np.random.default_rng(seed)
+
+    def observation_spec(self):
+        return array_spec.BoundedArraySpec((SIZE, SIZE, 1), np.uint8, 0, 255, name="image")
+
+    def action_spec(self):
+        return array_spec.BoundedArraySpec((), np.int32, 0, 2, name="action")
+
+    def _image(self):
+        image = np.zeros((SIZE, SIZE, 1), np.uint8)
+        image[-1, self._paddle] = 127
+        image[self._row, self._column] = 255
+        return image
+
+    def _reset(self):
+        self._row, self._column = 0, self._rng.integers(SIZE)
+        self._paddle = SIZE // 2
+        return ts.restart(self._image())
+
+    def _step(self, action):
+        if self._current_time_step.is_last():
+            return self.reset()
+        self._row += 1
+        self._paddle = int(np.clip(self._paddle + action - 1, 0, SIZE - 1))
+        if self._row < SIZE - 1:
+            return ts.transition(self._image(), reward=0.0, discount=1.0)
+        return ts.termination(self._image(), reward=float(self._column == self._paddle))
+
+
+POSITIONS = 16
+"""Where the spot of `Spot` can be."""
+RIGHT_ACTIONS = np.array([0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0, 1, 0, 1])
+"""By position: no half, row or column of the image has one answer."""
+
+
+def spot(position):
+    """A square in one of 4 x 4 places."""
+    image = np.zeros((SIZE, SIZE, 1), np.uint8)
+    row, column = divmod(int(position), 4)
+    image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 255
+    return image
+
+
+class Spot(Catch):
+    """One step: an action of two is right, which one depends on where a spot is."""
+
+    def action_spec(self):
+        return array_spec.BoundedArraySpec((), np.int32, 0, 1, name="action")
+
+    def _reset(self):
+        self._position = self._rng.integers(POSITIONS)
+        return ts.restart(spot(self._position))
+
+    def _step(self, action):
+        if self._current_time_step.is_last():
+            return self.reset()
+        reward = 1.0 if action == RIGHT_ACTIONS[self._position] else -1.0
+        return ts.termination(spot(self._position), reward=reward)
+
+
+def make_env(kind, num_envs):
+    envs = [kind(seed) for seed in range(num_envs)]
+    return tf_py_environment.TFPyEnvironment(
+        batched_py_environment.BatchedPyEnvironment(envs, multithreading=False)
+    )
+
+
+def make_buffer(agent, env, max_length=64):
+    return tf_uniform_replay_buffer.TFUniformReplayBuffer(
+        agent.collect_data_spec, env.batch_size, max_length=max_length
+    )
+
+
+def make_ppo(env, encoder, value_encoder, learning_rate=1e-2, num_epochs=2, **options):
+    observation_spec, action_spec = env.observation_spec(), env.action_spec()
+    agent = ppo_clip_agent.PPOClipAgent(
+        env.time_step_spec(),
+        action_spec,
+        optimizer=tf.keras.optimizers.Adam(learning_rate),
+        actor_net=ActorDistributionNetwork(observation_spec, action_spec, encoder),
+        value_net=ValueNetwork(observation_spec, value_encoder),
+        importance_ratio_clipping=0.2,
+        num_epochs=num_epochs,
+        use_gae=True,
+        normalize_observations=False,
+        normalize_rewards=False,
+        **options,
+    )
+    agent.initialize()
+    return agent
+
+
+def make_dqn(env, encoder, learning_rate=1e-2, **options):
+    agent = dqn_agent.DqnAgent(
+        env.time_step_spec(),
+        env.action_spec(),
+        q_network=QNetwork(env.observation_spec(), env.action_spec(), encoder),
+        optimizer=tf.keras.optimizers.Adam(learning_rate),
+        **options,
+    )
+    agent.initialize()
+    return agent
+
+
+def make_reinforce(env, encoder, learning_rate=1e-2, **options):
+    agent = reinforce_agent.ReinforceAgent(
+        env.time_step_spec(),
+        env.action_spec(),
+        actor_network=ActorDistributionNetwork(env.observation_spec(), env.action_spec(), encoder),
+        optimizer=tf.keras.optimizers.Adam(learning_rate),
+        **options,
+    )
+    agent.initialize()
+    return agent
+
+
+def share_of_right_actions(agent):
+    observations = np.stack([spot(position) for position in range(POSITIONS)])
+    step = agent.policy.action(ts.restart(tf.constant(observations), batch_size=POSITIONS))
+    return np.mean(step.action.numpy() == RIGHT_ACTIONS)
+
+
+def learn_on_policy(agent, env, iterations):
+    """Collects with every policy and trains on that, as the programs of on-policy agents do."""
+    buffer = make_buffer(agent, env)
+    driver = dynamic_step_driver.DynamicStepDriver(
+        env, agent.collect_policy, observers=[buffer.add_batch], num_steps=8 * env.batch_size
+    )
+    run, train = common.function(driver.run), common.function(agent.train)
+    losses = []
+    for _ in range(iterations):
+        run()
+        losses.append(train(buffer.gather_all()).loss.numpy())
+        buffer.clear()
+    return losses
+
+
+def learn_off_policy(agent, env, iterations):
+    buffer = make_buffer(agent, env)
+    driver = dynamic_step_driver.DynamicStepDriver(
+        env, agent.collect_policy, observers=[buffer.add_batch], num_steps=16 * env.batch_size
+    )
+    common.function(driver.run)()
+    batches = iter(buffer.as_dataset(sample_batch_size=64, num_steps=2).prefetch(2))
+    train = common.function(agent.train)
+    return [train(next(batches)[0]).loss.numpy() for _ in range(iterations)]

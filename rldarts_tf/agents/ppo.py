@@ -93,6 +93,16 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         super().__init__(*args, **kwargs)
         self._shared_encoder = encoder
 
+    @property
+    def value_net(self) -> ValueNetwork:
+        """The value network; `actor_net` is the other one."""
+        return self._value_net
+
+    @property
+    def optimizer(self) -> tf.keras.optimizers.Optimizer:
+        """The optimizer of all variables."""
+        return self._optimizer
+
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss of PPOAgent."""
         with self._shared_encoder.shared_computation():

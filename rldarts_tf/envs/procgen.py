@@ -5,43 +5,20 @@ Procgen itself is loaded when the first environment is made, not when this modul
 
 from __future__ import annotations
 
-import contextlib
 import json
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from tf_agents.environments import py_environment
+from tf_agents.specs import array_spec
+from tf_agents.trajectories import time_step as ts
 
 from rldarts_tf.envs import games
 from rldarts_tf.errors import ConfigError, RunError
 
 
-@contextlib.contextmanager
-def _gym_notice_withheld() -> Iterator[None]:
-    """Keeps `import gym` from writing its deprecation notice to stderr.
-
-    Gym looks its notice up in the table of the package gym_notices; while the table is empty there
-    is nothing to print. The table is put back afterwards. TF-Agents and Procgen both import gym and
-    neither needs the user to act on the notice.
-    """
-    try:
-        from gym_notices import notices
-    except ImportError:  # A gym from before the notices, or none.
-        yield
-        return
-    table = dict(notices.notices)
-    notices.notices.clear()
-    try:
-        yield
-    finally:
-        notices.notices.update(table)
-
-
-with _gym_notice_withheld():
-    from tf_agents.environments import py_environment
-    from tf_agents.specs import array_spec
-    from tf_agents.trajectories import time_step as ts
 
 OBSERVATION_SHAPE = (64, 64, 3)
 """Height, width and RGB channels of a frame."""
@@ -432,8 +409,7 @@ class ProcgenEnvironment(py_environment.PyEnvironment):
 def _load_procgen() -> Any:
     """Imports Procgen and returns its vectorised environment class."""
     try:
-        with _gym_notice_withheld():
-            from procgen import ProcgenGym3Env
+        from procgen import ProcgenGym3Env
     except ImportError as error:
         raise ConfigError(
             f"game: Procgen cannot be loaded ({error}); run: pip install rldarts_tf[procgen]"

@@ -180,6 +180,10 @@ class GenotypeLog:
         # Always written anew: this also cuts off a line that a killed process left incomplete.
         atomic.write_text(self._path, "".join(_json_line(*entry) for entry in entries))
 
+    def __len__(self) -> int:
+        """How many distinct genotypes there were."""
+        return len(self._seen)
+
     def record(self, step: int, genotype: Mapping[str, Any]) -> bool:
         """Appends `genotype` if it is new, and says whether it was.
 

@@ -1,0 +1,109 @@
+"""The settings that every training program shares, as gin sees them.
+
+A run resolves all of them before anything starts, for each stage under the gin scope of its name
+(`search/EncoderSettings.depths = [16, 16, 16]`), so that its config.gin is complete from the start.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import gin
+
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs import games
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.factory import make_encoder
+from rldarts_tf.genotype import Genotype
+
+
+@gin.configurable(module="rldarts_tf")
+@dataclasses.dataclass(frozen=True)
+class EncoderSettings:
+    """The encoder of a stage; see `rldarts_tf.factory.make_encoder` for the attributes."""
+
+    search_space: str = "classic"
+    depths: Sequence[int] = (16, 16, 16)
+    output_mode: str = "concat"
+    inverse_temperature: float = 5.0
+    normalization: str | None = None
+    features: int = 256
+    train_alpha: bool = True
+
+    def make(
+        self, encoder: str, genotype: Genotype | str | os.PathLike[str] | None = None
+    ) -> Encoder:
+        """Makes the encoder of a kind."""
+        return make_encoder(encoder, genotype=genotype, **dataclasses.asdict(self))
+
+
+@gin.configurable(module="rldarts_tf")
+@dataclasses.dataclass(frozen=True)
+class ProcgenSettings:
+    """Game and levels.
+
+    Attributes:
+      game: one of the 16.
+      distribution_mode: "easy" or "hard".
+      num_levels: size of the set of training levels; 0 is all of them.
+      start_level: the first of them.
+    """
+
+    game: str = "starpilot"
+    distribution_mode: str = "easy"
+    num_levels: int = 0
+    start_level: int = 0
+
+    def __post_init__(self) -> None:
+        games.check_game(self.game)
+        games.check_distribution_mode(self.distribution_mode)
+        for name in ("num_levels", "start_level"):
+            _check_integer(f"ProcgenSettings.{name}", getattr(self, name), least=0)
+        if self.start_level and not self.num_levels:
+            raise ConfigError("ProcgenSettings.start_level has no effect where num_levels is 0")
+
+
+@gin.configurable(module="rldarts_tf")
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """How long a stage trains, and what it records.
+
+    Attributes:
+      num_env_steps: environment steps; the stage ends with the first update that reaches them.
+      seed: of weights, environments, actions and minibatches.
+      evaluation_interval: environment steps between two evaluations; 0 for none but the last.
+      evaluation_episodes: whole episodes in each.
+      final_evaluation_episodes: whole episodes in the last.
+      checkpoint_minutes: the least time between two checkpoints; 0 for one after each update.
+    """
+
+    num_env_steps: int = 25_000_000
+    seed: int = 0
+    evaluation_interval: int = 1_000_000
+    evaluation_episodes: int = 64
+    final_evaluation_episodes: int = 128
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("num_env_steps", 1),
+            ("seed", 0),
+            ("evaluation_interval", 0),
+            ("evaluation_episodes", 1),
+            ("final_evaluation_episodes", 1),
+        ):
+            _check_integer(f"TrainingSettings.{name}", getattr(self, name), least)
+        minutes = self.checkpoint_minutes
+        if not isinstance(minutes, (int, float)) or not minutes >= 0:
+            raise ConfigError(
+                f"TrainingSettings.checkpoint_minutes must be a number >= 0, got {minutes!r}"
+            )
+
+
+def _check_integer(field: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{field} must be an integer of at least {least}, got {value!r}")
+    if value > 2**31 - 1 and field.endswith(("seed", "level", "levels")):
+        raise ConfigError(f"{field} must be at most {2**31 - 1}, got {value!r}")
