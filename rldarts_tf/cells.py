@@ -207,6 +207,14 @@ class Cell(tf.keras.layers.Layer):
         total = tf.add_n(nodes)
         return total if self.output_mode == "sum" else total / len(nodes)
 
+    @property
+    def uses_training(self) -> bool:
+        """Whether batch normalization or an op of the user's asks for `training`."""
+        own = (ConvolutionBank, ParameterFree)
+        return self.normalization == "batch" or any(
+            _takes_training(layer) for layer in self.op_layers if not isinstance(layer, own)
+        )
+
     def edge_weights(self, source: int, target: int, op: str) -> list[Any]:
         """The numpy weights of one op on one edge, in the order that `set_edge_weights` takes.
 
@@ -270,6 +278,8 @@ def edge_row(source: int, target: int) -> int:
 
 def _call(layer: tf.keras.layers.Layer, x: tf.Tensor, training: bool | None) -> tf.Tensor:
     """Calls a layer of the user's, with `training` if it knows that argument."""
-    if "training" in layer._call_spec.arg_names:
-        return layer(x, training=training)
-    return layer(x)
+    return layer(x, training=training) if _takes_training(layer) else layer(x)
+
+
+def _takes_training(layer: tf.keras.layers.Layer) -> bool:
+    return "training" in layer._call_spec.arg_names

@@ -118,7 +118,8 @@ def _kept_bytes(graph: tf.Graph, forward_ops: Sequence[tf.Operation]) -> int:
                 continue
             while source.op.type in _ALIASES:
                 source = source.op.inputs[0]
-            if source.op.type == "Placeholder":
+            # The rank of a normalization's workspace is unknown: it holds nothing but with cuDNN.
+            if source.op.type == "Placeholder" or source.shape.rank is None:
                 continue
             kept[source.name] = int(math.prod(source.shape)) * source.dtype.size
     return sum(kept.values())

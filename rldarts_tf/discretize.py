@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.genotype import Edge, Genotype
+from rldarts_tf.genotype import Edge, Genotype, check_count
 from rldarts_tf.search_space import NONE, SearchSpace
 
 
@@ -35,6 +35,7 @@ def discretize(
       GenotypeError: top_k is not a positive integer.
     """
     top_k = space.top_k if top_k is None else top_k
+    check_count("top_k", top_k, least=1)
     cells = {}
     for cell_type in space.cell_types:
         if cell_type not in op_weights:

@@ -33,7 +33,13 @@ class Encoder(tf.keras.Model):
 
     Args:
       features: D, the size of the output.
+
+    Attributes:
+      uses_training: whether `training` changes the output; where it does not, callers may share
+        one output between the two modes.
     """
+
+    uses_training = False
 
     def __init__(self, features: int = 256, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -119,6 +125,11 @@ class CellNetwork(Encoder):
     def cells(self) -> list[Cell]:
         """All cells, from input to output."""
         return [layer for layer in self._stack if isinstance(layer, Cell)]
+
+    @property
+    def uses_training(self) -> bool:
+        """Whether batch normalization or an op of the user's asks for `training`."""
+        return any(cell.uses_training for cell in self.cells)
 
     def op_weights(self) -> Mapping[str, tf.Tensor | None]:
         """p [E, |O|] per cell type, or None where every weight is one."""

@@ -126,6 +126,10 @@ class EncodingNetwork(network.Network):
             tf.keras.layers.Dense(units, activation=activation_fn)
             for units in fc_layer_params or ()
         ]
+        # The layers of others may do anything with `training`.
+        self._uses_training = encoder.uses_training or bool(
+            preprocessing_layers or preprocessing_combiner
+        )
         self._shared: _Computed | None = None
 
     @property
@@ -167,7 +171,7 @@ class EncodingNetwork(network.Network):
         # Symbolic tensors belong to a graph: the key must not match across graphs.
         key = (
             tf.compat.v1.get_default_graph(),
-            training,
+            training and self._uses_training,
             *(tensor.ref() for tensor in tf.nest.flatten(observation)),
         )
         computed = self._shared.features
@@ -366,4 +370,8 @@ def _copy_preprocessing(layer: Any, field: str) -> tf.keras.layers.Layer:
 
 def _copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     """A layer of the same config with weights of its own."""
-    return type(layer).from_config(layer.get_config())
+    copied = type(layer).from_config(layer.get_config())
+    if not layer.trainable:
+        # Not in every config, and it decides the order of `variables`, by which targets are updated.
+        copied.trainable = False
+    return copied

@@ -61,9 +61,9 @@ class Genotype:
 
     def __post_init__(self) -> None:
         space = _known_space(self.search_space)
-        _check_count("top_k", self.top_k, least=1)
-        _check_count("num_normal", self.num_normal, least=0)
-        _check_count("num_reduction", self.num_reduction, least=0)
+        check_count("top_k", self.top_k, least=1)
+        check_count("num_normal", self.num_normal, least=0)
+        check_count("num_reduction", self.num_reduction, least=0)
         if self.output_mode not in OUTPUT_MODES:
             raise GenotypeError(
                 f"output_mode: unknown mode {_shown(self.output_mode)}; "
@@ -265,7 +265,8 @@ def _known_space(name: Any) -> SearchSpace:
         raise GenotypeError(f"search_space: {reason}") from None
 
 
-def _check_count(field: str, value: Any, least: int) -> None:
+def check_count(field: str, value: Any, least: int) -> None:
+    """Raises a GenotypeError unless the value is an integer from `least` to 1000."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_COUNT:
         raise GenotypeError(
             f"{field}: must be an integer from {least} to {_MAX_COUNT}, got {_shown(value)}"

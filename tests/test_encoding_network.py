@@ -16,11 +16,7 @@ from tf_agents.agents.dqn import dqn_agent
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.agents.reinforce import reinforce_agent
 from tf_agents.drivers import dynamic_episode_driver, dynamic_step_driver
-from tf_agents.environments import (
-    batched_py_environment,
-    py_environment,
-    tf_py_environment,
-)
+from tf_agents.environments import py_environment, tf_py_environment
 from tf_agents.networks import encoding_network as tf_agents_encoding_network
 from tf_agents.policies import policy_saver
 from tf_agents.replay_buffers import tf_uniform_replay_buffer
@@ -696,37 +692,54 @@ def test_the_context_leaves_variables_and_checkpoints_as_they_are(recording, tmp
 
 
 class Catch(py_environment.PyEnvironment):
-    """A ball falls one row per step; a paddle in the last row moves left, stays or moves right."""
+    """A ball falls one row per step; a paddle in the last row moves left, stays or moves right.
 
-    def __init__(self, seed):
+    The games of a batch are in step: their episodes are equally long.
+    """
+
+    num_actions = 3
+
+    def __init__(self, num_envs, seed=0):
         super().__init__()
+        self._num_envs = num_envs
         self._rng = np.random.default_rng(seed)
+
+    @property
+    def batched(self):
+        return True
+
+    @property
+    def batch_size(self):
+        return self._num_envs
 
     def observation_spec(self):
         return array_spec.BoundedArraySpec((SIZE, SIZE, 1), np.uint8, 0, 255, name="image")
 
     def action_spec(self):
-        return array_spec.BoundedArraySpec((), np.int32, 0, 2, name="action")
-
-    def _image(self):
-        image = np.zeros((SIZE, SIZE, 1), np.uint8)
-        image[-1, self._paddle] = 127
-        image[self._row, self._column] = 255
-        return image
-
-    def _reset(self):
-        self._row, self._column = 0, self._rng.integers(SIZE)
-        self._paddle = SIZE // 2
-        return ts.restart(self._image())
+        return array_spec.BoundedArraySpec((), np.int32, 0, self.num_actions - 1, name="action")
 
     def _step(self, action):
-        if self._current_time_step.is_last():
+        if self._current_time_step.is_last().all():
             return self.reset()
+        return self._move(action)
+
+    def _images(self):
+        images = np.zeros((self._num_envs, SIZE, SIZE, 1), np.uint8)
+        images[np.arange(self._num_envs), -1, self._paddle] = 127
+        images[np.arange(self._num_envs), self._row, self._column] = 255
+        return images
+
+    def _reset(self):
+        self._row, self._column = 0, self._rng.integers(SIZE, size=self._num_envs)
+        self._paddle = np.full(self._num_envs, SIZE // 2)
+        return ts.restart(self._images(), self._num_envs)
+
+    def _move(self, action):
         self._row += 1
-        self._paddle = int(np.clip(self._paddle + action - 1, 0, SIZE - 1))
+        self._paddle = np.clip(self._paddle + action - 1, 0, SIZE - 1)
         if self._row < SIZE - 1:
-            return ts.transition(self._image(), reward=0.0, discount=1.0)
-        return ts.termination(self._image(), reward=float(self._column == self._paddle))
+            return ts.transition(self._images(), np.zeros(self._num_envs, np.float32))
+        return ts.termination(self._images(), np.float32(self._column == self._paddle))
 
 
 POSITIONS = 16
@@ -735,36 +748,31 @@ RIGHT_ACTIONS = np.array([0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0, 1, 0, 1])
 """By position: no half, row or column of the image has one answer."""
 
 
-def spot(position):
-    """A square in one of 4 x 4 places."""
-    image = np.zeros((SIZE, SIZE, 1), np.uint8)
-    row, column = divmod(int(position), 4)
-    image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 255
-    return image
+def spots(positions):
+    """Images of a square in one of 4 x 4 places."""
+    images = np.zeros((len(positions), SIZE, SIZE, 1), np.uint8)
+    for image, position in zip(images, positions):
+        row, column = divmod(int(position), 4)
+        image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 255
+    return images
 
 
 class Spot(Catch):
     """One step: an action of two is right, which one depends on where a spot is."""
 
-    def action_spec(self):
-        return array_spec.BoundedArraySpec((), np.int32, 0, 1, name="action")
+    num_actions = 2
 
     def _reset(self):
-        self._position = self._rng.integers(POSITIONS)
-        return ts.restart(spot(self._position))
+        self._positions = self._rng.integers(POSITIONS, size=self._num_envs)
+        return ts.restart(spots(self._positions), self._num_envs)
 
-    def _step(self, action):
-        if self._current_time_step.is_last():
-            return self.reset()
-        reward = 1.0 if action == RIGHT_ACTIONS[self._position] else -1.0
-        return ts.termination(spot(self._position), reward=reward)
+    def _move(self, action):
+        reward = np.where(action == RIGHT_ACTIONS[self._positions], 1, -1)
+        return ts.termination(spots(self._positions), np.float32(reward))
 
 
 def make_env(kind, num_envs):
-    envs = [kind(seed) for seed in range(num_envs)]
-    return tf_py_environment.TFPyEnvironment(
-        batched_py_environment.BatchedPyEnvironment(envs, multithreading=False)
-    )
+    return tf_py_environment.TFPyEnvironment(kind(num_envs))
 
 
 def make_buffer(agent, env, max_length=64):
@@ -817,8 +825,8 @@ def make_reinforce(env, encoder, learning_rate=1e-2, **options):
 
 
 def share_of_right_actions(agent):
-    observations = np.stack([spot(position) for position in range(POSITIONS)])
-    step = agent.policy.action(ts.restart(tf.constant(observations), batch_size=POSITIONS))
+    observations = tf.constant(spots(range(POSITIONS)))
+    step = agent.policy.action(ts.restart(observations, batch_size=POSITIONS))
     return np.mean(step.action.numpy() == RIGHT_ACTIONS)
 
 
@@ -826,13 +834,14 @@ def learn_on_policy(agent, env, iterations):
     """Collects with every policy and trains on that, as the programs of on-policy agents do."""
     buffer = make_buffer(agent, env)
     driver = dynamic_step_driver.DynamicStepDriver(
-        env, agent.collect_policy, observers=[buffer.add_batch], num_steps=8 * env.batch_size
+        env, agent.collect_policy, observers=[buffer.add_batch], num_steps=4 * env.batch_size
     )
     run, train = common.function(driver.run), common.function(agent.train)
     losses = []
     for _ in range(iterations):
         run()
-        losses.append(train(buffer.gather_all()).loss.numpy())
+        experience = buffer.gather_all()
+        losses.append(train(experience).loss.numpy())
         buffer.clear()
     return losses
 

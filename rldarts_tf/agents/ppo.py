@@ -154,6 +154,15 @@ def make_agent(
         train_step_counter=tf.Variable(0, dtype=tf.int64, name="train_step"),
     )
     agent.initialize()
+    # Variables that a first call created would have its function traced twice.
+    agent.optimizer.build(
+        sorted(
+            {
+                w.ref(): w for w in (*actor.trainable_weights, *value.trainable_weights)
+            }.values(),
+            key=lambda w: w.name,
+        )
+    )
     return agent
 
 
@@ -171,7 +180,7 @@ class Actor:
         self._agent = agent
         self._generator = generator
 
-    @tf.function
+    @tf.function(autograph=False, reduce_retracing=True)
     def __call__(self, observation: tf.Tensor) -> tuple[tf.Tensor, Any, tf.Tensor]:
         """Acts on a batch.
 
@@ -214,7 +223,8 @@ class Learner:
         self._settings = settings
         self._generator = generator
 
-    @tf.function
+    # Without AutoGraph, which would translate all of TF-Agents and Keras: tracing takes half as long.
+    @tf.function(autograph=False)
     def update(self, experience: trajectory.Trajectory) -> dict[str, tf.Tensor]:
         """Makes one update.
 
@@ -226,23 +236,31 @@ class Learner:
           Means over the gradient steps, float32 scalars: `loss`, `policy_loss`, `value_loss`,
           `entropy` (of the policy, in nats) and `clip_fraction`.
         """
-        batch, minibatch = self._settings.batch_size, self._settings.minibatch_size
+        settings = self._settings
         processed = self._agent.preprocess_sequence(experience)
         # Sequences of one step are TF-Agents' form for shuffled transitions.
         transitions = tf.nest.map_structure(
-            lambda x: tf.reshape(x[:, :-1], [batch, 1, *x.shape[2:]]), processed
+            lambda x: tf.reshape(x[:, :-1], [settings.batch_size, 1, *x.shape[2:]]), processed
         )
-        totals = tf.zeros([len(LOSSES)])
-        for _ in tf.range(self._settings.num_epochs):
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(batch), seed=self._generator.make_seeds()[:, 0]
+        orders = [
+            tf.random.experimental.stateless_shuffle(tf.range(settings.batch_size), seed=seed)
+            for seed in tf.unstack(self._generator.make_seeds(settings.num_epochs), axis=1)
+        ]
+        minibatches = tf.reshape(tf.concat(orders, axis=0), [-1, settings.minibatch_size])
+        steps = settings.num_epochs * (settings.batch_size // settings.minibatch_size)
+
+        def gradient_step(i: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            minibatch = tf.nest.map_structure(
+                lambda x: tf.gather(x, minibatches[i]), transitions
             )
-            for start in tf.range(0, batch, minibatch):
-                indices = tf.ensure_shape(order[start : start + minibatch], [minibatch])
-                totals += self._gradient_step(
-                    tf.nest.map_structure(lambda x: tf.gather(x, indices), transitions)
-                )
-        steps = self._settings.num_epochs * (batch // minibatch)
+            return i + 1, totals + self._gradient_step(minibatch)
+
+        _, totals = tf.while_loop(
+            lambda i, _: i < steps,
+            gradient_step,
+            (tf.constant(0), tf.zeros([len(LOSSES)])),
+            parallel_iterations=1,
+        )
         return dict(zip(LOSSES, tf.unstack(totals / steps)))
 
     def _gradient_step(self, minibatch: trajectory.Trajectory) -> tf.Tensor:

@@ -1,0 +1,460 @@
+"""Run -> plots: returns over environment steps, and how a search came to prefer some ops.
+
+    python -m rldarts_tf.plotting runs/seed0 runs/seed1 --output returns.png
+
+Files are SVG or PNG, 1200 x 700 pixels. Nothing is smoothed. matplotlib is imported only when
+something is drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import math
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rldarts_tf import drawing
+from rldarts_tf.errors import RLDartsError, RunError
+from rldarts_tf.runs import atomic
+from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.search_log import read_alphas
+from rldarts_tf.runs.summary import read_summary
+from rldarts_tf.search_space import NONE
+
+_FORMATS = (".svg", ".png")
+_SIZE = (12.0, 7.0)  # inches
+_DPI = 100
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "rldarts_tf",  # equal data make equal files
+    "font.size": 13.0,
+    "axes.labelsize": 13.0,
+    "axes.titlesize": 14.0,
+    "text.parse_math": False,  # a $ in the name of a run is a dollar
+}
+_INK = "#222222"
+_GRID = "#e4e4e4"
+_GREY = "#8c8c8c"
+# So few values are single measurements rather than a course: each is marked.
+_MARKED_UP_TO = 40
+_LINE_STYLES = ("-", "-.", ":")
+_REFERENCE_DASHES = ((6, 3), (2, 2), (9, 3, 2, 3))
+_STAGE_ORDER = ("search", "evaluate", "baseline")
+_Y_LABELS = {
+    "return_mean": "mean return, training episodes",
+    "eval_train_return_mean": "mean return, evaluation on training levels",
+    "eval_test_return_mean": "mean return, evaluation on unseen levels",
+}
+
+
+class _NoValuesError(RunError):
+    """A table is sound, but has nothing of the column."""
+
+
+def plot_returns(
+    curves: Mapping[str, Sequence[atomic.PathLike]],
+    path: atomic.PathLike,
+    title: str | None = None,
+    column: str = "return_mean",
+    ylabel: str | None = None,
+    reference: Mapping[str, float] | None = None,
+) -> None:
+    """Draws a column of metrics.csv over environment steps: per label the mean over its seeds.
+
+    Seeds are interpolated linearly on the union of their steps. Mean and band (one sample standard
+    deviation to either side) cover the steps that all seeds of the label have, so that no seed's
+    beginning or end makes a jump. Rows where the column is empty or not finite are skipped; of
+    rows with equal steps the last one counts.
+
+    Args:
+      curves: per label the metrics.csv files of its seeds; one file makes a line without a band.
+      path: where the picture goes, *.svg or *.png; replaced in one step.
+      title: the line above.
+      column: the column to draw.
+      ylabel: text at the vertical axis; by default made from the column.
+      reference: per label a value, drawn as a dashed horizontal line (say, of a random policy).
+
+    Raises:
+      RunError: a file is missing, damaged, or has no value in the column; the seeds of a label
+        have no steps in common; the picture's suffix is unknown or it cannot be written.
+    """
+    file_format = _format_of(path)
+    if not curves:
+        raise RunError("curves: there is nothing to draw")
+    bands = {label: _band(label, files, column) for label, files in curves.items()}
+    if ylabel is None:
+        ylabel = _Y_LABELS.get(column, column.replace("_", " "))
+    with _matplotlib_style():
+        picture = _returns_figure(bands, title, ylabel, reference or {})
+        _save(picture, path, file_format)
+
+
+def plot_op_weights(alphas_path: atomic.PathLike, path: atomic.PathLike) -> None:
+    """Draws the softmax weight of each op, averaged over all edges of a cell, over a search.
+
+    One panel per cell type, as in figure 3 (left) of RL-DARTS, but with the zero op. An op has the
+    same colour in all panels.
+
+    Args:
+      alphas_path: the alphas.npz of a search.
+      path: where the picture goes, *.svg or *.png; replaced in one step.
+
+    Raises:
+      RunError: alphas.npz is missing, damaged or without records; the picture's suffix is unknown
+        or it cannot be written.
+    """
+    file_format = _format_of(path)
+    steps, weights = _mean_op_weights(alphas_path)
+    with _matplotlib_style():
+        picture = _op_weights_figure(steps, weights)
+        _save(picture, path, file_format)
+
+
+def format_steps(steps: float) -> str:
+    """Returns a number of steps in short form: 500, 100K, 2.5M, 25M, 1B."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if abs(steps) >= size:
+            return f"{steps / size:g}{unit}"
+    return f"{steps:g}"
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Band:
+    """Seeds on one grid: steps [T], mean [T], standard deviation [T] (None for one seed)."""
+
+    steps: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray | None
+    num_seeds: int
+    cut: bool  # a seed goes on after the last step that all seeds have
+
+
+def _read_curve(path: atomic.PathLike, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns steps [T], strictly growing, and finite values [T], T >= 1."""
+    table = read_metrics(path)
+    if column not in table:
+        raise _NoValuesError(
+            f"{str(path)!r} has no column {column!r}; it has {', '.join(table) or 'none at all'}"
+        )
+    finite = np.isfinite(table[column])
+    steps, values = table["step"][finite], table[column][finite].astype(np.float64)
+    if not len(steps):
+        raise _NoValuesError(f"{str(path)!r} has no value in column {column!r}")
+    # unique keeps the first of equal entries: reversed, that is the last row.
+    steps, rows = np.unique(steps[::-1], return_index=True)
+    return steps, values[::-1][rows]
+
+
+def _band(label: str, files: Sequence[atomic.PathLike], column: str) -> _Band:
+    seeds = [_read_curve(file, column) for file in files]
+    if not seeds:
+        raise RunError(f"curves: {label!r} has no files")
+    first = max(steps[0] for steps, _ in seeds)
+    last = min(steps[-1] for steps, _ in seeds)
+    if first > last:
+        raise RunError(f"curves: the files of {label!r} have no range of steps in common")
+    grid = np.unique(np.concatenate([steps for steps, _ in seeds]))
+    grid = grid[(first <= grid) & (grid <= last)]
+    values = np.stack([np.interp(grid, steps, column_values) for steps, column_values in seeds])
+    return _Band(
+        steps=grid,
+        mean=values.mean(axis=0),
+        deviation=values.std(axis=0, ddof=1) if len(seeds) > 1 else None,
+        num_seeds=len(seeds),
+        cut=any(steps[-1] > last for steps, _ in seeds),
+    )
+
+
+def _mean_op_weights(
+    alphas_path: atomic.PathLike,
+) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+    """Returns steps [T] and, per cell type and op, the mean weight over all edges [T]."""
+    arrays = read_alphas(alphas_path)
+    cells = [name[: -len("_ops")] for name in arrays if name.endswith("_ops")]
+    num_records = len(arrays["step"])
+    if not cells or not num_records:
+        raise RunError(f"{str(alphas_path)!r} holds no records of op weights")
+    weights: dict[str, dict[str, np.ndarray]] = {}
+    for cell in cells:
+        ops = [str(op) for op in arrays[f"{cell}_ops"]]
+        num_nodes = sum(name.startswith(f"{cell}_node_") for name in arrays)
+        nodes = [arrays.get(f"{cell}_node_{j}") for j in range(1, num_nodes + 1)]
+        edges = [
+            node
+            for j, node in enumerate(nodes, start=1)
+            if node is not None and node.shape == (num_records, j, len(ops))
+        ]
+        if not edges or len(edges) != num_nodes:
+            raise RunError(
+                f"{str(alphas_path)!r} is not a log of op weights: the nodes of the {cell!r} cell "
+                "are incomplete"
+            )
+        # [T, I (I + 1) / 2, |O|] -> [T, |O|]: every edge counts the same.
+        mean = np.concatenate(edges, axis=1).mean(axis=1, dtype=np.float64)
+        weights[cell] = {op: mean[:, k] for k, op in enumerate(ops)}
+    return arrays["step"], weights
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def _returns_figure(
+    bands: Mapping[str, _Band],
+    title: str | None,
+    ylabel: str,
+    reference: Mapping[str, float],
+) -> Any:
+    picture = _new_figure()
+    axes = picture.subplots()
+    palette = drawing._PALETTE
+    for k, (label, band) in enumerate(bands.items()):
+        colour = palette[k % len(palette)]
+        seeds = f" ({band.num_seeds} seeds)" if band.num_seeds > 1 else ""
+        axes.plot(
+            band.steps,
+            band.mean,
+            color=colour,
+            linewidth=2.0,
+            linestyle=_LINE_STYLES[k // len(palette) % len(_LINE_STYLES)],
+            marker=_marker(band.steps),
+            markersize=5,
+            label=label + seeds,
+            zorder=3,
+        )
+        if band.deviation is not None:
+            axes.fill_between(
+                band.steps,
+                band.mean - band.deviation,
+                band.mean + band.deviation,
+                color=colour,
+                alpha=0.18,
+                linewidth=0,
+                zorder=2,
+            )
+    for k, (label, value) in enumerate(reference.items()):
+        axes.axhline(
+            value,
+            color=_INK if k % 2 == 0 else _GREY,
+            linewidth=1.5,
+            linestyle=(0, _REFERENCE_DASHES[k % len(_REFERENCE_DASHES)]),
+            label=f"{label}: {value:.3g}",
+            zorder=2.5,
+        )
+    _finish_axes(axes, max(int(band.steps[-1]) for band in bands.values()))
+    axes.set_ylabel(ylabel)
+    if title:
+        axes.set_title(title, loc="left", weight="bold", wrap=True)
+
+    notes = []
+    if any(band.deviation is not None for band in bands.values()):
+        notes.append("mean and one standard deviation over seeds")
+    if any(band.cut for band in bands.values()):
+        notes.append("up to the last step that all seeds of a line have")
+    lines, labels = axes.get_legend_handles_labels()
+    legend = picture.legend(
+        lines,
+        labels,
+        loc="outside lower center",
+        ncols=_num_columns(labels, width=105),
+        frameon=False,
+        title="; ".join(notes),
+        handlelength=2.6,
+    )
+    legend.get_title().set(color="#5a5a5a", fontsize=11)
+    return picture
+
+
+def _op_weights_figure(steps: np.ndarray, weights: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
+    picture = _new_figure()
+    panels = picture.subplots(1, len(weights), sharey=True, squeeze=False)[0]
+    # As a cell that uses all ops is coloured: `none` is in no cell.
+    every_op: Any = types.SimpleNamespace(
+        cells={cell: [[(0, op) for op in ops if op != NONE]] for cell, ops in weights.items()}
+    )
+    colours = drawing._op_colours(every_op)
+    for axes, (cell, ops) in zip(panels, weights.items()):
+        for op, values in ops.items():
+            axes.plot(
+                steps,
+                values,
+                color=_GREY if op == NONE else colours[op],
+                linestyle=(0, (5, 3)) if op == NONE else "-",
+                linewidth=1.8 if op == NONE else 2.2,
+                marker=_marker(steps),
+                markersize=4,
+                label=op,
+                zorder=2 if op == NONE else 3,
+            )
+        _finish_axes(axes, int(steps[-1]))
+        axes.set_title(f"{cell} cell", loc="left", weight="bold")
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.12),
+            ncols=_num_columns(list(ops), width=105 // len(weights)),
+            frameon=False,
+            handlelength=2.2,
+        )
+    panels[0].set_ylim(bottom=0.0)
+    panels[0].set_ylabel("softmax weight, mean over all edges")
+    return picture
+
+
+def _new_figure() -> Any:
+    from matplotlib import figure
+
+    # Not pyplot: no window system, no global state.
+    picture = figure.Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
+    picture.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
+    return picture
+
+
+def _finish_axes(axes: Any, last_step: int) -> None:
+    from matplotlib import ticker
+
+    # A little room, so that the last marker is whole.
+    axes.set_xlim(0, max(last_step, 1) * 1.01)
+    axes.xaxis.set_major_locator(ticker.MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda step, _: format_steps(step)))
+    axes.set_xlabel("environment steps")
+    axes.grid(color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _marker(steps: np.ndarray) -> str:
+    return "o" if len(steps) <= _MARKED_UP_TO else ""
+
+
+def _num_columns(labels: Sequence[str], width: int) -> int:
+    """How many columns a legend of about `width` characters can have."""
+    widest = max(len(label) for label in labels) + 6  # the line before the text
+    possible = max(1, min(len(labels), width // widest, 5))
+    rows = math.ceil(len(labels) / possible)
+    return math.ceil(len(labels) / rows)  # no column more than these rows need
+
+
+def _format_of(path: atomic.PathLike) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in _FORMATS:
+        raise RunError(f"picture {str(path)!r}: its name must end in {' or '.join(_FORMATS)}")
+    return suffix[1:]
+
+
+def _matplotlib_style() -> Any:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise RunError(
+            "plots cannot be drawn: install matplotlib (pip install rldarts_tf[report])"
+        ) from error
+    return matplotlib.rc_context(_STYLE)
+
+
+def _save(picture: Any, path: atomic.PathLike, file_format: str) -> None:
+    buffer = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if file_format == "svg" else {}
+    picture.savefig(buffer, format=file_format, dpi=_DPI, metadata=metadata)
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+# --- command line -------------------------------------------------------------------------------
+
+
+def _stage_files(run_dirs: Sequence[str], column: str) -> dict[str, list[Path]]:
+    """Returns per stage the tables that have values in `column`, one per run."""
+    found: dict[str, list[Path]] = {}
+    without: list[_NoValuesError] = []
+    seen = set()
+    for run_dir in run_dirs:
+        root = Path(run_dir)
+        if not root.is_dir():
+            raise RunError(f"run directory {run_dir!r} does not exist")
+        if root.resolve() in seen:
+            raise RunError(f"run directory {run_dir!r} is given twice")
+        seen.add(root.resolve())
+        tables = sorted(root.glob("*/metrics.csv"))
+        if not tables:
+            raise RunError(f"run directory {run_dir!r} has no stage with a metrics.csv")
+        for table in tables:
+            try:
+                _read_curve(table, column)
+            except _NoValuesError as error:
+                without.append(error)
+            else:
+                found.setdefault(table.parent.name, []).append(table)
+    if not found:
+        raise without[0]
+    # A stage may not have begun to measure: worth a word, no reason to show nothing.
+    for reason in without:
+        print(f"left out: {reason}", file=sys.stderr)
+    known = [stage for stage in _STAGE_ORDER if stage in found]
+    return {stage: found[stage] for stage in [*known, *sorted(set(found).difference(known))]}
+
+
+def _game(run_dirs: Sequence[str]) -> str | None:
+    """Returns the game of the runs, None where no summary tells."""
+    games: dict[str, str] = {}
+    for run_dir in run_dirs:
+        path = Path(run_dir) / "summary.json"
+        if path.exists():
+            for entry in read_summary(path)["stages"].values():
+                if isinstance(entry, dict) and isinstance(entry.get("game"), str):
+                    games.setdefault(entry["game"], run_dir)
+    if len(games) > 1:
+        listed = ", ".join(f"{game} ({run_dir})" for game, run_dir in games.items())
+        raise RunError(f"the runs are of different games: {listed}; draw each game by itself")
+    return next(iter(games), None)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rldarts_tf.plotting",
+        description="Draws the returns of training runs over environment steps, one line per "
+        "stage. Several run directories are seeds of the same experiment: the line is their mean, "
+        "the band one standard deviation.",
+        epilog="example:\n  python -m rldarts_tf.plotting runs/starpilot-0 runs/starpilot-1 "
+        "--output returns.png\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run_dirs", nargs="+", metavar="RUN_DIR", help="a run's --root_dir")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the picture, .png or .svg")
+    parser.add_argument(
+        "--column",
+        default="return_mean",
+        help="column of metrics.csv, e.g. eval_test_return_mean (default: %(default)s)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draws what the command line asks for.
+
+    Returns:
+      The exit code: 0, or 2 for bad input, after one line on standard error.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        _format_of(arguments.output)
+        game = _game(arguments.run_dirs)
+        files = _stage_files(arguments.run_dirs, arguments.column)
+        name = Path(arguments.run_dirs[0]).resolve().name if len(arguments.run_dirs) == 1 else None
+        title = ", ".join(part for part in (game, name) if part)
+        plot_returns(files, arguments.output, title=title, column=arguments.column)
+    except RLDartsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(arguments.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
