@@ -8,9 +8,12 @@ RUN := $(VENV)/bin/python
 # TensorFlow's start-up notices hide what matters; set to 0 to see them.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
+# Off by default on CPUs without AVX-512; the launchers switch it on too, and say why.
+export TF_ENABLE_ONEDNN_OPTS ?= 1
+
 # ==== make demo: what it runs ===================================================================
 DEMO_ROOT ?= runs/demo
-DEMO_FLAGS ?= --gin_file=classic.gin --gin_file=cpu_demo.gin --root_dir=$(DEMO_ROOT)
+DEMO_FLAGS ?= --gin_file=demo.gin --root_dir=$(DEMO_ROOT)
 # ================================================================================================
 
 # For example: make test PYTEST_FLAGS="-k genotype"; make lock LOCK_FLAGS=--upgrade

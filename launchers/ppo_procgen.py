@@ -5,11 +5,11 @@ Examples:
     python launchers/ppo_procgen.py --gin_file=classic.gin
 
   The same on a small machine:
-    python launchers/ppo_procgen.py --gin_file=classic.gin --gin_file=cpu.gin \
+    python launchers/ppo_procgen.py --gin_file=classic.gin --gin_file=hardware/cpu.gin \
         --env_name=starpilot --num_env_steps=200000 --root_dir=runs/starpilot
 
   The baseline next to it:
-    python launchers/ppo_procgen.py --gin_file=classic.gin --gin_file=cpu.gin \
+    python launchers/ppo_procgen.py --gin_file=classic.gin --gin_file=hardware/cpu.gin \
         --env_name=starpilot --num_env_steps=200000 --root_dir=runs/starpilot --stage=baseline
 
   A cell from a file, trained from scratch:
@@ -32,10 +32,9 @@ from absl import flags
 from rldarts_tf import launching
 from rldarts_tf.agents import ppo_training
 from rldarts_tf.agents.ppo import PPOSettings
-from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.settings import EncoderSettings, ProcgenSettings, TrainingSettings
-from rldarts_tf.stages import Pipeline
+from rldarts_tf.stages import Pipeline, check_encoders
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("env_name", None, "Procgen game. (ProcgenSettings.game; default starpilot)")
@@ -53,7 +52,8 @@ def main() -> None:
     programs = {
         stage: ppo_training.StageSettings(*settings[1:]) for stage, settings in resolved.items()
     }
-    genotype = Genotype.load(FLAGS.genotype) if FLAGS.genotype else None
+    genotype = launching.load_genotype()
+    check_encoders(encoders, genotype)
     search = programs["search"]
     root_dir = FLAGS.root_dir or os.path.join(
         "runs", f"ppo_procgen-{search.procgen.game}-{search.training.seed}"
@@ -68,8 +68,10 @@ def main() -> None:
             training.close()
 
     with RunDirectory(root_dir) as run:
+        pipeline = Pipeline(run, train, encoders, genotype)
+        pipeline.check(FLAGS.stage)
         run.bind_config(gin.operative_config_str())
-        finished = Pipeline(run, train, encoders, genotype).run(FLAGS.stage)
+        finished = pipeline.run(FLAGS.stage)
         how = "run" if finished else "interrupted; the same command continues it"
         print(f"{how}: {run.root}")
 

@@ -36,6 +36,7 @@ class Alpha(tf.keras.layers.Layer):
         super().__init__(name=name, trainable=trainable, **kwargs)
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_config(space)
         self._initial_inverse_temperature = float(inverse_temperature)
+        self._train_alpha = trainable
         self.logits: dict[str, list[tf.Variable]] = {}
         # Variables exist from the start, so that a supernet can be discretized before its first
         # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.
@@ -45,6 +46,9 @@ class Alpha(tf.keras.layers.Layer):
                     name=f"{name}/{cell_type}/node_{j}",
                     shape=(j, len(self.space.ops(cell_type))),
                     initializer="zeros",
+                    # Of the variable itself: Keras sets `trainable` of a layer to that of the model
+                    # around it when it reads a SavedModel.
+                    trainable=trainable,
                 )
                 for j in range(1, self.space.num_nodes + 1)
             ]
@@ -85,6 +89,7 @@ class Alpha(tf.keras.layers.Layer):
         config.pop("dtype")
         config["space"] = self.space.to_config()
         config["inverse_temperature"] = self._initial_inverse_temperature
+        config["trainable"] = self._train_alpha
         return config
 
 

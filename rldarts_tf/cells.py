@@ -16,7 +16,13 @@ import tensorflow as tf
 
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import CellTopology
-from rldarts_tf.ops import Convolution, ConvolutionBank, ParameterFree, make_op
+from rldarts_tf.ops import (
+    Convolution,
+    ConvolutionBank,
+    ParameterFree,
+    SeparableConvolution,
+    make_op,
+)
 from rldarts_tf.search_space import OUTPUT_MODES
 
 
@@ -210,7 +216,7 @@ class Cell(tf.keras.layers.Layer):
     @property
     def uses_training(self) -> bool:
         """Whether batch normalization or an op of the user's asks for `training`."""
-        own = (ConvolutionBank, ParameterFree)
+        own = (ConvolutionBank, ParameterFree, SeparableConvolution)
         return self.normalization == "batch" or any(
             _takes_training(layer) for layer in self.op_layers if not isinstance(layer, own)
         )

@@ -269,14 +269,15 @@ class Supernet(CellNetwork):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs; α and β are weights."""
+        alpha = self.alpha.get_config()
         return {
             **super().get_config(),
             "search_space": self.space.to_config(),
             "depths": list(self.depths),
             "output_mode": self.output_mode,
-            "inverse_temperature": self.alpha.get_config()["inverse_temperature"],
+            "inverse_temperature": alpha["inverse_temperature"],
             "normalization": self.normalization,
-            "train_alpha": self.alpha.trainable,
+            "train_alpha": alpha["trainable"],
         }
 
 

@@ -6,18 +6,25 @@ that says what is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import tokenize
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import gin
 from absl import app, flags, logging
 
-from rldarts_tf.errors import ConfigError, RLDartsError
+from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError
+from rldarts_tf.genotype import Genotype
 from rldarts_tf.stages import STAGES, TRAINED_STAGES
+
+# TF-Agents 0.19 compares with `is ()`: a warning when its source is compiled for the first time,
+# which is why this stands before a launcher's import of it, and in what AutoGraph compiles.
+warnings.filterwarnings("ignore", category=SyntaxWarning)
 
 FLAGS = flags.FLAGS
 
@@ -75,8 +82,6 @@ def run(main: Callable[[], None]) -> NoReturn:
     def guarded(argv: Any) -> None:
         del argv
         logging.set_verbosity(logging.ERROR)
-        # TF-Agents 0.19 compares with `is ()`, in code that AutoGraph compiles anew in every run.
-        warnings.filterwarnings("ignore", category=SyntaxWarning)
         try:
             main()
         except RLDartsError as error:
@@ -106,16 +111,35 @@ def load_gin(default_file: str, overrides: Sequence[tuple[str, Any]] = ()) -> No
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
-        gin.parse_config_files_and_bindings(files, FLAGS.gin_bindings, finalize_config=False)
-        for setting, value in overrides:
-            if value is not None:
-                for scope in ("", *(f"{stage}/" for stage in TRAINED_STAGES)):
-                    gin.bind_parameter(scope + setting, value)
-        gin.finalize()
-    except (ValueError, SyntaxError, OSError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"gin: {_one_line(error)}") from None
+        # One by one, because gin does not always say where an error is.
+        for file in files:
+            with _gin_errors(f"gin_file {file!r}"):
+                gin.parse_config_file(file)
+        for binding in FLAGS.gin_bindings:
+            with _gin_errors(f"gin_bindings {binding!r}"):
+                gin.parse_config(binding)
+        with _gin_errors("gin"):
+            for setting, value in overrides:
+                if value is not None:
+                    for scope in ("", *(f"{stage}/" for stage in TRAINED_STAGES)):
+                        gin.bind_parameter(scope + setting, value)
+            gin.finalize()
     finally:
         logging.set_verbosity(verbosity)
+
+
+def load_genotype() -> Genotype | None:
+    """The genotype of --genotype; None without that flag.
+
+    Raises:
+      GenotypeError: the file cannot be read or is not valid.
+    """
+    if FLAGS.genotype is None:
+        return None
+    try:
+        return Genotype.load(FLAGS.genotype)
+    except GenotypeError as error:
+        raise GenotypeError(f"genotype: {error}") from None
 
 
 def common_overrides() -> list[tuple[str, Any]]:
@@ -136,6 +160,7 @@ def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
     Raises:
       ConfigError: a setting is not valid.
     """
+    _check_scopes({make.__name__ for make in settings})
     resolved = {}
     for stage in TRAINED_STAGES:
         with gin.config_scope(stage):
@@ -145,7 +170,7 @@ def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
                 # gin appends where the call was configured: of no use here.
                 raise ConfigError(f"{_first_line(error)} (stage {stage!r})") from None
             except (TypeError, ValueError) as error:
-                raise ConfigError(f"gin: {_one_line(error)}") from None
+                raise ConfigError(f"gin: {_gin_message(error)}") from None
     return resolved
 
 
@@ -169,12 +194,46 @@ def stop_on_signals() -> Callable[[], bool]:
     return lambda: bool(asked)
 
 
+def _check_scopes(names: set[str]) -> None:
+    """Refuses settings of a stage that does not exist: gin would never use them."""
+    for scope, selector in gin.config._CONFIG:  # gin shows them in no other way
+        name = selector.rpartition(".")[2]
+        if name in names and scope not in ("", *TRAINED_STAGES):
+            raise ConfigError(
+                f"gin: {scope}/{name}: there is no stage {scope!r} that trains; "
+                f"one of {', '.join(TRAINED_STAGES)}"
+            )
+
+
+@contextlib.contextmanager
+def _gin_errors(source: str) -> Iterator[None]:
+    """Turns what gin raises into a ConfigError that names the source."""
+    try:
+        yield
+    except RecursionError:
+        raise ConfigError(f"{source}: includes itself") from None
+    except (
+        AttributeError,
+        ImportError,
+        KeyError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        tokenize.TokenError,
+    ) as error:
+        raise ConfigError(f"{source}: {_gin_message(error)}") from None
+
+
+def _gin_message(error: BaseException) -> str:
+    if isinstance(error, tokenize.TokenError):
+        return f"{error.args[0]}: a bracket or a quotation mark is not closed"
+    # gin may append the whole configuration.
+    return " ".join(str(error).split()).partition(" in config string:")[0]
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _die(error: Any) -> NoReturn:

@@ -145,7 +145,9 @@ class ConvolutionBank(tf.keras.layers.Layer):
                 else None
             )
             self.normalizers.append(
-                tf.keras.layers.BatchNormalization(center=False, scale=False)
+                tf.keras.layers.BatchNormalization(
+                    center=False, scale=False, name=f"normalization_{index}"
+                )
                 if op["normalization"] == "batch"
                 else None
             )
@@ -390,10 +392,10 @@ class SeparableConvolution(tf.keras.layers.Layer):
         self.activation = activation
         self.normalization = normalization
         self._depthwise = tf.keras.layers.DepthwiseConv2D(
-            kernel_size, strides=stride, padding="same", use_bias=False
+            kernel_size, strides=stride, padding="same", use_bias=False, name="depthwise"
         )
         self._pointwise = Convolution(
-            filters, 1, activation=activation, normalization=normalization
+            filters, 1, activation=activation, normalization=normalization, name="pointwise"
         )
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:

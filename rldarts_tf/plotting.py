@@ -312,7 +312,7 @@ def _new_figure() -> Any:
     from matplotlib import figure
 
     # Not pyplot: no window system, no global state.
-    picture = figure.Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
+    picture: Any = figure.Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
     picture.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
     return picture
 

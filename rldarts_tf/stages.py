@@ -7,14 +7,17 @@ network from scratch). How an encoder is trained is the caller's business.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from rldarts_tf import drawing
 from rldarts_tf.discretize import discretize
 from rldarts_tf.encoders import Encoder, as_search_space
-from rldarts_tf.errors import ConfigError, RunError
-from rldarts_tf.genotype import Genotype
+from rldarts_tf.errors import ConfigError, RLDartsError, RunError
+from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs import summary
 from rldarts_tf.runs.directory import RunDirectory, StageDirectory
 from rldarts_tf.runs.search_log import read_alphas
@@ -36,6 +39,33 @@ Train = Callable[[str, StageDirectory, Encoder], Mapping[str, Any]]
 """(stage, its directory, encoder) -> the stage's entry in summary.json."""
 
 
+def check_encoders(
+    encoders: Mapping[str, EncoderSettings], genotype: Genotype | None = None
+) -> None:
+    """Makes each stage's encoder, without weights: a late stage's must not fail after hours.
+
+    Args:
+      encoders: as `Pipeline` takes them.
+      genotype: the cell to evaluate; None for one that a search will find.
+
+    Raises:
+      ConfigError: a setting is not valid.
+    """
+    for stage, kind in TRAINED_STAGES.items():
+        settings = encoders[stage]
+        cell = None
+        try:
+            if kind == "discrete":
+                # Any cell of the space tells as much about the settings as the one to be found.
+                search = encoders["search"]
+                cell = genotype or random_genotype(
+                    as_search_space(search.search_space), random.Random(0), search.output_mode
+                )
+            settings.make(kind, cell)
+        except RLDartsError as error:
+            raise ConfigError(f"EncoderSettings: {error} (stage {stage!r})") from None
+
+
 class Pipeline:
     """Runs stages in a run directory; those that are finished there are not run again.
 
@@ -43,7 +73,7 @@ class Pipeline:
       run: the run directory.
       train: trains an encoder.
       encoders: the encoder settings of each stage in `TRAINED_STAGES`.
-      genotype: the cell to evaluate; None for that of the run.
+      genotype: the cell to evaluate, which becomes the run's; None for that of the run.
     """
 
     def __init__(
@@ -56,16 +86,40 @@ class Pipeline:
         self._run = run
         self._train = train
         self._encoders = encoders
-        if genotype is not None:
-            self._adopt(genotype)
+        self._given = genotype
+
+    def check(self, stage: str) -> None:
+        """Raises what `run` would raise before it trains; changes nothing.
+
+        Args:
+          stage: a key of `STAGES`.
+
+        Raises:
+          ConfigError: a genotype is missing, or given to a stage that does not evaluate one.
+          RunError: there is no search to discretize, or the directory holds a different cell.
+        """
+        if self._given is not None:
+            if stage != "evaluate":
+                raise ConfigError(
+                    f"genotype: is for --stage=evaluate alone; --stage={stage} would not use it"
+                )
+            self._check_replaceable(self._given)
+        elif stage == "evaluate":
+            self._genotype()
+        elif stage == "discretize":
+            self._search_log()
 
     def run(self, stage: str) -> bool:
         """Runs a key of `STAGES`; False if the training was interrupted on the way.
 
         Raises:
-          RunError: something that the stage needs is missing, or the directory holds a different
-            cell.
+          ConfigError: see `check`.
+          RunError: see `check`; or the search that has just ended found another cell than the one
+            whose evaluation the directory holds.
         """
+        self.check(stage)
+        if self._given is not None:
+            self._adopt(self._given)
         for name in STAGES[stage]:
             if name == "discretize":
                 self._discretize()
@@ -89,18 +143,12 @@ class Pipeline:
         """Discretizes the last recorded op weights, which are those of the last checkpoint."""
         settings = self._encoders["search"]
         space = as_search_space(settings.search_space)
-        stage_dir = self._run.stage("search")
-        if not stage_dir.alphas_path.exists():
-            raise RunError(
-                f"root_dir {str(self._run.root)!r} holds no search to discretize "
-                f"({stage_dir.alphas_path.name} is missing): run --stage=search first"
-            )
-        arrays = read_alphas(stage_dir.alphas_path)
+        arrays = self._search_log()
         for cell_type in space.cell_types:
             if tuple(arrays.get(f"{cell_type}_ops", ())) != space.ops(cell_type):
                 raise RunError(
-                    f"{str(stage_dir.alphas_path)!r} is of other ops than search space "
-                    f"{space.name!r}"
+                    f"{str(self._run.stage('search').alphas_path)!r} is of other ops than "
+                    f"search space {space.name!r}"
                 )
         op_weights = {
             cell_type: [
@@ -120,25 +168,42 @@ class Pipeline:
         print(drawing.genotype_text(genotype))
         print(f"drawings: {self._run.cells_dir}")
 
+    def _search_log(self) -> dict[str, np.ndarray]:
+        """The search's op weights over time."""
+        path = self._run.stage("search").alphas_path
+        arrays = read_alphas(path) if path.exists() else {}
+        # A search that was killed before its first checkpoint may leave a file without records.
+        if not len(arrays.get("step", ())):
+            raise RunError(
+                f"root_dir {str(self._run.root)!r} holds no search to discretize "
+                f"({path.name} is missing or empty): run --stage=search first"
+            )
+        return arrays
+
     def _adopt(self, genotype: Genotype) -> None:
         """Makes a genotype the run's, with drawings; refuses to replace one that was evaluated."""
+        if self._check_replaceable(genotype):
+            # In this order, so that a genotype.json is never without its drawings.
+            drawing.draw_genotype(genotype, self._run.cells_dir)
+            genotype.save(self._run.genotype_path)
+
+    def _check_replaceable(self, genotype: Genotype) -> bool:
+        """Whether a genotype differs from the run's, which must not have been evaluated then."""
         path = self._run.genotype_path
-        if path.exists():
-            if Genotype.load(path) == genotype:
-                return
-            if self._run.stage("evaluate").path.exists():
-                raise RunError(
-                    f"root_dir {str(self._run.root)!r} holds an evaluation of another cell: "
-                    "use another root_dir"
-                )
-        genotype.save(path)
-        drawing.draw_genotype(genotype, self._run.cells_dir)
+        if path.exists() and Genotype.load(path) == genotype:
+            return False
+        if self._run.stage("evaluate").path.exists():
+            raise RunError(
+                f"root_dir {str(self._run.root)!r} holds an evaluation of another cell: "
+                "use another root_dir"
+            )
+        return True
 
     def _genotype(self) -> Genotype:
         if not self._run.genotype_path.exists():
             raise ConfigError(
-                f"genotype: root_dir {str(self._run.root)!r} holds none yet: run --stage=search and "
-                "--stage=discretize first, or give --genotype=FILE"
+                f"genotype: root_dir {str(self._run.root)!r} holds none yet: run --stage=search "
+                "and --stage=discretize first, or give --genotype=FILE"
             )
         return Genotype.load(self._run.genotype_path)
 

@@ -742,19 +742,17 @@ class Catch(py_environment.PyEnvironment):
         return ts.termination(self._images(), np.float32(self._column == self._paddle))
 
 
-POSITIONS = 16
-"""Where the spot of `Spot` can be."""
-RIGHT_ACTIONS = np.array([0, 1, 1, 0, 1, 0, 1, 1, 0, 0, 1, 0, 0, 1, 0, 1])
-"""By position: no half, row or column of the image has one answer."""
+GRID = 8
+"""A spot of `Spot` is in one of GRID x GRID places."""
+RIGHT_ACTIONS = np.random.default_rng(0).permutation(np.arange(GRID * GRID) % 2)
+"""By place, without order, so that no few features of a network left untrained tell it."""
 
 
-def spots(positions):
-    """Images of a square in one of 4 x 4 places."""
-    images = np.zeros((len(positions), SIZE, SIZE, 1), np.uint8)
-    for image, position in zip(images, positions):
-        row, column = divmod(int(position), 4)
-        image[2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 255
-    return images
+def spots(places):
+    """uint8 [B, 2 GRID, 2 GRID, 1]: a square of 2 x 2 in each image."""
+    squares = np.zeros((len(places), GRID, 1, GRID, 1, 1), np.uint8)
+    squares[np.arange(len(places)), np.asarray(places) // GRID, 0, np.asarray(places) % GRID] = 255
+    return squares.repeat(2, axis=2).repeat(2, axis=4).reshape(-1, 2 * GRID, 2 * GRID, 1)
 
 
 class Spot(Catch):
@@ -762,13 +760,17 @@ class Spot(Catch):
 
     num_actions = 2
 
+    def observation_spec(self):
+        shape = (2 * GRID, 2 * GRID, 1)
+        return array_spec.BoundedArraySpec(shape, np.uint8, 0, 255, name="image")
+
     def _reset(self):
-        self._positions = self._rng.integers(POSITIONS, size=self._num_envs)
-        return ts.restart(spots(self._positions), self._num_envs)
+        self._places = self._rng.integers(GRID**2, size=self._num_envs)
+        return ts.restart(spots(self._places), self._num_envs)
 
     def _move(self, action):
-        reward = np.where(action == RIGHT_ACTIONS[self._positions], 1, -1)
-        return ts.termination(spots(self._positions), np.float32(reward))
+        reward = np.where(action == RIGHT_ACTIONS[self._places], 1, -1)
+        return ts.termination(spots(self._places), np.float32(reward))
 
 
 def make_env(kind, num_envs):
@@ -825,8 +827,8 @@ def make_reinforce(env, encoder, learning_rate=1e-2, **options):
 
 
 def share_of_right_actions(agent):
-    observations = tf.constant(spots(range(POSITIONS)))
-    step = agent.policy.action(ts.restart(observations, batch_size=POSITIONS))
+    observations = tf.constant(spots(range(GRID**2)))
+    step = agent.policy.action(ts.restart(observations, batch_size=GRID**2))
     return np.mean(step.action.numpy() == RIGHT_ACTIONS)
 
 

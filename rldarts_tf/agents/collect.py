@@ -12,6 +12,7 @@ from tf_agents.trajectories import trajectory
 
 from rldarts_tf.envs.procgen import EpisodeStatistics, ProcgenEnvironment
 from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.errors import RunError
 
 Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]
 """uint8 [N, H, W, C] -> (actions [N], distribution parameters, values [N])."""
@@ -55,21 +56,20 @@ class Collector:
           value_prediction), step_type and next_step_type int32, reward (normalized) and discount
           float32. The last step is for bootstrapping: its action has not been played, and the next
           call begins at its observation. The observations are overwritten by the next call.
+
+        Raises:
+          RunError: the policy's output is not finite.
         """
         columns: list[dict[str, Any]] = []
         time_step = self._environment.current_time_step()
         for t in range(self._num_steps + 1):
             self._observations[:, t] = time_step.observation
-            action, dist_params, value = self._act(time_step.observation)
-            action = action.numpy()
+            action, dist_params, value = _checked_act(self._act, time_step.observation)
             ended_before = time_step.step_type == ts.StepType.LAST
             column = {
                 "step_type": np.where(ended_before, ts.StepType.FIRST, time_step.step_type),
                 "action": action,
-                "policy_info": {
-                    "dist_params": tf.nest.map_structure(np.asarray, dist_params),
-                    "value_prediction": np.asarray(value),
-                },
+                "policy_info": {"dist_params": dist_params, "value_prediction": value},
                 "next_step_type": np.full_like(time_step.step_type, ts.StepType.MID),
                 "reward": np.zeros_like(time_step.reward),
                 "discount": np.ones_like(time_step.discount),
@@ -120,6 +120,9 @@ def evaluate(
       environment: N fresh environments.
       act: the policy; actions are sampled from it, as in training.
       num_episodes: the least number; rounded up to a multiple of N.
+
+    Raises:
+      RunError: the policy's output is not finite.
     """
     quota = -(-num_episodes // environment.batch_size)
     counts = np.zeros(environment.batch_size, np.int64)
@@ -127,8 +130,8 @@ def evaluate(
     returns, lengths = [], []
     time_step = environment.reset()
     while counts.min() < quota:
-        action, _, _ = act(time_step.observation)
-        time_step = environment.step(action.numpy())
+        action, _, _ = _checked_act(act, time_step.observation)
+        time_step = environment.step(action)
         finished = episodes.add(time_step.reward, time_step.is_last())
         # An environment ends at most one episode a step, so indices do not repeat.
         counted = counts[finished.environments] < quota
@@ -136,3 +139,14 @@ def evaluate(
         returns.append(finished.returns[counted])
         lengths.append(finished.lengths[counted])
     return Evaluation(np.concatenate(returns), np.concatenate(lengths))
+
+
+def _checked_act(act: Act, observation: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray]:
+    """What the policy gives, as numpy arrays; an action sampled from NaN would be no action."""
+    action, dist_params, value = tf.nest.map_structure(np.asarray, act(observation))
+    if not all(np.isfinite(x).all() for x in tf.nest.flatten((dist_params, value))):
+        raise RunError(
+            "the policy's output is not finite: training has diverged; "
+            "lower PPOSettings.learning_rate"
+        )
+    return action, dist_params, value

@@ -6,6 +6,7 @@ Sources: Schulman et al. 2017; the settings of Cobbe et al. 2020; RL-DARTS appen
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import gin
@@ -13,6 +14,7 @@ import tensorflow as tf
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
+from tf_agents.utils import value_ops
 
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
@@ -63,8 +65,11 @@ class PPOSettings:
                 raise ConfigError(f"PPOSettings.{name} must be a positive integer, got {value!r}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:
-                raise ConfigError(f"PPOSettings.{field.name} must be a number >= 0, got {value!r}")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value < math.inf:
+                raise ConfigError(
+                    f"PPOSettings.{field.name} must be a finite number >= 0, got {value!r}"
+                )
         for name in ("discount", "gae_lambda"):
             if getattr(self, name) > 1:
                 raise ConfigError(f"PPOSettings.{name} must be at most 1")
@@ -86,7 +91,8 @@ class PPOSettings:
 class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
     """PPOClipAgent whose loss encodes each observation once for policy and value.
 
-    The losses are TF-Agents' own; only the computation they share is shared.
+    The losses are TF-Agents' own; only the computation they share is shared. The advantages differ
+    from TF-Agents' in the value after the last step, see `compute_advantages`.
     """
 
     def __init__(self, *args: Any, encoder: EncodingNetwork, **kwargs: Any) -> None:
@@ -102,6 +108,28 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
     def optimizer(self) -> tf.keras.optimizers.Optimizer:
         """The optimizer of all variables."""
         return self._optimizer
+
+    def compute_advantages(
+        self,
+        rewards: tf.Tensor,
+        returns: tf.Tensor,
+        discounts: tf.Tensor,
+        value_preds: tf.Tensor,
+    ) -> tf.Tensor:
+        """Generalized advantages [N, T] from values [N, T + 1].
+
+        TF-Agents' own method (0.19) bootstraps from the value of the last step itself instead of
+        the value after it: it cuts the latter off first.
+        """
+        del returns
+        return value_ops.generalized_advantage_estimation(
+            values=value_preds[:, :-1],
+            final_value=value_preds[:, -1],
+            discounts=discounts,
+            rewards=rewards,
+            td_lambda=self._lambda,
+            time_major=False,
+        )
 
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss of PPOAgent."""

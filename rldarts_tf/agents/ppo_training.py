@@ -170,8 +170,7 @@ class PPOTraining:
         """Trains to the end; returns the stage's entry in summary.json.
 
         Raises:
-          RunError: the loss is not finite (the last checkpoint is intact), or a file cannot be
-            written.
+          RunError: the loss or the policy's output is not finite, or a file cannot be written.
         """
         training = self._settings.training
         resume_step = self._step if self._restored else None
@@ -257,9 +256,8 @@ class PPOTraining:
         results: dict[str, float] = {}
         for name, overrides in levels.items():
             # The same episodes' seeds every time: what changes between evaluations is the policy.
-            environment = self._make_environment(
-                num_envs, self._settings.training.seed + 1, **overrides
-            )
+            seed = (self._settings.training.seed + 1) % 2**31
+            environment = self._make_environment(num_envs, seed, **overrides)
             try:
                 returns = collect.evaluate(environment, self._act, num_episodes).returns
             finally:

@@ -33,10 +33,18 @@ class ArrayState(tf.train.experimental.PythonState):
         self._set = set
 
     def serialize(self) -> bytes:
-        """The arrays as .npz bytes; called by TensorFlow."""
+        """The arrays as .npz bytes; called by TensorFlow.
+
+        Raises:
+          TypeError: an array has dtype object, which only pickle could store.
+        """
+        arrays = dict(self._get())
+        for name, array in arrays.items():
+            if np.asarray(array).dtype.hasobject:
+                raise TypeError(f"array {name!r} has dtype object, which would need pickle")
         buffer = io.BytesIO()
         # Names may contain "/": they are only entries of a zip file.
-        np.savez(buffer, **dict(self._get()))
+        np.savez(buffer, **arrays)
         return buffer.getvalue()
 
     def deserialize(self, string_value: bytes) -> None:

@@ -1,0 +1,541 @@
+"""Supernets, discrete networks and baselines behind their one contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference import randomize, reference_cell, softmax
+
+import rldarts_tf
+from rldarts_tf.errors import ConfigError, GenotypeError
+from rldarts_tf.factory import ENCODERS, make_encoder
+from rldarts_tf.genotype import random_genotype
+from rldarts_tf.search_space import SearchSpace, register_search_space
+
+MIXED = register_search_space(
+    SearchSpace(
+        "test_mixed",
+        ["sep_conv_3x3_relu", "dil_conv_5x5_relu", "max_pool_3x3", "elu"],
+        ["sep_conv_5x5", "avg_pool_3x3", "conv_1x1", "gelu"],
+        num_reduction=1,
+        num_nodes=3,
+    )
+)
+SPACES = [
+    rldarts_tf.CLASSIC,
+    rldarts_tf.MICRO,
+    rldarts_tf.MICRO_SAC,
+    rldarts_tf.CLASSIC_NO_RELU,
+    MIXED,
+]
+
+
+def images(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def set_alpha(supernet, genotype, strength: float) -> None:
+    """α that prefers the genotype: its op on an edge that it keeps, `none` on one it drops."""
+    for cell_type, cell in genotype.cells.items():
+        columns = supernet.space.ops(cell_type)
+        for j, node in enumerate(cell, start=1):
+            logits = np.zeros((j, len(columns)), np.float32)
+            logits[:, columns.index("none")] = strength
+            for i, op in node:
+                logits[i] = 0
+                logits[i, columns.index(op)] = strength
+            supernet.alpha.logits[cell_type][j - 1].assign(logits)
+
+
+def all_encoders(depths=(4, 6), **kwargs) -> dict:
+    genotype = random_genotype(rldarts_tf.CLASSIC, random.Random(0))
+    return {
+        "supernet": rldarts_tf.Supernet(rldarts_tf.CLASSIC, depths, **kwargs),
+        "micro": rldarts_tf.Supernet(rldarts_tf.MICRO, depths, **kwargs),
+        "discrete": rldarts_tf.DiscreteNetwork(genotype, depths, **kwargs),
+        "impala_cnn": rldarts_tf.ImpalaCNN(depths, **kwargs),
+        "nature_cnn": rldarts_tf.NatureCNN(**kwargs),
+    }
+
+
+# --- The supernet against its definition ------------------------------------------------------
+
+
+@pytest.mark.parametrize("output_mode", ["concat", "weighted_sum"])
+@pytest.mark.parametrize("name", ["classic", "micro"])
+def test_supernet_and_gradient_of_its_alpha_equal_the_formulas(float64, name, output_mode):
+    space = dataclasses.replace(rldarts_tf.get_search_space(name), num_nodes=3)
+    supernet = rldarts_tf.Supernet(space, [3, 4], output_mode=output_mode, features=5)
+    pixels = images(2, 9, 8, 3)
+    supernet(pixels)
+    randomize(supernet.weights, 0)
+    supernet.alpha.inverse_temperature.assign(3.0)
+
+    with tf.GradientTape() as tape:
+        actual = supernet(pixels)
+        loss = tf.reduce_sum(tf.sin(actual))
+    logits = [node for nodes in supernet.alpha.logits.values() for node in nodes]
+    actual_gradients = tape.gradient(loss, logits)
+
+    alpha = {
+        cell_type: [tf.constant(node.numpy(), tf.float64) for node in nodes]
+        for cell_type, nodes in supernet.alpha.logits.items()
+    }
+    weights = {w.name.split("/", 1)[-1]: w.numpy() for w in supernet.weights}
+
+    def conv3x3(x, layer):
+        kernel, bias = weights[f"{layer}/kernel:0"], weights[f"{layer}/bias:0"]
+        return tf.nn.convolution(x, kernel, padding="SAME") + bias
+
+    cells = iter(supernet.cells)
+
+    def cell(x, cell_type):
+        layer = next(cells)
+        columns = space.ops(cell_type)
+        edges = {
+            (i, j, op): layer.edge_weights(i, j, op)
+            for j in range(1, 4)
+            for i in range(j)
+            for op in columns[:-1]
+        }
+        return reference_cell(
+            x,
+            edges,
+            [softmax(3.0 * node) for node in alpha[cell_type]],
+            columns,
+            3,
+            stride=2 if cell_type == "reduction" else 1,
+            output_mode=output_mode,
+            adapter=layer._adapter.get_weights() if layer._adapter else None,
+            output_variables=(
+                layer._output_conv.get_weights()
+                if output_mode == "concat"
+                else [layer.output_weights.numpy()]
+            ),
+        )
+
+    with tf.GradientTape() as tape:
+        tape.watch(alpha)
+        x = tf.constant(pixels / 255.0)
+        if name == "classic":  # R = 1
+            x = conv3x3(x, "stem")
+            for _ in range(2):
+                x = cell(cell(x, "reduction"), "normal")
+        else:  # R = 0, N = 2
+            for block in range(2):
+                x = conv3x3(x, f"block_{block}_conv")
+                x = tf.nn.pool(x, [3, 3], "MAX", strides=[2, 2], padding="SAME")
+                x = cell(cell(x, "normal"), "normal")
+        x = tf.reshape(tf.maximum(x, 0), [2, -1])
+        expected = tf.maximum(x @ weights["dense/kernel:0"] + weights["dense/bias:0"], 0)
+        loss = tf.reduce_sum(tf.sin(expected))
+    expected_gradients = tape.gradient(loss, [node for nodes in alpha.values() for node in nodes])
+
+    assert next(cells, None) is None
+    assert np.count_nonzero(expected) > 0
+    # α and its softmax are float32 in any network.
+    np.testing.assert_allclose(actual, expected, atol=1e-5 * np.abs(expected).max())
+    scale = max(np.abs(gradient).max() for gradient in expected_gradients)
+    assert scale > 0
+    for a, b in zip(actual_gradients, expected_gradients):
+        np.testing.assert_allclose(a, b, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+def test_one_hot_supernet_equals_the_network_extracted_from_it(space):
+    modes = ("concat", "last", "sum", "average", "weighted_sum")
+    for seed in range(2):
+        mode = modes[(seed + SPACES.index(space)) % len(modes)]
+        genotype = random_genotype(space, random.Random(seed), mode)
+        supernet = rldarts_tf.Supernet(space, [4, 6], output_mode=mode, features=8)
+        pixels = images(2, 10, 9, 3, seed=seed)
+        supernet(pixels)
+        randomize(supernet.weights, seed)
+        supernet.alpha.inverse_temperature.assign(5.0)
+        set_alpha(supernet, genotype, strength=100.0)
+        discrete = supernet.extract(genotype)
+        assert discrete.genotype == genotype
+        expected = supernet(pixels).numpy()
+        assert np.count_nonzero(expected) > 0
+        np.testing.assert_allclose(discrete(pixels), expected, atol=1e-5 * expected.max())
+        assert supernet.discretize() == genotype
+        # Far from one-hot the genotype is still the one that α prefers.
+        set_alpha(supernet, genotype, strength=0.5)
+        assert supernet.discretize() == genotype
+        np.testing.assert_array_equal(supernet.extract()(pixels), discrete(pixels))
+        assert not np.allclose(supernet(pixels), expected, atol=1e-3 * expected.max())
+
+
+@pytest.mark.parametrize("normalization", ["layer", "batch"])
+def test_one_hot_supernet_with_normalization_equals_the_extracted_network(normalization):
+    supernet = rldarts_tf.Supernet(MIXED, [4], normalization=normalization, features=8)
+    pixels = images(3, 9, 9, 3)
+    supernet(pixels)
+    randomize(supernet.weights, 1)
+    supernet.alpha.inverse_temperature.assign(5.0)
+    genotype = random_genotype(MIXED, random.Random(1))
+    set_alpha(supernet, genotype, strength=100.0)
+    discrete = supernet.extract(genotype)
+    for training in (False, True):
+        expected = supernet(pixels, training=training).numpy()
+        actual = discrete(pixels, training=training).numpy()
+        np.testing.assert_allclose(actual, expected, atol=2e-5 * np.abs(expected).max())
+
+
+def test_extracted_network_has_weights_of_its_own():
+    supernet = rldarts_tf.Supernet(rldarts_tf.MICRO, [4])
+    pixels = images(1, 8, 8, 3)
+    supernet(pixels)
+    discrete = supernet.extract()
+    before = supernet(pixels).numpy()
+    randomize(discrete.weights, 0)
+    np.testing.assert_array_equal(supernet(pixels), before)
+
+
+def test_extract_refuses_what_it_cannot_give():
+    supernet = rldarts_tf.Supernet(rldarts_tf.MICRO, [4])
+    with pytest.raises(ConfigError, match="no weights yet"):
+        supernet.extract()
+    supernet(images(1, 8, 8, 3))
+    for genotype, name in (
+        (random_genotype(rldarts_tf.CLASSIC), "search space 'micro'"),
+        (dataclasses.replace(random_genotype(rldarts_tf.MICRO), num_normal=1), "search space"),
+        (random_genotype(rldarts_tf.MICRO, output_mode="sum"), "output_mode"),
+    ):
+        with pytest.raises(ConfigError, match=name):
+            supernet.extract(genotype)
+
+
+# --- The contract -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", all_encoders())
+def test_uint8_and_float_images_give_the_same_non_negative_features(name):
+    encoder = all_encoders(features=16)[name]
+    pixels = images(3, 40, 40, 3)
+    features = encoder(pixels)
+    assert features.shape == (3, 16)
+    assert features.dtype == tf.float32
+    assert np.all(features.numpy() >= 0)
+    assert np.count_nonzero(features) > 0
+    for scaled in ((pixels / 255).astype(np.float32), pixels / np.float64(255)):
+        np.testing.assert_allclose(encoder(scaled), features, rtol=1e-4, atol=1e-6)
+    # Rows do not depend on each other, and tf.function computes the same.
+    np.testing.assert_allclose(encoder(pixels[1:2])[0], features[1], rtol=1e-4, atol=1e-6)
+    traced = tf.function(encoder)
+    np.testing.assert_allclose(traced(tf.constant(pixels)), features, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", all_encoders())
+def test_images_of_another_rank_end_in_one_line(name):
+    encoder = all_encoders()[name]
+    for wrong in (images(40, 40, 3), images(1, 2, 40, 40, 3), images(40, 3)):
+        for value in (wrong, tf.constant(wrong)):
+            with pytest.raises(ConfigError, match="rank 4") as raised:
+                encoder(value)
+            assert "\n" not in str(raised.value)
+            assert str(wrong.shape) in str(raised.value)
+            # AutoGraph wraps errors in its own kind, with the text in it.
+            with pytest.raises(Exception, match="rank 4"):
+                tf.function(encoder)(value)
+    # The encoder is not spoilt by that.
+    assert encoder(images(1, 40, 40, 3)).shape[0] == 1
+
+
+@pytest.mark.parametrize("name", all_encoders())
+def test_every_weight_is_listed_once_and_gets_a_gradient(name):
+    encoder = all_encoders()[name]
+    pixels = images(2, 40, 40, 3)
+    encoder(pixels)
+    randomize([w for w in encoder.weights if "temperature" not in w.name], 0)
+    identities = [id(weight) for weight in encoder.weights]
+    assert len(set(identities)) == len(identities)
+    names = [weight.name for weight in encoder.weights]
+    assert len(set(names)) == len(names)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(encoder(pixels) ** 2)
+    for weight, gradient in zip(
+        encoder.trainable_weights, tape.gradient(loss, encoder.trainable_weights)
+    ):
+        assert gradient is not None, weight.name
+        assert np.any(gradient != 0), weight.name
+
+
+def test_alpha_is_in_the_trainable_weights_exactly_once():
+    supernet = rldarts_tf.Supernet(rldarts_tf.CLASSIC, [4, 4, 4])
+    assert [id(w) for w in supernet.trainable_weights] == [
+        id(node) for nodes in supernet.alpha.logits.values() for node in nodes
+    ]
+    supernet(images(1, 12, 12, 3))
+    listed = [id(weight) for weight in supernet.trainable_weights]
+    for nodes in supernet.alpha.logits.values():
+        for node in nodes:
+            assert listed.count(id(node)) == 1
+    assert id(supernet.alpha.inverse_temperature) not in listed
+
+
+def test_frozen_alpha_is_not_trained():
+    supernet = rldarts_tf.Supernet(rldarts_tf.MICRO, [4], train_alpha=False)
+    supernet(images(1, 12, 12, 3))
+    alpha = {id(weight) for weight in supernet.alpha.weights}
+    assert not alpha & {id(weight) for weight in supernet.trainable_weights}
+    assert alpha <= {id(weight) for weight in supernet.weights}
+
+
+def test_pseudo_code_of_the_paper_runs():
+    def train(encoder):
+        optimizer = tf.keras.optimizers.Adam(1e-2)
+        pixels = images(4, 12, 12, 3)
+        losses = []
+        for _ in range(4):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((encoder(pixels, training=True) - 1.0) ** 2)
+            gradients = tape.gradient(loss, encoder.trainable_weights)
+            optimizer.apply_gradients(zip(gradients, encoder.trainable_weights))
+            losses.append(float(loss))
+        assert losses[-1] < losses[0]
+
+    supernet = rldarts_tf.Supernet(rldarts_tf.CLASSIC, depths=[4, 4])
+    uniform = supernet.discretize()
+    train(supernet)
+    for node in supernet.alpha.logits["normal"]:
+        assert np.any(node.numpy() != 0)
+    genotype = supernet.discretize()
+    assert genotype != uniform
+    train(rldarts_tf.DiscreteNetwork(genotype, depths=[6, 6]))
+
+
+def test_discretize_takes_another_k():
+    supernet = rldarts_tf.Supernet(rldarts_tf.MICRO, [4])
+    assert supernet.discretize().top_k == 2
+    assert [len(node) for node in supernet.discretize(top_k=1).cells["normal"]] == [1] * 4
+    assert [len(node) for node in supernet.discretize(top_k=3).cells["normal"]] == [1, 2, 3, 3]
+
+
+def test_training_flag_reaches_the_cells():
+    for normalization, expected in ((None, False), ("layer", False), ("batch", True)):
+        encoder = rldarts_tf.Supernet(MIXED, [4], normalization=normalization, features=8)
+        assert encoder.uses_training is expected
+        pixels = images(3, 9, 9, 3)
+        encoder(pixels)
+        same = np.array_equal(encoder(pixels, training=True), encoder(pixels, training=False))
+        assert same is not expected
+
+
+# --- Stacks -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "num_normal,num_reduction,size,expected",
+    [
+        # Every block halves, rounding up, once for R = 0 or 1 and R times above.
+        (1, 0, (13, 8), (4, 2)),
+        (2, 0, (12, 12), (3, 3)),
+        (1, 1, (13, 8), (4, 2)),
+        (0, 1, (12, 9), (3, 3)),
+        (0, 2, (17, 8), (2, 1)),
+        (1, 2, (16, 16), (1, 1)),
+    ],
+)
+def test_stack_halves_the_images_block_by_block(num_normal, num_reduction, size, expected):
+    space = SearchSpace(
+        f"test_stack_{num_normal}_{num_reduction}",
+        ["conv_3x3"],
+        ["max_pool_3x3"],
+        num_normal,
+        num_reduction,
+        num_nodes=2,
+        top_k=1,
+    )
+    register_search_space(space)
+    for encoder in (
+        rldarts_tf.Supernet(space, [3, 5]),
+        rldarts_tf.DiscreteNetwork(random_genotype(space), [3, 5]),
+    ):
+        maps = encoder.feature_maps(tf.zeros([2, *size, 3]), training=False)
+        assert maps.shape == (2, *expected, 5)
+        assert len(encoder.cells) == 2 * (num_normal + num_reduction)
+        assert [cell.filters for cell in encoder.cells] == sorted(
+            cell.filters for cell in encoder.cells
+        )
+
+
+# --- Baselines --------------------------------------------------------------------------------
+
+
+def test_impala_cnn_has_the_published_number_of_parameters():
+    encoder = rldarts_tf.ImpalaCNN()
+    encoder(images(1, 64, 64, 3))
+    assert encoder.count_params() == 622_144
+    # With the policy (15 actions) and value heads: the network of Cobbe et al. 2020.
+    assert encoder.count_params() + (256 * 15 + 15) + (256 + 1) == 626_256
+
+
+def test_nature_cnn_has_the_published_number_of_parameters():
+    encoder = rldarts_tf.NatureCNN()
+    encoder(images(1, 84, 84, 4))
+    assert encoder.count_params() == 1_684_128
+
+
+def _named_weights(encoder) -> dict:
+    return {re.sub(r"^.*?/|:0$", "", w.name): w.numpy() for w in encoder.weights}
+
+
+def test_impala_cnn_equals_its_formulas():
+    encoder = rldarts_tf.ImpalaCNN([4, 6], features=10)
+    pixels = images(2, 13, 10, 3)
+    encoder(pixels)
+    randomize(encoder.weights, 0)
+    weights = _named_weights(encoder)
+
+    def conv(x, block, index):
+        name = f"block_{block}_conv_{index}"
+        y = tf.nn.convolution(x, weights[f"{name}/kernel"], padding="SAME")
+        return y + weights[f"{name}/bias"]
+
+    x = tf.constant(pixels.astype(np.float32) / 255)
+    for block in range(2):
+        x = conv(x, block, 0)
+        x = tf.nn.pool(x, [3, 3], "MAX", strides=[2, 2], padding="SAME")
+        x = x + conv(tf.maximum(conv(tf.maximum(x, 0), block, 1), 0), block, 2)
+        x = x + conv(tf.maximum(conv(tf.maximum(x, 0), block, 3), 0), block, 4)
+    x = tf.reshape(tf.maximum(x, 0), [2, -1])
+    expected = tf.maximum(x @ weights["dense/kernel"] + weights["dense/bias"], 0).numpy()
+    assert np.count_nonzero(expected) > 0
+    np.testing.assert_allclose(encoder(pixels), expected, atol=1e-5 * expected.max())
+
+
+def test_nature_cnn_equals_its_formulas():
+    encoder = rldarts_tf.NatureCNN(features=10)
+    pixels = images(2, 44, 40, 4)
+    encoder(pixels)
+    randomize(encoder.weights, 0)
+    weights = _named_weights(encoder)
+    x = tf.constant(pixels.astype(np.float32) / 255)
+    for index, stride in enumerate((4, 2, 1)):
+        y = tf.nn.convolution(x, weights[f"conv_{index}/kernel"], stride, "VALID")
+        x = tf.maximum(y + weights[f"conv_{index}/bias"], 0)
+    x = tf.reshape(x, [2, -1])
+    expected = tf.maximum(x @ weights["dense/kernel"] + weights["dense/bias"], 0).numpy()
+    assert np.count_nonzero(expected) > 0
+    np.testing.assert_allclose(encoder(pixels), expected, atol=1e-5 * expected.max())
+
+
+# --- Bad arguments, and encoders by name ------------------------------------------------------
+
+BAD_DEPTHS = [[], [0], [16, -1], [True], ["16"], [16.0], [None], "16", b"16", 16, None, {16}]
+
+
+def _one_line(raised) -> None:
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("depths", BAD_DEPTHS, ids=repr)
+def test_bad_depths_are_named(depths):
+    for make in (
+        rldarts_tf.ImpalaCNN,
+        lambda d: rldarts_tf.Supernet(rldarts_tf.MICRO, d),
+        lambda d: rldarts_tf.DiscreteNetwork(random_genotype(rldarts_tf.MICRO), d),
+        lambda d: make_encoder("supernet", depths=d),
+    ):
+        with pytest.raises(ConfigError, match="depths") as raised:
+            make(depths)
+        _one_line(raised)
+
+
+@pytest.mark.parametrize(
+    "arguments,name",
+    [
+        ({"output_mode": "median"}, "output_mode"),
+        ({"output_mode": ["concat"]}, "output_mode"),
+        ({"normalization": "group"}, "normalization"),
+        ({"normalization": True}, "normalization"),
+        ({"features": 0}, "features"),
+        ({"features": -1}, "features"),
+        ({"features": True}, "features"),
+        ({"features": "256"}, "features"),
+        ({"features": 2.0}, "features"),
+        ({"inverse_temperature": 0}, "inverse_temperature"),
+        ({"inverse_temperature": -5.0}, "inverse_temperature"),
+        ({"inverse_temperature": float("nan")}, "inverse_temperature"),
+        ({"inverse_temperature": float("inf")}, "inverse_temperature"),
+        ({"inverse_temperature": "5"}, "inverse_temperature"),
+        ({"inverse_temperature": None}, "inverse_temperature"),
+        ({"search_space": "macro"}, "search space 'macro'"),
+        ({"search_space": 3}, "search space 3"),
+        ({"search_space": SearchSpace("test_unknown_op", ["no_such_op"])}, "no_such_op"),
+    ],
+)
+def test_bad_arguments_of_a_supernet_are_named(arguments, name):
+    for make in (rldarts_tf.Supernet, make_encoder):
+        with pytest.raises(ConfigError, match=name) as raised:
+            make(**{"search_space": "micro", "depths": [4], **arguments})
+        _one_line(raised)
+
+
+def test_bad_arguments_of_the_others_are_named(tmp_path):
+    genotype = random_genotype(rldarts_tf.MICRO)
+    (tmp_path / "broken.json").write_text("{")
+    for make, error, name in (
+        (lambda: rldarts_tf.ImpalaCNN(features=0), ConfigError, "features"),
+        (lambda: rldarts_tf.NatureCNN(features=1.5), ConfigError, "features"),
+        (
+            lambda: rldarts_tf.DiscreteNetwork(genotype, [4], normalization="x"),
+            ConfigError,
+            "normalization",
+        ),
+        (lambda: rldarts_tf.DiscreteNetwork(3, [4]), GenotypeError, "genotype"),
+        (lambda: rldarts_tf.DiscreteNetwork({}, [4]), GenotypeError, "format_version"),
+        (
+            lambda: rldarts_tf.DiscreteNetwork(tmp_path / "none.json", [4]),
+            GenotypeError,
+            "none.json: cannot be read",
+        ),
+        (
+            lambda: make_encoder("discrete", genotype=str(tmp_path / "broken.json")),
+            GenotypeError,
+            "broken.json: genotype: not JSON",
+        ),
+        (lambda: make_encoder("resnet"), ConfigError, "encoder must be one of .*impala_cnn"),
+        (lambda: make_encoder("discrete"), ConfigError, "genotype is required"),
+        (lambda: make_encoder("impala_cnn", genotype=genotype), ConfigError, "genotype"),
+    ):
+        with pytest.raises(error, match=name) as raised:
+            make()
+        _one_line(raised)
+
+
+def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
+    genotype = random_genotype(rldarts_tf.MICRO, random.Random(3))
+    genotype.save(tmp_path / "genotype.json")
+    kinds = {}
+    for kind in ENCODERS:
+        for source in [genotype, str(tmp_path / "genotype.json")] if kind == "discrete" else [None]:
+            encoder = make_encoder(
+                kind,
+                search_space="micro",
+                genotype=source,
+                depths=[3, 5],
+                inverse_temperature=10.0,
+                features=7,
+            )
+            kinds[kind] = type(encoder).__name__
+            assert encoder(images(1, 40, 40, 3)).shape == (1, 7)
+            if kind != "nature_cnn":
+                assert tuple(encoder.depths) == (3, 5)
+            if kind == "discrete":
+                assert encoder.genotype == genotype
+            if kind == "supernet":
+                assert encoder.space == rldarts_tf.MICRO
+                assert float(encoder.alpha.inverse_temperature) == 10.0
+    assert kinds == {
+        "supernet": "Supernet",
+        "discrete": "DiscreteNetwork",
+        "impala_cnn": "ImpalaCNN",
+        "nature_cnn": "NatureCNN",
+    }

@@ -1,0 +1,305 @@
+"""The settings files: each can be read, each combination is valid, the numbers are the paper's."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import itertools
+from pathlib import Path
+
+import gin
+import pytest
+from absl.testing import flagsaver
+from gin import config_parser
+
+from rldarts_tf import launching
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.search_space import get_search_space
+from rldarts_tf.settings import EncoderSettings, ProcgenSettings, TrainingSettings
+from rldarts_tf.stages import TRAINED_STAGES, check_encoders
+
+ROOT = Path(__file__).resolve().parents[1]
+GIN = ROOT / "gin"
+FILES = sorted(str(path.relative_to(GIN)) for path in GIN.rglob("*.gin"))
+SETTINGS = (EncoderSettings, PPOSettings, ProcgenSettings, TrainingSettings)
+
+
+class PlainParser(config_parser.ParserDelegate):
+    """References are left as text: nothing needs to be registered to read a file."""
+
+    def configurable_reference(self, scoped_configurable_name, evaluate):
+        return f"@{scoped_configurable_name}" + ("()" if evaluate else "")
+
+    def macro(self, macro_name):
+        return f"%{macro_name}"
+
+
+def statements(file: str):
+    """(what it includes, [(setting with its scope, value)]) of one file, by itself."""
+    includes, bindings = [], []
+    for statement in config_parser.ConfigParser((GIN / file).read_text("utf-8"), PlainParser()):
+        if isinstance(statement, config_parser.IncludeStatement):
+            includes.append(statement.filename)
+        elif isinstance(statement, config_parser.BindingStatement):
+            scope = f"{statement.scope}/" if statement.scope else ""
+            setting = f"{scope}{statement.selector}.{statement.arg_name}"
+            bindings.append((setting, statement.value))
+    return includes, bindings
+
+
+def closure(file: str) -> list[str]:
+    """The file and all that it includes, at any depth."""
+    return [file, *itertools.chain.from_iterable(map(closure, statements(file)[0]))]
+
+
+def kinds(files) -> set[str]:
+    return {str(Path(file).parent) for file in files} & {"algorithms", "spaces", "hardware"}
+
+
+COMPLETE = [file for file in FILES if len(kinds(closure(file))) == 3]
+COMPOSITE = [file for file in FILES if len(kinds(statements(file)[0])) == 3]
+BY_KIND = {
+    kind: [file for file in FILES if file.startswith(f"{kind}/")]
+    for kind in ("algorithms", "spaces", "hardware")
+}
+
+
+@pytest.fixture(autouse=True)
+def clean_gin():
+    if not launching.FLAGS.is_parsed():
+        launching.FLAGS.mark_as_parsed()
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def resolve(*files: str, bindings=()):
+    """Settings by stage and class, as a launcher gets them from --gin_file and --gin_bindings."""
+    with flagsaver.flagsaver(gin_file=list(files), gin_bindings=list(bindings)):
+        launching.load_gin(default_file="none.gin")
+        resolved = launching.resolve(*SETTINGS)
+    return {stage: dict(zip(SETTINGS, settings)) for stage, settings in resolved.items()}
+
+
+def all_settings(*files: str) -> dict:
+    """Every number of a composition by its full name, such as search/PPOSettings.clip."""
+    return {
+        f"{stage}/{kind.__name__}.{field.name}": getattr(settings[kind], field.name)
+        for stage, settings in resolve(*files).items()
+        for kind in SETTINGS
+        for field in dataclasses.fields(kind)
+    }
+
+
+def test_the_shipped_files_are_found():
+    assert "classic.gin" in COMPLETE and "classic.gin" in COMPOSITE
+    assert {"algorithms/ppo.gin", "spaces/classic.gin", "hardware/v100.gin"} <= set(FILES)
+    assert "hardware/cpu.gin" in FILES
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_parses_alone(file):
+    gin.add_config_file_search_path(str(GIN))
+    gin.parse_config_file(file)
+    own = statements(file)[1]
+    assert own or statements(file)[0], "the file says nothing"
+    for setting, value in own:
+        assert gin.query_parameter(setting) == value
+
+
+@pytest.mark.parametrize("file", COMPLETE)
+def test_every_complete_composition_resolves_to_networks_that_can_be_made(file):
+    resolved = resolve(file)
+    assert list(resolved) == list(TRAINED_STAGES)
+    check_encoders({stage: settings[EncoderSettings] for stage, settings in resolved.items()})
+
+
+@pytest.mark.parametrize(
+    ("space", "hardware"), itertools.product(BY_KIND["spaces"], BY_KIND["hardware"])
+)
+def test_space_algorithm_and_hardware_are_independent_choices(space, hardware):
+    resolved = resolve("algorithms/ppo.gin", space, hardware)
+    encoders = {stage: settings[EncoderSettings] for stage, settings in resolved.items()}
+    check_encoders(encoders)
+    assert encoders["search"].search_space == Path(space).stem
+    assert get_search_space(Path(space).stem).name == Path(space).stem
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_file_binds_a_setting_twice(file):
+    names = [setting for setting, _ in statements(file)[1]]
+    assert len(names) == len(set(names)), names
+
+
+@pytest.mark.parametrize("file", COMPOSITE)
+def test_composites_only_include_one_file_of_each_kind(file):
+    includes, bindings = statements(file)
+    assert bindings == []
+    assert len(includes) == 3 and len(set(includes)) == 3
+
+
+@pytest.mark.parametrize("file", COMPOSITE)
+def test_the_parts_of_a_composite_do_not_override_each_other(file):
+    # The parts may be included in any order then, and each number stands in one place.
+    names = [s for part in statements(file)[0] for s, _ in statements(part)[1]]
+    assert len(names) == len(set(names))
+
+
+# DESIGN: the numbers of Cobbe et al. 2020 ...
+COMMON = {
+    "PPOSettings.num_envs": 64,
+    "PPOSettings.steps_per_update": 256,
+    "PPOSettings.adam_epsilon": 1e-5,
+    "PPOSettings.discount": 0.999,
+    "PPOSettings.gae_lambda": 0.95,
+    "PPOSettings.clip": 0.2,
+    "PPOSettings.value_clip": 0.2,
+    "PPOSettings.entropy_coefficient": 0.01,
+    "PPOSettings.value_coefficient": 0.5,
+    "PPOSettings.max_gradient_norm": 0.5,
+    "PPOSettings.reward_clip": 10.0,
+    "ProcgenSettings.distribution_mode": "easy",
+    "ProcgenSettings.num_levels": 0,
+    "ProcgenSettings.start_level": 0,
+    "TrainingSettings.num_env_steps": 25_000_000,
+}
+# ... those that a 16 GB GPU forces on supernets and wide cells (appendix F.3) ...
+ONE_V100 = {
+    "PPOSettings.minibatch_size": 256,
+    "PPOSettings.learning_rate": 1e-4,
+    "PPOSettings.num_epochs": 1,
+}
+# ... and by stage.
+CLASSIC = {
+    "search": {
+        **COMMON,
+        **ONE_V100,
+        "EncoderSettings.search_space": "classic",
+        "EncoderSettings.depths": [16, 16, 16],
+        "EncoderSettings.inverse_temperature": 5.0,
+        "EncoderSettings.output_mode": "concat",
+        "EncoderSettings.normalization": None,
+        "EncoderSettings.features": 256,
+        "EncoderSettings.train_alpha": True,
+    },
+    "evaluate": {
+        **COMMON,
+        **ONE_V100,
+        "EncoderSettings.depths": [64, 64, 64],
+        "EncoderSettings.features": 256,
+    },
+    "baseline": {
+        **COMMON,
+        "PPOSettings.minibatch_size": 64 * 256 // 8,
+        "PPOSettings.learning_rate": 5e-4,
+        "PPOSettings.num_epochs": 3,
+        "EncoderSettings.depths": [64, 64, 64],
+        "EncoderSettings.features": 256,
+    },
+}
+
+
+@pytest.mark.parametrize("stage", TRAINED_STAGES)
+def test_classic_has_the_numbers_of_the_paper(stage):
+    settings = all_settings("classic.gin")
+    expected = {f"{stage}/{name}": value for name, value in CLASSIC[stage].items()}
+    assert {name: settings[name] for name in expected} == expected
+
+
+def test_every_number_of_the_program_stands_in_a_file_and_not_in_a_default():
+    bound = {
+        setting.rpartition("/")[2]
+        for file in closure("classic.gin")
+        for setting, _ in statements(file)[1]
+    }
+    for kind in (PPOSettings, ProcgenSettings, TrainingSettings):
+        for field in dataclasses.fields(kind):
+            assert f"{kind.__name__}.{field.name}" in bound
+
+
+def test_the_defaults_of_ppo_in_python_are_those_of_its_file():
+    resolved = resolve("algorithms/ppo.gin")
+    gin.clear_config()
+    assert resolved["search"][PPOSettings] == PPOSettings()
+
+
+def test_the_ablation_differs_from_classic_in_its_ops_alone():
+    classic, ablation = (
+        all_settings("algorithms/ppo.gin", space, "hardware/v100.gin")
+        for space in ("spaces/classic.gin", "spaces/classic_no_relu.gin")
+    )
+    assert {name for name in classic if classic[name] != ablation[name]} == {
+        "search/EncoderSettings.search_space"
+    }
+
+
+def test_the_cpu_overlay_reaches_every_stage():
+    big, small = all_settings("classic.gin"), all_settings("classic.gin", "hardware/cpu.gin")
+    for stage in TRAINED_STAGES:
+        for name in ("PPOSettings.num_envs", "TrainingSettings.num_env_steps"):
+            assert small[f"{stage}/{name}"] < big[f"{stage}/{name}"]
+        assert small[f"{stage}/PPOSettings.minibatch_size"] <= 512
+    # What the task is must not depend on the machine; nor do the losses.
+    for name in COMMON:
+        if name.split(".")[1] not in ("num_envs", "steps_per_update", "num_env_steps"):
+            assert small[f"evaluate/{name}"] == big[f"evaluate/{name}"] == COMMON[name]
+
+
+def test_later_files_and_then_bindings_override():
+    binding = "search/PPOSettings.num_epochs = 7"
+    assert resolve("classic.gin")["search"][PPOSettings].num_epochs == 1
+    search = resolve("classic.gin", "hardware/cpu.gin", bindings=[binding])["search"]
+    assert search[PPOSettings].num_epochs == 7
+    assert (
+        search[PPOSettings].num_envs
+        == dict(statements("hardware/cpu.gin")[1])["PPOSettings.num_envs"]
+    )
+
+
+def test_flags_hold_for_every_stage_whatever_the_files_say():
+    own = ["search/TrainingSettings.seed = 1", "TrainingSettings.seed = 2"]
+    with flagsaver.flagsaver(gin_file=["classic.gin"], gin_bindings=own, seed=5):
+        launching.load_gin("none.gin", launching.common_overrides())
+        resolved = launching.resolve(TrainingSettings)
+    assert {stage: settings.seed for stage, (settings,) in resolved.items()} == {
+        "search": 5,
+        "evaluate": 5,
+        "baseline": 5,
+    }
+    steps = {settings.num_env_steps for (settings,) in resolved.values()}
+    assert steps == {25_000_000}, "a flag that is not given changes nothing"
+
+
+def test_the_operative_configuration_resolves_to_the_same_settings(tmp_path):
+    before = all_settings("classic.gin", "hardware/cpu.gin")
+    (tmp_path / "config.gin").write_text(gin.operative_config_str(), "utf-8")
+    assert all_settings(str(tmp_path / "config.gin")) == before
+    # Complete: with defaults that no file names, such as EncoderSettings.features.
+    text = (tmp_path / "config.gin").read_text("utf-8")
+    assert all(name in text for name in before)
+
+
+def test_files_are_found_from_any_working_directory(tmp_path, monkeypatch):
+    expected = all_settings("classic.gin")
+    monkeypatch.chdir(tmp_path)
+    assert all_settings("classic.gin") == expected
+
+
+def test_the_folder_of_settings_does_not_shadow_the_package_gin():
+    # A Python file there would make it a package that hides gin-config from the launchers.
+    assert [str(path) for path in GIN.rglob("*") if path.suffix.startswith(".py")] == []
+    assert not Path(gin.__file__).is_relative_to(ROOT / "gin")
+
+
+@pytest.mark.parametrize(
+    "launcher", sorted(p for p in (ROOT / "launchers").glob("*.py")), ids=lambda p: p.name
+)
+def test_the_default_file_of_a_launcher_exists(launcher):
+    calls = [
+        node
+        for node in ast.walk(ast.parse(launcher.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "load_gin"
+    ]
+    assert len(calls) == 1
+    named = {keyword.arg: keyword.value for keyword in calls[0].keywords}
+    assert named["default_file"].value in COMPLETE

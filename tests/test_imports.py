@@ -1,0 +1,113 @@
+"""The core needs TensorFlow and numpy only, and its files import only files above them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "rldarts_tf"
+FRAMEWORKS = (
+    "tf_agents",
+    "acme",
+    "reverb",
+    "sonnet",
+    "trfl",
+    "procgen",
+    "gym",
+    "dm_control",
+    "gin",
+    "jax",
+    "matplotlib",
+    "graphviz",
+    "rich",
+    "tensorflow_probability",
+)
+# From top to bottom: a file imports only files that stand before it.
+LAYERS = (
+    "errors",
+    "search_space",
+    "genotype",
+    "discretize",
+    "alpha",
+    "ops",
+    "cells",
+    "encoders",
+    "baselines",
+    "factory",
+)
+
+
+def imports_of(path: Path) -> list[str]:
+    """Full dotted names of what a file imports, wherever in the file."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def core_modules(path: Path) -> set[str]:
+    """The modules of this package that a file imports."""
+    modules = set()
+    for name in imports_of(path):
+        head, *rest = name.split(".")
+        if head == "rldarts_tf":
+            assert rest, f"{path.name}: imports the whole package"
+            modules.add(rest[0])
+    return modules
+
+
+def test_importing_the_package_loads_no_framework():
+    # TensorFlow by itself loads jax, where that is installed.
+    program = (
+        "import json, sys, numpy, tensorflow; before = set(sys.modules); import rldarts_tf; "
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    loaded = {name.split(".")[0] for name in json.loads(output.splitlines()[-1])}
+    assert "rldarts_tf" in loaded
+    assert loaded.isdisjoint(FRAMEWORKS)
+
+
+def test_search_spaces_need_no_tensorflow_of_their_own():
+    for name in ("errors", "search_space", "genotype"):
+        assert not any(
+            imported.split(".")[0] in ("tensorflow", "numpy")
+            for imported in imports_of(PACKAGE / f"{name}.py")
+        )
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "cost"])
+def test_file_of_the_core_imports_only_files_above_it(name):
+    above = LAYERS[: LAYERS.index(name)] if name in LAYERS else LAYERS
+    assert core_modules(PACKAGE / f"{name}.py") <= set(above)
+
+
+@pytest.mark.parametrize("name", [*LAYERS, "cost", "__init__"])
+def test_file_of_the_core_imports_only_tensorflow_and_numpy_besides(name):
+    allowed = {*sys.stdlib_module_names, "__future__", "numpy", "tensorflow", "rldarts_tf"}
+    for imported in imports_of(PACKAGE / f"{name}.py"):
+        assert imported.split(".")[0] in allowed
+
+
+def test_package_shows_every_public_name_once():
+    import rldarts_tf
+
+    assert sorted(set(rldarts_tf.__all__)) == sorted(rldarts_tf.__all__)
+    for name in rldarts_tf.__all__:
+        assert getattr(rldarts_tf, name) is not None
