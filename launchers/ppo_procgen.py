@@ -55,9 +55,10 @@ def main() -> None:
     genotype = launching.load_genotype()
     check_encoders(encoders, genotype)
     search = programs["search"]
-    root_dir = FLAGS.root_dir or os.path.join(
-        "runs", f"ppo_procgen-{search.procgen.game}-{search.training.seed}"
-    )
+    root_dir = FLAGS.root_dir
+    if root_dir is None:
+        run_name = f"ppo_procgen-{search.procgen.game}-{search.training.seed}"
+        root_dir = os.path.join("runs", run_name)
     stopping = launching.stop_on_signals()
 
     def train(stage, stage_dir, encoder):

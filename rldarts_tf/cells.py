@@ -232,9 +232,7 @@ class Cell(tf.keras.layers.Layer):
             return layer.edge_weights(op_index, position)
         return layer.get_weights()
 
-    def set_edge_weights(
-        self, source: int, target: int, op: str, values: Sequence[Any]
-    ) -> None:
+    def set_edge_weights(self, source: int, target: int, op: str, values: Sequence[Any]) -> None:
         """Assigns the weights of one op on one edge; see `edge_weights`."""
         layer, op_index, position = self._find(source, target, op)
         if isinstance(layer, ConvolutionBank):
@@ -256,9 +254,7 @@ class Cell(tf.keras.layers.Layer):
         if self.output_mode == "weighted_sum":
             self.output_weights.assign(other.output_weights)
 
-    def _find(
-        self, source: int, target: int, op: str
-    ) -> tuple[tf.keras.layers.Layer, int, int]:
+    def _find(self, source: int, target: int, op: str) -> tuple[tf.keras.layers.Layer, int, int]:
         for fan_out in self._fan_outs:
             if fan_out.source == source and op in fan_out.ops and target in fan_out.targets:
                 return fan_out.layer, fan_out.ops.index(op), fan_out.targets.index(target)

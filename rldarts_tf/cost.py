@@ -62,9 +62,7 @@ def count_cost(
         encoder.build((None, *image_shape))
     # Traced anew by tf.function: the encoder may not create variables while that runs.
     graph = (
-        tf.function(train)
-        .get_concrete_function(tf.TensorSpec((batch, *image_shape), dtype))
-        .graph
+        tf.function(train).get_concrete_function(tf.TensorSpec((batch, *image_shape), dtype)).graph
     )
     return Cost(
         parameters=sum(int(math.prod(w.shape)) for w in encoder.trainable_weights),
@@ -102,9 +100,9 @@ def _kept_bytes(graph: tf.Graph, forward_ops: Sequence[tf.Operation]) -> int:
     forward = set(forward_ops)
     depends: set[tf.Operation] = set()
     for op in forward_ops:
-        if op.type == "Placeholder" and op.outputs[0].dtype != tf.resource:
-            depends.add(op)
-        elif any(t.op in depends for t in op.inputs) and op.type not in ("Shape", "Size", "Rank"):
+        source = op.type == "Placeholder" and op.outputs[0].dtype != tf.resource
+        follows = any(t.op in depends for t in op.inputs)
+        if source or (follows and op.type not in ("Shape", "Size", "Rank")):
             depends.add(op)
     kept: dict[str, int] = {}
     for op in graph.get_operations():

@@ -33,13 +33,7 @@ class Encoder(tf.keras.Model):
 
     Args:
       features: D, the size of the output.
-
-    Attributes:
-      uses_training: whether `training` changes the output; where it does not, callers may share
-        one output between the two modes.
     """
-
-    uses_training = False
 
     def __init__(self, features: int = 256, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -73,6 +67,14 @@ class Encoder(tf.keras.Model):
         if images.dtype.is_floating:
             return tf.cast(images, dtype)
         return tf.cast(images, dtype) / 255
+
+    @property
+    def uses_training(self) -> bool:
+        """Whether `training` may change the output.
+
+        Where it cannot, callers may share one output between the two modes.
+        """
+        return False
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""

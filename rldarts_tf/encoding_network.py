@@ -123,8 +123,10 @@ class EncodingNetwork(network.Network):
             raise ConfigError(f"encoder must be an Encoder or the name of a kind, got {encoder!r}")
         self._encoder = encoder
         self._fc_layers = [
-            tf.keras.layers.Dense(units, activation=activation_fn)
-            for units in fc_layer_params or ()
+            # Named, for PPOAgent sorts variables by name: dense_9 and dense_10 would change places
+            # with what else a program has made, and with them the slots of a restored optimizer.
+            tf.keras.layers.Dense(units, activation=activation_fn, name=f"fc_{i}")
+            for i, units in enumerate(fc_layer_params or ())
         ]
         # The layers of others may do anything with `training`.
         self._uses_training = encoder.uses_training or bool(

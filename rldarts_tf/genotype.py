@@ -134,9 +134,7 @@ class Genotype:
             raise GenotypeError(f"genotype: must be a JSON object, got {type(data).__name__}")
         version = data.get("format_version")
         if type(version) is not int or version != FORMAT_VERSION:
-            raise GenotypeError(
-                f"format_version: must be {FORMAT_VERSION}, got {_shown(version)}"
-            )
+            raise GenotypeError(f"format_version: must be {FORMAT_VERSION}, got {_shown(version)}")
         fields = [field.name for field in dataclasses.fields(cls)]
         for key in data:
             if key != "format_version" and key not in fields:
@@ -158,9 +156,7 @@ class Genotype:
           GenotypeError: not JSON (repeated keys and NaN are not accepted), or a field is wrong.
         """
         try:
-            data = json.loads(
-                text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-            )
+            data = json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
         except GenotypeError:
             raise
         except (ValueError, RecursionError) as error:

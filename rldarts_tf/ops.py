@@ -4,8 +4,8 @@ An op maps images [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), filter
 
     register_op("my_op", lambda filters, stride: MyLayer(filters, stride))
 
-and name it in a `SearchSpace`. A cell calls the layer of a registered op once per edge. Two kinds of
-op are cheaper than that, and cells know them by their class:
+and name it in a `SearchSpace`. A cell calls the layer of a registered op once per edge. Two kinds
+of op are cheaper than that, and cells know them by their class:
 
 * `Convolution`: those that leave the same node run as one wide convolution (`ConvolutionBank`);
 * `ParameterFree`: computed once per node, however many edges use the result.

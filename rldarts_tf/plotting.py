@@ -435,6 +435,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def plot_run(run_dirs: Sequence[str], output: atomic.PathLike, column: str = "return_mean") -> None:
+    """Draws a column of every stage of a run, or of several that differ in their seed.
+
+    Args:
+      run_dirs: run directories.
+      output: the picture, .svg or .png.
+      column: of metrics.csv.
+
+    Raises:
+      RLDartsError: an argument is not valid, a file is damaged, or there is nothing to draw.
+    """
+    _format_of(output)
+    game = _game(run_dirs)
+    files = _stage_files(run_dirs, column)
+    name = Path(run_dirs[0]).resolve().name if len(run_dirs) == 1 else None
+    title = ", ".join(part for part in (game, name) if part)
+    plot_returns(files, output, title=title, column=column)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws what the command line asks for.
 
@@ -443,12 +462,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        _format_of(arguments.output)
-        game = _game(arguments.run_dirs)
-        files = _stage_files(arguments.run_dirs, arguments.column)
-        name = Path(arguments.run_dirs[0]).resolve().name if len(arguments.run_dirs) == 1 else None
-        title = ", ".join(part for part in (game, name) if part)
-        plot_returns(files, arguments.output, title=title, column=arguments.column)
+        plot_run(arguments.run_dirs, arguments.output, arguments.column)
     except RLDartsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rldarts_tf import drawing
+from rldarts_tf import drawing, plotting
 from rldarts_tf.discretize import discretize
 from rldarts_tf.encoders import Encoder, as_search_space
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
@@ -136,6 +136,7 @@ class Pipeline:
             if genotype is not None:
                 entry["genotype"] = genotype.to_dict()
             summary.write_summary(self._run.summary_path, name, entry)
+            self._draw_curves()
         summary.print_table(f"{name}: {entry['exit_state']}", _rows(entry))
         return entry["exit_state"] == "finished"
 
@@ -158,15 +159,22 @@ class Pipeline:
         }
         genotype = discretize(op_weights, space, output_mode=settings.output_mode)
         self._adopt(genotype)
-        entry = {
-            "exit_state": "finished",
-            "search_steps": int(arrays["step"][-1]),
-            "genotype": genotype.to_dict(),
-        }
+        entry = {"exit_state": "finished", "search_steps": int(arrays["step"][-1])}
         summary.write_summary(self._run.summary_path, "discretize", entry)
         print(f"discretize: the cell at step {entry['search_steps']:,}")
         print(drawing.genotype_text(genotype))
         print(f"drawings: {self._run.cells_dir}")
+
+    def _draw_curves(self) -> None:
+        """Draws the returns of all stages so far, and the op weights of the search."""
+        alphas_path = self._run.stage("search").alphas_path
+        try:
+            if alphas_path.exists():
+                plotting.plot_op_weights(alphas_path, alphas_path.with_name("op_weights.png"))
+            plotting.plot_run([str(self._run.root)], self._run.root / "returns.png")
+        except (ImportError, RLDartsError) as error:
+            # A run without a finished episode has nothing to draw; its results stand all the same.
+            print(f"no curves drawn: {error}")
 
     def _search_log(self) -> dict[str, np.ndarray]:
         """The search's op weights over time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -25,10 +26,10 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 @pytest.fixture(autouse=True)
-def _fixed_tensorflow_seed(request: pytest.FixtureRequest) -> None:
+def _fixed_tensorflow_seed() -> None:
     """Initial weights are the same in every run of a test, alone or among others."""
     # Tests of the simulator and of files need no TensorFlow: it takes seconds to import.
-    tensorflow = __import__("sys").modules.get("tensorflow")
+    tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None:
         tensorflow.random.set_seed(0)
 

@@ -51,8 +51,9 @@ FUNCTIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "sigmoid": lambda x: 1 / (1 + tf.exp(-x)),
     "swish": lambda x: x / (1 + tf.exp(-x)),
     "elu": _elu,
-    "selu": lambda x: SELU_SCALE
-    * tf.where(x > 0, x, SELU_ALPHA * (tf.exp(tf.minimum(x, 0.0)) - 1)),
+    "selu": lambda x: (
+        SELU_SCALE * tf.where(x > 0, x, SELU_ALPHA * (tf.exp(tf.minimum(x, 0.0)) - 1))
+    ),
     "gelu": lambda x: x * 0.5 * (1 + tf.math.erf(x / np.sqrt(2.0))),
 }
 POOLS = {"max_pool_3x3": "MAX", "avg_pool_3x3": "AVG"}

@@ -130,9 +130,7 @@ def check_against_reference(
     cell(x, tf.zeros([edges, len(columns)], dtype))
     randomize(cell.weights, seed)
 
-    keys = [
-        (i, j, op) for j in range(1, num_nodes + 1) for i in range(j) for op in columns[:-1]
-    ]
+    keys = [(i, j, op) for j in range(1, num_nodes + 1) for i in range(j) for op in columns[:-1]]
     theta = {key: [tf.constant(value) for value in cell.edge_weights(*key)] for key in keys}
     adapter = None
     if image[-1] != filters:

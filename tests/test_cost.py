@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import random
 
@@ -47,10 +48,15 @@ ENCODERS = {
 SHAPE = (40, 37, 3)
 
 
+@functools.cache
+def counted(name: str) -> tuple[rldarts_tf.Encoder, rldarts_tf.Cost]:
+    encoder = ENCODERS[name]()
+    return encoder, count_cost(encoder, SHAPE)
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_parameters_are_those_that_keras_counts(name):
-    encoder = ENCODERS[name]()
-    cost = count_cost(encoder, SHAPE)
+    encoder, cost = counted(name)
     frozen = sum(int(np.prod(w.shape)) for w in encoder.non_trainable_weights)
     assert cost.parameters == encoder.count_params() - frozen
     # By hand: what is not trained is β, and α where it is frozen.
@@ -60,8 +66,7 @@ def test_parameters_are_those_that_keras_counts(name):
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_multiply_adds_are_half_the_operations_that_the_profiler_counts(name):
-    encoder = ENCODERS[name]()
-    cost = count_cost(encoder, SHAPE)
+    encoder, cost = counted(name)
     function = tf.function(lambda pixels: encoder(pixels, training=True))
     graph = function.get_concrete_function(tf.TensorSpec((1, *SHAPE), tf.uint8)).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder(
@@ -70,14 +75,14 @@ def test_multiply_adds_are_half_the_operations_that_the_profiler_counts(name):
     profile = tf.compat.v1.profiler.profile(
         graph, cmd="op", options=options.with_empty_output().build()
     )
-    counted = 0
+    operations = 0
     while profile.children:  # with "op" the view is a chain, one kind of op after the other
         assert len(profile.children) == 1
         profile = profile.children[0]
         if profile.name in ("Conv2D", "DepthwiseConv2dNative", "MatMul"):
-            counted += profile.float_ops
-    assert counted > 0
-    assert cost.multiply_adds == counted // 2
+            operations += profile.float_ops
+    assert operations > 0
+    assert cost.multiply_adds == operations // 2
 
 
 def _kept_for_gradients(encoder: tf.keras.Model, shape: tuple[int, ...], batch: int) -> int:
@@ -99,9 +104,8 @@ def _kept_per_image(encoder: tf.keras.Model, shape: tuple[int, ...]) -> int:
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_activation_bytes_are_what_tensorflow_keeps_for_the_gradients(name):
-    encoder = ENCODERS[name]()
-    kept = _kept_per_image(encoder, SHAPE)
-    assert count_cost(encoder, SHAPE).activation_bytes == kept > 0
+    encoder, cost = counted(name)
+    assert cost.activation_bytes == _kept_per_image(encoder, SHAPE) > 0
 
 
 def test_activation_bytes_with_batch_normalization_add_the_statistics():

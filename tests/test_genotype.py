@@ -246,7 +246,7 @@ def test_broken_file_ends_in_one_line_that_names_the_field(tmp_path, name):
     message = str(raised.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
-    assert len(message) < len(str(path)) + 300
+    assert len(message) < len(str(path)) + 1000  # tests register spaces, all of which it lists
     message.encode("utf-8")  # can be printed
 
 
@@ -277,7 +277,7 @@ def check_strict(read, value) -> None:
     except GenotypeError as error:
         assert str(error)
         assert "\n" not in str(error)
-        assert len(str(error)) < 400
+        assert len(str(error)) < 1000
         str(error).encode("utf-8")
     else:
         assert Genotype.from_json(genotype.to_json()) == genotype

@@ -97,9 +97,7 @@ def test_size_of_two_cell_types_is_the_product():
 TINY = register_search_space(
     SearchSpace("test_tiny", ["relu"], ["conv_3x3"], num_reduction=1, num_nodes=2, top_k=1)
 )
-TINY_NODES = register_search_space(
-    SearchSpace("test_tiny_nodes", ["relu"], num_nodes=3, top_k=2)
-)
+TINY_NODES = register_search_space(SearchSpace("test_tiny_nodes", ["relu"], num_nodes=3, top_k=2))
 
 
 @pytest.mark.parametrize("space", [TINY, TINY_NODES], ids=lambda space: space.name)
@@ -184,7 +182,7 @@ def test_spaces_are_found_by_name_and_names_are_taken_once():
     with pytest.raises(ConfigError, match="'classic'"):
         register_search_space(dataclasses.replace(CLASSIC, top_k=1))
     for name in ("no_such_space", None, ["classic"]):
-        with pytest.raises(ConfigError, match="known: .*classic.*micro"):
+        with pytest.raises(ConfigError, match=r"known: .*classic.*micro"):
             get_search_space(name)
     with pytest.raises(ConfigError, match="no 'reduction' cells"):
         MICRO.ops("reduction")

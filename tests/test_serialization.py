@@ -39,9 +39,7 @@ class Gate(tf.keras.layers.Layer):
 
 
 register_op("test_gate", lambda filters, stride: Gate(stride))
-USER = register_search_space(
-    SearchSpace("test_user", ["test_gate", "sep_conv_3x3"], num_nodes=2)
-)
+USER = register_search_space(SearchSpace("test_user", ["test_gate", "sep_conv_3x3"], num_nodes=2))
 # R = 1, every kind of op layer, two cell types; small, because SavedModels trace every layer.
 BOTH = register_search_space(
     SearchSpace(
@@ -63,9 +61,7 @@ ENCODERS = {
     "supernet": lambda: rldarts_tf.Supernet(
         BOTH, [3], output_mode="weighted_sum", inverse_temperature=7.0, features=6
     ),
-    "supernet_batch": lambda: rldarts_tf.Supernet(
-        ONE_NODE, [3], normalization="batch", features=6
-    ),
+    "supernet_batch": lambda: rldarts_tf.Supernet(ONE_NODE, [3], normalization="batch", features=6),
     "supernet_frozen_alpha": lambda: rldarts_tf.Supernet(
         ONE_NODE, [3, 4], train_alpha=False, features=6
     ),
@@ -94,9 +90,8 @@ def trained(name: str) -> rldarts_tf.Encoder:
 
 def plain_name(weight: tf.Variable) -> str:
     """Without the model's name, which some loaders drop, and Keras' counters of nameless layers."""
-    layers = weight.name.split("/")
-    layers = layers[1:] if layers[0].startswith(("supernet", "discrete", "impala", "nature")) else layers
-    return "/".join(re.sub(r"^(gate|separable_convolution)_\d+$", r"\1", layer) for layer in layers)
+    name = re.sub(r"^(supernet|discrete_network|impala_cnn|nature_cnn)[^/]*/", "", weight.name)
+    return re.sub(r"/(gate|separable_convolution)_\d+/", r"/\1/", name)
 
 
 def check_equal(copied: rldarts_tf.Encoder, encoder: rldarts_tf.Encoder, name: str) -> None:

@@ -1,6 +1,6 @@
 """PPO: TF-Agents' PPOClipAgent with one encoder for policy and value, and its update.
 
-Sources: Schulman et al. 2017; the settings of Cobbe et al. 2020; RL-DARTS appendix A.1, Algorithm 2.
+Sources: Schulman et al. 2017; Cobbe et al. 2020 (settings); RL-DARTS appendix A.1, Algorithm 2.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class Learner:
         self._settings = settings
         self._generator = generator
 
-    # Without AutoGraph, which would translate all of TF-Agents and Keras: tracing takes half as long.
+    # Without AutoGraph, which would translate TF-Agents and Keras too, tracing takes half as long.
     @tf.function(autograph=False)
     def update(self, experience: trajectory.Trajectory) -> dict[str, tf.Tensor]:
         """Makes one update.

@@ -1,0 +1,430 @@
+"""The PPO training program on a real game: files, numbers, and going on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from types import SimpleNamespace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+pytest.importorskip("procgen")
+pytest.importorskip("tf_agents")
+
+import tensorflow as tf
+
+from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
+from rldarts_tf.agents import ppo, ppo_training
+from rldarts_tf.agents.ppo_training import PPOTraining, SearchRecorder, StageSettings
+from rldarts_tf.cost import count_cost
+from rldarts_tf.envs.procgen import ProcgenEnvironment
+from rldarts_tf.errors import RunError
+from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.search_log import read_alphas, read_genotypes
+from rldarts_tf.settings import ProcgenSettings, TrainingSettings
+
+# Small, because tracing is what costs.
+SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=2)
+BATCH = 8 * 16
+UPDATES = 4
+SETTINGS = StageSettings(
+    ppo.PPOSettings(num_envs=8, steps_per_update=16, num_epochs=2, minibatch_size=64),
+    ProcgenSettings(game="starpilot", num_levels=3, start_level=50),
+    TrainingSettings(
+        num_env_steps=UPDATES * BATCH - 1,  # The update that passes it is made in full.
+        seed=1,
+        evaluation_interval=2 * BATCH,
+        evaluation_episodes=8,
+        final_evaluation_episodes=8,
+        checkpoint_minutes=0,
+    ),
+)
+STEPS = [BATCH * k for k in range(1, UPDATES + 1)]
+
+
+class RecordingEnvironment(ProcgenEnvironment):
+    """Writes down how each environment was made and what it paid."""
+
+    made: ClassVar[list[RecordingEnvironment]] = []
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.arguments = kwargs
+        self.rewards, self.ended, self.closed = [], [], False
+        self.made.append(self)
+
+    def _step(self, action):
+        time_step = super()._step(action)
+        self.rewards.append(time_step.reward.astype(np.float64))
+        self.ended.append(time_step.is_last())
+        return time_step
+
+    def close(self):
+        self.closed = True
+        super().close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recording_environments_and_small_space():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(search_space._REGISTRY, SPACE.name, SPACE)
+        patch.setattr(ppo_training, "ProcgenEnvironment", RecordingEnvironment)
+        yield
+
+
+class StopAfter:
+    """Asked after each update: True, or an exception, at the k-th time."""
+
+    def __init__(self, updates, error=None):
+        self.updates, self.error = updates, error
+
+    def __call__(self):
+        self.updates -= 1
+        if self.updates == 0 and self.error is not None:
+            raise self.error
+        return self.updates == 0
+
+
+def make_supernet():
+    return Supernet(SPACE, [4], features=16)
+
+
+def snapshot(training):
+    """Everything that a training goes on from, as arrays, but for the seconds it took."""
+    agent = training._agent
+    state = training._state()
+    del state["seconds"]
+    return {
+        **{f"actor/{i}": v.numpy() for i, v in enumerate(agent.actor_net.variables)},
+        **{f"value/{i}": v.numpy() for i, v in enumerate(agent.value_net.variables)},
+        **{f"optimizer/{i}": v.numpy() for i, v in enumerate(agent.optimizer.variables)},
+        **{f"alpha/{i}": v.numpy() for i, v in enumerate(training._encoder.alpha.weights)},
+        "train_step": agent.train_step_counter.numpy(),
+        "generator": training._act._generator.state.numpy(),
+        **state,
+    }
+
+
+def assert_same(actual, expected, name):
+    """Equal, but for the rounding of sums whose order threads decide."""
+    if np.issubdtype(expected.dtype, np.floating):
+        np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-7, err_msg=name)
+    else:
+        np.testing.assert_array_equal(actual, expected, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A search from start to end."""
+    stage_dir = StageDirectory(tmp_path_factory.mktemp("whole") / "search")
+    first = len(RecordingEnvironment.made)
+    training = PPOTraining(stage_dir, "search", make_supernet(), SETTINGS)
+    summary = training.run()
+    yield SimpleNamespace(
+        stage_dir=stage_dir,
+        training=training,
+        summary=summary,
+        metrics=read_metrics(stage_dir.metrics_path),
+        environments=RecordingEnvironment.made[first:],
+        snapshot=snapshot(training),
+    )
+    training.close()
+
+
+@pytest.fixture(scope="module")
+def in_parts(tmp_path_factory):
+    """The same search, stopped after 2 updates, killed in the fourth, and run to the end."""
+    stage_dir = StageDirectory(tmp_path_factory.mktemp("parts") / "search")
+    begins, summaries = [], []
+    for stopping in (StopAfter(2), StopAfter(2, KeyboardInterrupt()), StopAfter(0)):
+        training = PPOTraining(stage_dir, "search", make_supernet(), SETTINGS, stopping)
+        begins.append(training.step)
+        try:
+            summaries.append(training.run())
+        except KeyboardInterrupt:
+            # The fourth row is out, but its checkpoint is not.
+            rows = read_metrics(stage_dir.metrics_path)["step"].tolist()
+            summaries.append({"rows": rows})
+        last = snapshot(training)
+        training.close()
+    return SimpleNamespace(
+        stage_dir=stage_dir, begins=begins, summaries=summaries, snapshot=last
+    )
+
+
+# --- a run from start to end -----------------------------------------------------------------
+
+
+def test_it_ends_with_the_first_update_that_reaches_the_number_of_steps(whole):
+    assert whole.training.step == UPDATES * BATCH
+    assert whole.metrics["step"].tolist() == STEPS
+    assert int(whole.training._agent.train_step_counter) == UPDATES * 2 * (BATCH // 64)
+
+
+def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(whole):
+    evaluations = {
+        f"eval_{levels}_return_{what}" for levels in ("train", "test") for what in ("mean", "std")
+    }
+    assert set(whole.metrics) == {
+        "step", "wall_time", "return_mean", "return_std", "episodes", "length_mean", "loss",
+        "policy_loss", "value_loss", "entropy", "clip_fraction", "steps_per_second",
+        "alpha_entropy_normal", "distinct_genotypes", *evaluations,
+    }  # fmt: skip
+    # The first steps of the game end no episode.
+    begun = whole.metrics["episodes"] > 0
+    assert begun.sum() >= 2
+    for name, column in whole.metrics.items():
+        if name in evaluations:
+            # Every 2 updates, but not at the end, where the last evaluation follows.
+            filled = whole.metrics["step"] == 2 * BATCH
+        elif name in ("return_mean", "return_std", "length_mean"):
+            filled = begun
+        else:
+            filled = np.full(len(column), True)
+        np.testing.assert_array_equal(np.isfinite(column), filled, err_msg=name)
+
+
+def test_returns_are_those_of_the_episodes_that_ended_in_raw_rewards(whole):
+    environment = whole.environments[0]
+    running, length, returns, lengths = np.zeros(8), np.zeros(8, int), [], []
+    for t, (reward, ended) in enumerate(zip(environment.rewards, environment.ended), start=1):
+        running += reward
+        length += 1
+        for i in np.flatnonzero(ended):
+            returns.append(running[i])
+            lengths.append(length[i])
+            running[i] = length[i] = 0
+        if t % 16 == 0:
+            row = {name: column[t // 16 - 1] for name, column in whole.metrics.items()}
+            assert row["episodes"] == len(returns)
+            if returns:
+                assert row["return_mean"] == pytest.approx(np.mean(returns), abs=1e-6)
+                assert row["return_std"] == pytest.approx(np.std(returns), abs=1e-6)
+                assert row["length_mean"] == pytest.approx(np.mean(lengths))
+    assert len(environment.rewards) == UPDATES * 16
+    assert len(set(returns)) >= 2
+
+
+def test_evaluations_play_fresh_environments_of_training_and_unseen_levels(whole):
+    training, *evaluations = whole.environments
+    common = {"game": "starpilot", "distribution_mode": "easy", "num_envs": 8}
+    seen = {**common, "num_levels": 3, "start_level": 50}
+    unseen = {**common, "num_levels": 0, "start_level": 0}
+    assert training.arguments == {**seen, "seed": 1}
+    arguments = [environment.arguments for environment in evaluations]
+    assert len(arguments) == 2 * 2  # after two updates and at the end
+    assert arguments.count({**seen, "seed": 2}) == arguments.count({**unseen, "seed": 2}) == 2
+    assert all(environment.closed for environment in evaluations)
+    results = {"test": [], "train": []}
+    for environment in evaluations:
+        # One episode of each environment.
+        ended = np.array(environment.ended)
+        returns = [
+            np.array(environment.rewards)[: ended[:, i].argmax() + 1, i].sum() for i in range(8)
+        ]
+        levels = "train" if environment.arguments["num_levels"] else "test"
+        results[levels].append((np.mean(returns), np.std(returns)))
+    for levels, expected in results.items():
+        for i, what in enumerate(("mean", "std")):
+            name = f"eval_{levels}_return_{what}"
+            reported = [whole.metrics[name][1], whole.summary[name]]
+            np.testing.assert_allclose(reported, [e[i] for e in expected], atol=1e-6, err_msg=name)
+
+
+def test_tensorboard_has_the_numbers_of_the_table(whole):
+    (path,) = whole.stage_dir.tensorboard_dir.iterdir()
+    scalars = {}
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            scalars.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    assert set(scalars) == set(whole.metrics) - {"step", "wall_time"}
+    for tag, points in scalars.items():
+        column = {
+            step: number
+            for step, number in zip(STEPS, whole.metrics[tag].tolist())
+            if np.isfinite(number)
+        }
+        assert points == pytest.approx(column, rel=1e-6), tag
+
+
+def test_a_search_logs_op_weights_and_genotypes_from_step_0(whole):
+    alphas = read_alphas(whole.stage_dir.alphas_path)
+    supernet = whole.training._encoder
+    assert alphas["step"].tolist() == [0, *STEPS]
+    for j, weights in enumerate(supernet.alpha.numpy_op_weights()["normal"], start=1):
+        logged = alphas[f"normal_node_{j}"]
+        np.testing.assert_allclose(logged[0], 1 / weights.shape[1], rtol=1e-6)
+        np.testing.assert_array_equal(logged[-1], weights)
+        assert np.all(np.any(logged[1:] != logged[:-1], axis=(1, 2))), "alpha was not trained"
+    genotypes = read_genotypes(whole.stage_dir.genotypes_path)
+    assert genotypes[0] == (0, make_supernet().discretize().to_dict())
+    assert len(genotypes) == whole.metrics["distinct_genotypes"][-1]
+    p = np.concatenate([alphas[f"normal_node_{j}"][1:] for j in (1, 2)], axis=1)
+    entropy = -(p * np.log(p)).sum(-1).mean(-1)
+    np.testing.assert_allclose(whole.metrics["alpha_entropy_normal"], entropy, rtol=1e-5)
+
+
+def test_the_summary_tells_the_result(whole):
+    summary = whole.summary
+    json.dumps(summary, allow_nan=False)
+    expected = {
+        "exit_state": "finished",
+        "encoder": "Supernet",
+        "game": "starpilot",
+        "distribution_mode": "easy",
+        "seed": 1,
+        "env_steps": UPDATES * BATCH,
+        "episodes": whole.metrics["episodes"][-1],
+        "return_mean": whole.metrics["return_mean"][-1],
+        **dataclasses.asdict(count_cost(make_supernet(), (64, 64, 3))),
+    }
+    for name in ("return_mean", "eval_train_return_mean", "eval_test_return_mean"):
+        # starpilot, easy: from 2.5 to 64 (Cobbe et al. 2020).
+        expected[f"{name}_normalized"] = (summary[name] - 2.5) / (64 - 2.5)
+    actual = {name: summary[name] for name in expected}
+    assert actual == pytest.approx(expected)
+    assert 0 < summary["wall_time_s"] <= whole.metrics["wall_time"][-1] + 0.1
+    speed = summary["env_steps"] / summary["wall_time_s"]
+    assert summary["env_steps_per_second"] == pytest.approx(speed, rel=0.05)
+
+
+# --- stopping and going on -------------------------------------------------------------------
+
+
+def test_a_stopped_training_says_so_and_leaves_a_checkpoint(in_parts):
+    stopped, killed, finished = in_parts.summaries
+    assert stopped["exit_state"] == "interrupted"
+    assert stopped["env_steps"] == 2 * BATCH
+    assert "eval_test_return_mean" not in stopped
+    assert killed["rows"] == STEPS[:4]
+    assert in_parts.begins == [0, 2 * BATCH, 3 * BATCH]
+    assert finished["exit_state"] == "finished"
+
+
+def test_in_parts_everything_ends_as_in_one_run(whole, in_parts):
+    assert set(in_parts.snapshot) == set(whole.snapshot)
+    for name, array in whole.snapshot.items():
+        assert_same(in_parts.snapshot[name], array, name)
+
+
+def test_in_parts_all_files_are_those_of_one_run(whole, in_parts):
+    metrics = read_metrics(in_parts.stage_dir.metrics_path)
+    assert list(metrics) == list(whole.metrics)
+    for name in set(metrics) - {"wall_time", "steps_per_second"}:
+        assert_same(metrics[name], whole.metrics[name], name)
+    assert np.all(np.diff(metrics["wall_time"]) > 0)
+    alphas = read_alphas(in_parts.stage_dir.alphas_path)
+    for name, array in read_alphas(whole.stage_dir.alphas_path).items():
+        assert_same(alphas[name], array, name)
+    texts = [parts.stage_dir.genotypes_path.read_text() for parts in (whole, in_parts)]
+    assert texts[0] == texts[1]
+
+
+def test_in_parts_the_summary_is_that_of_one_run(whole, in_parts):
+    timed = {"wall_time_s", "env_steps_per_second"}
+    summaries = [
+        {name: value for name, value in summary.items() if name not in timed}
+        for summary in (whole.summary, in_parts.summaries[-1])
+    ]
+    assert summaries[1] == pytest.approx(summaries[0])
+    # The seconds of a killed process count up to its last checkpoint.
+    assert in_parts.summaries[-1]["wall_time_s"] > in_parts.summaries[0]["wall_time_s"]
+
+
+def test_a_finished_training_is_only_evaluated_again(whole, tmp_path):
+    shutil.copytree(whole.stage_dir.path, tmp_path / "search")
+    stage_dir = StageDirectory(tmp_path / "search")
+    training = PPOTraining(stage_dir, "search", make_supernet(), SETTINGS)
+    assert training.step == UPDATES * BATCH
+    restored = snapshot(training)
+    for name in (n for n in restored if n != "generator"):  # the last evaluation has drawn since
+        np.testing.assert_array_equal(restored[name], whole.snapshot[name], err_msg=name)
+    summary = training.run()
+    training.close()
+    assert summary["eval_test_return_mean"] == pytest.approx(whole.summary["eval_test_return_mean"])
+    assert read_metrics(stage_dir.metrics_path)["step"].tolist() == STEPS
+
+
+# --- divergence, and a baseline --------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_checkpoint(tmp_path):
+    settings = StageSettings(
+        SETTINGS.ppo,
+        ProcgenSettings(game="leaper"),
+        TrainingSettings(
+            num_env_steps=10 * BATCH,
+            seed=2**31 - 1,
+            evaluation_interval=BATCH,
+            evaluation_episodes=2,
+            checkpoint_minutes=0,
+        ),
+    )
+    stage_dir = StageDirectory(tmp_path / "baseline")
+    first = len(RecordingEnvironment.made)
+    at_checkpoint = []
+
+    def spoil():
+        # After the first update, before its checkpoint: the second one must diverge.
+        training._agent.optimizer.learning_rate.assign(1e18)
+        at_checkpoint.extend(w.numpy() for w in training._encoder.weights)
+        return False
+
+    training = PPOTraining(stage_dir, "baseline", ImpalaCNN([4], features=16), settings, spoil)
+    with pytest.raises(RunError, match=r"diverged.*PPOSettings\.learning_rate") as caught:
+        training.run()
+    training.close()
+    assert "\n" not in str(caught.value)
+    metrics = read_metrics(stage_dir.metrics_path)
+    assert metrics["step"].tolist() == [BATCH]
+    # All levels are in training: there are no others to evaluate on.
+    assert np.isfinite(metrics["eval_test_return_mean"]).all()
+    assert np.isnan(metrics["eval_train_return_mean"]).all()
+    assert len(RecordingEnvironment.made) == first + 2
+    assert RecordingEnvironment.made[-1].arguments["num_envs"] == 2
+    # What only a search has.
+    assert not {"alpha_entropy_normal", "distinct_genotypes"} & set(metrics)
+    assert not stage_dir.alphas_path.exists() and not stage_dir.genotypes_path.exists()
+
+    restored = PPOTraining(stage_dir, "baseline", ImpalaCNN([4], features=16), settings)
+    restored.close()
+    assert restored.step == BATCH
+    assert at_checkpoint
+    for weight, expected in zip(restored._encoder.weights, at_checkpoint):
+        assert np.isfinite(expected).all()
+        np.testing.assert_array_equal(weight, expected)
+
+
+# --- what a search records -------------------------------------------------------------------
+
+
+def test_the_genotype_log_grows_when_alpha_stands_for_another_cell(tmp_path):
+    stage_dir = StageDirectory(tmp_path)
+    supernet = Supernet("micro", [4])
+    recorder = SearchRecorder(stage_dir, supernet, resume_step=None)
+    genotypes = [supernet.discretize().to_dict()]
+    counts = [recorder.record(0)["distinct_genotypes"]]
+    supernet.alpha.logits["normal"][0].assign_add([[0.0, 0.0, 0.01, 0.0, 0.0]])
+    for step in (1, 2):  # The same cell twice.
+        counts.append(recorder.record(step)["distinct_genotypes"])
+    genotypes.append(supernet.discretize().to_dict())
+    # One op of all edges: no entropy is left.
+    for node in supernet.alpha.logits["normal"]:
+        node.assign(np.tile([[0.0, 99.0, 0.0, 0.0, 0.0]], (node.shape[0], 1)))
+    row = recorder.record(3)
+    genotypes.append(supernet.discretize().to_dict())
+    assert counts == [1, 2, 2] and row["distinct_genotypes"] == 3
+    assert row["alpha_entropy_normal"] == pytest.approx(0.0, abs=1e-6)
+    assert tuple(row) == SearchRecorder.columns(supernet)
+    assert read_genotypes(stage_dir.genotypes_path) == list(zip([0, 1, 3], genotypes))
+    assert len({json.dumps(genotype) for genotype in genotypes}) == 3
+    recorder.flush()
+    alphas = read_alphas(stage_dir.alphas_path)
+    assert alphas["step"].tolist() == [0, 1, 2, 3]
+    assert alphas["normal_ops"].tolist() == list(supernet.space.ops("normal"))
+    np.testing.assert_allclose(alphas["normal_node_1"][1], alphas["normal_node_1"][2])
+    np.testing.assert_allclose(alphas["normal_node_4"][3], [[0, 1, 0, 0, 0]] * 4, atol=1e-6)
