@@ -125,6 +125,9 @@ class Pipeline:
                 self._discretize()
             elif not self._run_training(name):
                 return False
+        if "discretize" in STAGES[stage]:
+            print(f"the cell found:\n{drawing.genotype_text(self._genotype())}")
+            print(f"genotype: {self._run.genotype_path}\ndrawings: {self._run.cells_dir}")
         return True
 
     def _run_training(self, name: str) -> bool:
@@ -162,8 +165,6 @@ class Pipeline:
         entry = {"exit_state": "finished", "search_steps": int(arrays["step"][-1])}
         summary.write_summary(self._run.summary_path, "discretize", entry)
         print(f"discretize: the cell at step {entry['search_steps']:,}")
-        print(drawing.genotype_text(genotype))
-        print(f"drawings: {self._run.cells_dir}")
 
     def _draw_curves(self) -> None:
         """Draws the returns of all stages so far, and the op weights of the search."""

@@ -161,6 +161,22 @@ def test_cost_of_a_small_discrete_cell_by_hand():
     assert cost == rldarts_tf.Cost(parameters, multiply_adds, 4 * activations)
 
 
+def test_one_buffer_under_two_shapes_is_counted_once():
+    class Reshaping(tf.keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = tf.keras.layers.Conv2D(2, 1)
+
+        def call(self, x, training=None):
+            y = self.conv(x)
+            # The gradient reads the maps both as they are and in another shape.
+            flat = tf.square(tf.reshape(y, [-1, 4 * 5 * 2]))
+            return flat + tf.reshape(tf.square(y), [-1, 4 * 5 * 2])
+
+    cost = count_cost(Reshaping(), (4, 5, 3), tf.float32)
+    assert cost == rldarts_tf.Cost(3 * 2 + 2, 4 * 5 * 3 * 2, 4 * (4 * 5 * 2))
+
+
 def test_cost_does_not_depend_on_the_dtype_of_the_images_or_on_earlier_calls():
     encoder = rldarts_tf.Supernet(MICRO_2, [4])
     before = count_cost(encoder, (9, 8, 3))

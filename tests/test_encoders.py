@@ -52,15 +52,15 @@ def set_alpha(supernet, genotype, strength: float) -> None:
             supernet.alpha.logits[cell_type][j - 1].assign(logits)
 
 
-def all_encoders(depths=(4, 6), **kwargs) -> dict:
-    genotype = random_genotype(rldarts_tf.CLASSIC, random.Random(0))
-    return {
-        "supernet": rldarts_tf.Supernet(rldarts_tf.CLASSIC, depths, **kwargs),
-        "micro": rldarts_tf.Supernet(rldarts_tf.MICRO, depths, **kwargs),
-        "discrete": rldarts_tf.DiscreteNetwork(genotype, depths, **kwargs),
-        "impala_cnn": rldarts_tf.ImpalaCNN(depths, **kwargs),
-        "nature_cnn": rldarts_tf.NatureCNN(**kwargs),
-    }
+EXAMPLES = {
+    "classic": lambda **kwargs: rldarts_tf.Supernet(rldarts_tf.CLASSIC, [4], **kwargs),
+    "micro": lambda **kwargs: rldarts_tf.Supernet(rldarts_tf.MICRO, [4, 6], **kwargs),
+    "discrete": lambda **kwargs: rldarts_tf.DiscreteNetwork(
+        random_genotype(rldarts_tf.CLASSIC, random.Random(0)), [4, 6], **kwargs
+    ),
+    "impala_cnn": lambda **kwargs: rldarts_tf.ImpalaCNN([4, 6], **kwargs),
+    "nature_cnn": lambda **kwargs: rldarts_tf.NatureCNN(**kwargs),
+}
 
 
 # --- The supernet against its definition ------------------------------------------------------
@@ -214,9 +214,9 @@ def test_extract_refuses_what_it_cannot_give():
 # --- The contract -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", all_encoders())
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_uint8_and_float_images_give_the_same_non_negative_features(name):
-    encoder = all_encoders(features=16)[name]
+    encoder = EXAMPLES[name](features=16)
     pixels = images(3, 40, 40, 3)
     features = encoder(pixels)
     assert features.shape == (3, 16)
@@ -231,9 +231,9 @@ def test_uint8_and_float_images_give_the_same_non_negative_features(name):
     np.testing.assert_allclose(traced(tf.constant(pixels)), features, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", all_encoders())
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_images_of_another_rank_end_in_one_line(name):
-    encoder = all_encoders()[name]
+    encoder = EXAMPLES[name]()
     for wrong in (images(40, 40, 3), images(1, 2, 40, 40, 3), images(40, 3)):
         for value in (wrong, tf.constant(wrong)):
             with pytest.raises(ConfigError, match="rank 4") as raised:
@@ -247,9 +247,9 @@ def test_images_of_another_rank_end_in_one_line(name):
     assert encoder(images(1, 40, 40, 3)).shape[0] == 1
 
 
-@pytest.mark.parametrize("name", all_encoders())
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_every_weight_is_listed_once_and_gets_a_gradient(name):
-    encoder = all_encoders()[name]
+    encoder = EXAMPLES[name]()
     pixels = images(2, 40, 40, 3)
     encoder(pixels)
     randomize([w for w in encoder.weights if "temperature" not in w.name], 0)
