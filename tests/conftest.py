@@ -31,7 +31,7 @@ def _fixed_tensorflow_seed() -> None:
     # Tests of the simulator and of files need no TensorFlow: it takes seconds to import.
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is not None:
-        tensorflow.random.set_seed(0)
+        tensorflow.keras.utils.set_random_seed(0)
 
 
 @pytest.fixture

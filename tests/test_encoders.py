@@ -289,7 +289,7 @@ def test_frozen_alpha_is_not_trained():
 
 def test_pseudo_code_of_the_paper_runs():
     def train(encoder):
-        optimizer = tf.keras.optimizers.Adam(1e-2)
+        optimizer = tf.keras.optimizers.Adam(1e-3)
         pixels = images(4, 12, 12, 3)
         losses = []
         for _ in range(4):

@@ -186,7 +186,9 @@ def test_the_last_advantage_bootstraps_from_the_value_after_it(agent):
                     policy_info={**experience.policy_info, "value_prediction": value}
                 )
             )
-        ).policy_info["advantage"].numpy()[:, :T]
+        )
+        .policy_info["advantage"]
+        .numpy()[:, :T]
         for value in (experience.policy_info["value_prediction"], later)
     ]
     # V(s_T) counts γ in the last step, and γ (γ λ)^k in the step k before it.

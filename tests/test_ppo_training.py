@@ -151,9 +151,7 @@ def in_parts(tmp_path_factory):
             summaries.append({"rows": rows})
         last = snapshot(training)
         training.close()
-    return SimpleNamespace(
-        stage_dir=stage_dir, begins=begins, summaries=summaries, snapshot=last
-    )
+    return SimpleNamespace(stage_dir=stage_dir, begins=begins, summaries=summaries, snapshot=last)
 
 
 # --- a run from start to end -----------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from reference import reference_discretize
 
-from rldarts_tf import drawing
+from rldarts_tf import drawing, plotting
 from rldarts_tf.baselines import ImpalaCNN
 from rldarts_tf.encoders import DiscreteNetwork, Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError, RunError
@@ -100,7 +100,19 @@ def quick_drawings(monkeypatch):
             path.write_text(genotype.to_json(), "utf-8")
         return paths
 
+    def plot_op_weights(alphas_path, path):
+        path.write_text(f"op weights of {alphas_path.parent.name}")
+
+    def plot_run(run_dirs, output):
+        (root,) = run_dirs
+        folders = [f for f in ("search", "evaluate", "baseline") if (Path(root) / f).exists()]
+        if folders == ["baseline"]:
+            raise RunError("nothing to draw")
+        output.write_text(" ".join(folders))
+
     monkeypatch.setattr(drawing, "draw_genotype", draw)
+    monkeypatch.setattr(plotting, "plot_op_weights", plot_op_weights)
+    monkeypatch.setattr(plotting, "plot_run", plot_run)
 
 
 @pytest.fixture
@@ -173,7 +185,6 @@ def test_the_cell_is_that_of_the_last_weights_of_the_search(run):
     assert drawn(run) == {genotype.to_json()}
     stages = read_summary(run.summary_path)["stages"]
     assert stages["discretize"]["search_steps"] == 200
-    assert stages["discretize"]["genotype"] == genotype.to_dict()
     assert stages["evaluate"]["genotype"] == genotype.to_dict()
     assert "genotype" not in stages["search"]
 
@@ -213,11 +224,28 @@ def test_the_baseline_needs_no_search_and_leaves_no_cell(run):
 def test_the_table_shows_what_the_training_returned(run, capsys):
     Pipeline(run, FakeTraining(), ENCODERS).run("baseline")
     table = " ".join(capsys.readouterr().out.split())
-    assert table.startswith("baseline: finished ")
+    assert " baseline: finished " in table
     assert "encoder ImpalaCNN" in table and "fake_game (easy), seed 17" in table
     assert "4,321" in table
     assert "2.50 ± 0.50 (normalized 0.25)" in table
     assert "training return - (normalized -;" in table, "there was no episode"
+
+
+def test_curves_are_drawn_after_each_training(run):
+    train = FakeTraining(interrupt=("search",))
+    Pipeline(run, train, ENCODERS).run("search")
+    assert (run.root / "returns.png").read_text() == "search"
+    assert (run.root / "search" / "op_weights.png").read_text() == "op weights of search"
+    Pipeline(run, train, ENCODERS).run("all")
+    Pipeline(run, train, ENCODERS).run("baseline")
+    assert (run.root / "returns.png").read_text() == "search evaluate baseline"
+
+
+def test_a_run_without_anything_to_draw_stands_all_the_same(run, capsys):
+    assert Pipeline(run, FakeTraining(), ENCODERS).run("baseline") is True
+    assert "no curves drawn: nothing to draw" in capsys.readouterr().out
+    assert read_summary(run.summary_path)["stages"]["baseline"]["exit_state"] == "finished"
+    assert not (run.root / "search").exists()
 
 
 # --- interruption -------------------------------------------------------------------------------
@@ -326,9 +354,9 @@ def test_a_search_that_finds_another_cell_does_not_replace_an_evaluated_one(run)
     with pytest.raises(RunError, match="evaluation of another cell"):
         Pipeline(run, train, ENCODERS).run("all")
     after = files(run)
-    assert {name: after[name] for name in before if name != "summary.json"} == {
-        name: digest for name, digest in before.items() if name != "summary.json"
-    }
+    for name, digest in before.items():
+        if name not in ("summary.json", "returns.png"):
+            assert after[name] == digest, name
     # The search is not lost, and the evaluation still names its own cell.
     stages = read_summary(run.summary_path)["stages"]
     assert set(stages) == {"search", "evaluate"}

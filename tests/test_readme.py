@@ -1,0 +1,111 @@
+"""Runs the code of README.md exactly as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_agents")
+
+import tensorflow as tf
+from tf_agents.specs import tensor_spec
+
+import rldarts_tf
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+NAMES = ("pseudo-code", "swap-before", "swap-after")
+
+
+def marked_block(name):
+    """The Python code between the marker of that name and the end of the fence after it."""
+    text = README.read_text(encoding="utf-8")
+    pattern = rf"^<!-- readme-test: {re.escape(name)} -->\n+```python\n(.*?)^```$"
+    blocks = re.findall(pattern, text, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1, f"README.md has {len(blocks)} Python blocks marked {name!r}"
+    return blocks[0]
+
+
+def run(name, **namespace):
+    """What the names of a block stand for after it has been run."""
+    exec(compile(marked_block(name), f"README.md ({name})", "exec"), namespace)
+    return namespace
+
+
+def test_each_marker_stands_once_and_there_are_no_others():
+    markers = re.findall(r"readme-test: *(\S+)", README.read_text(encoding="utf-8"))
+    assert sorted(markers) == sorted(NAMES)
+
+
+@pytest.fixture(scope="module")
+def observation_spec():
+    # TF-Agents' own network takes float images only.
+    return tensor_spec.BoundedTensorSpec((20, 20, 3), tf.float32, 0.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def action_spec():
+    return tensor_spec.BoundedTensorSpec((), tf.int32, 0, 14)
+
+
+def features(encoder, observation_spec):
+    batch = tensor_spec.sample_spec_nest(observation_spec, outer_dims=(3,), seed=1)
+    return encoder(batch)[0]
+
+
+def alphas(encoder):
+    return [v for v in encoder.trainable_weights if "alpha" in v.name]
+
+
+def test_the_swap_before_and_after(observation_spec, action_spec):
+    specs = {"observation_spec": observation_spec, "action_spec": action_spec}
+    before = run("swap-before", **specs)["encoder"]
+    after = run("swap-after", **specs)["encoder"]
+    for encoder in (before, after):
+        assert features(encoder, observation_spec).shape == (3, 256)
+    assert alphas(before) == []
+    supernet = after.encoder
+    assert isinstance(supernet, rldarts_tf.Supernet)
+    assert (supernet.space, supernet.depths) == (rldarts_tf.CLASSIC, (16, 16, 16))
+    # One matrix per node of a normal and of a reduction cell.
+    assert sorted(tuple(v.shape) for v in alphas(after)) == sorted(
+        [(j, ops) for j in range(1, 5) for ops in (6, 5)]
+    )
+    # The swap changes what is imported and what the encoder is asked for; nothing else.
+    lines = [marked_block(name).splitlines() for name in ("swap-before", "swap-after")]
+    assert [len(block) for block in lines] == [2, 2]
+
+
+def test_the_swap_takes_the_bytes_that_an_environment_gives(action_spec):
+    spec = tensor_spec.BoundedTensorSpec((20, 20, 3), tf.uint8, 0, 255)
+    encoder = run("swap-after", observation_spec=spec, action_spec=action_spec)["encoder"]
+    assert features(encoder, spec).shape == (3, 256)
+
+
+def test_the_pseudo_code():
+    trained = []
+
+    def train(encoder):
+        """One step of gradient descent."""
+        images = tf.constant(np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)), tf.uint8)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(encoder(images, training=True) - 1))
+        weights = encoder.trainable_weights
+        old = [v.numpy() for v in weights]
+        gradients = tape.gradient(loss, weights)
+        tf.keras.optimizers.SGD(1.0).apply_gradients(zip(gradients, weights))
+        trained.append((encoder, [np.any(v != o) for v, o in zip(weights, old)]))
+
+    namespace = run("pseudo-code", rldarts_tf=rldarts_tf, train=train)
+    (supernet, supernet_changed), (discrete, discrete_changed) = trained
+    assert supernet is namespace["supernet"]
+    assert isinstance(supernet, rldarts_tf.Supernet)
+    assert all(supernet_changed)
+    assert isinstance(discrete, rldarts_tf.DiscreteNetwork)
+    assert all(discrete_changed)
+    # The genotype is that of the α which has been trained.
+    assert any(v.numpy().any() for v in alphas(supernet))
+    assert namespace["genotype"] == supernet.discretize() == discrete.genotype
+    assert (supernet.depths, discrete.depths) == ((16, 16, 16), (64, 64, 64))
