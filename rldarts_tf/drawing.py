@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs import atomic
+from rldarts_tf.search_space import NONE, get_search_space
 
 _Nodes = Sequence[Sequence[tuple[int, str]]]
 
@@ -84,7 +85,7 @@ def draw_genotype(
     for cell_type in genotype.cells:
         if not _CELL_NAME.match(cell_type):
             raise RunError(f"cells: type {cell_type!r} cannot name a file")
-    colours = _op_colours(genotype)
+    colours = op_colours(_ops_by_cell(genotype))
     paths = []
     for cell_type, nodes in genotype.cells.items():
         title = f"{cell_type} cell of search space {genotype.search_space}"
@@ -137,17 +138,32 @@ def _live_nodes(nodes: _Nodes, output_mode: str) -> set[int]:
     return live
 
 
-def _op_colours(genotype: DrawableGenotype) -> dict[str, str]:
-    # Cell by cell, so that the ops of one cell get neighbouring colours.
+def op_colours(ops_by_cell: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """A colour per op, the same in every picture of a search space.
+
+    Args:
+      ops_by_cell: the ops of each cell type. Those of one cell get neighbouring colours.
+    """
     ops: list[str] = []
-    for nodes in genotype.cells.values():
-        ops += sorted({op for node in nodes for _, op in node}.difference(ops))
+    for names in ops_by_cell.values():
+        ops += sorted(set(names).difference([*ops, NONE]))
     colours = list(_PALETTE)
     extra = len(ops) - len(colours)
     for k in range(extra):
         red, green, blue = colorsys.hls_to_rgb(k / extra, 0.3, 0.8)
         colours.append(f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}")
     return dict(zip(ops, colours))
+
+
+def _ops_by_cell(genotype: DrawableGenotype) -> dict[str, list[str]]:
+    """The ops that each cell could have; those that it has, if its space is not registered."""
+    try:
+        space = get_search_space(genotype.search_space)
+        return {cell: list(space.ops(cell)) for cell in space.cell_types}
+    except ConfigError:
+        return {
+            cell: [op for node in nodes for _, op in node] for cell, nodes in genotype.cells.items()
+        }
 
 
 def _draw_with_graphviz(

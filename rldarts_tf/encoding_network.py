@@ -85,12 +85,12 @@ class EncodingNetwork(network.Network):
             raise ConfigError(
                 "preprocessing_combiner is required where there is more than one observation"
             )
-        if preprocessing_layers is None and preprocessing_combiner is None:
-            if len(specs[0].shape) != 3:
-                raise ConfigError(
-                    "input_tensor_spec: an image must have rank 3, [height, width, channels], "
-                    f"got shape {tuple(specs[0].shape)}"
-                )
+        unprocessed = preprocessing_layers is None and preprocessing_combiner is None
+        if unprocessed and len(specs[0].shape) != 3:
+            raise ConfigError(
+                "input_tensor_spec: an image must have rank 3, [height, width, channels], "
+                f"got shape {tuple(specs[0].shape)}"
+            )
         super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
         # The structure without the layers: as attributes the caller's would be tracked too.
         self._preprocessing_nest = tf.nest.map_structure(lambda _: None, preprocessing_layers)
@@ -374,6 +374,6 @@ def _copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     """A layer of the same config with weights of its own."""
     copied = type(layer).from_config(layer.get_config())
     if not layer.trainable:
-        # Not in every config, and it decides the order of `variables`, by which targets are updated.
+        # Not in every config; and targets are updated in the order of `variables`, which it sets.
         copied.trainable = False
     return copied

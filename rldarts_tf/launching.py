@@ -239,5 +239,3 @@ def _first_line(error: BaseException) -> str:
 def _die(error: Any) -> NoReturn:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(2)
-
-

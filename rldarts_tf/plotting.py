@@ -13,7 +13,6 @@ import dataclasses
 import io
 import math
 import sys
-import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -276,11 +275,7 @@ def _returns_figure(
 def _op_weights_figure(steps: np.ndarray, weights: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
     picture = _new_figure()
     panels = picture.subplots(1, len(weights), sharey=True, squeeze=False)[0]
-    # As a cell that uses all ops is coloured: `none` is in no cell.
-    every_op: Any = types.SimpleNamespace(
-        cells={cell: [[(0, op) for op in ops if op != NONE]] for cell, ops in weights.items()}
-    )
-    colours = drawing._op_colours(every_op)
+    colours = drawing.op_colours({cell: list(ops) for cell, ops in weights.items()})
     for axes, (cell, ops) in zip(panels, weights.items()):
         for op, values in ops.items():
             axes.plot(

@@ -155,9 +155,7 @@ class Pipeline:
                     f"search space {space.name!r}"
                 )
         op_weights = {
-            cell_type: [
-                arrays[f"{cell_type}_node_{j}"][-1] for j in range(1, space.num_nodes + 1)
-            ]
+            cell_type: [arrays[f"{cell_type}_node_{j}"][-1] for j in range(1, space.num_nodes + 1)]
             for cell_type in space.cell_types
         }
         genotype = discretize(op_weights, space, output_mode=settings.output_mode)
@@ -230,19 +228,31 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         return "-" if missing else format(value, form)
 
     rows = [
-        ("encoder", f"{entry['encoder']}, {number('parameters', ',d')} parameters, "
-         f"{number('multiply_adds', ',d')} multiply-adds"),
+        (
+            "encoder",
+            f"{entry['encoder']}, {number('parameters', ',d')} parameters, "
+            f"{number('multiply_adds', ',d')} multiply-adds",
+        ),
         ("game", f"{entry['game']} ({entry['distribution_mode']}), seed {entry['seed']}"),
-        ("environment steps", f"{number('env_steps', ',d')} in {number('wall_time_s', ',.0f')} s "
-         f"({number('env_steps_per_second', ',.0f')} per second)"),
-        ("training return", f"{number('return_mean')} (normalized "
-         f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)"),
+        (
+            "environment steps",
+            f"{number('env_steps', ',d')} in {number('wall_time_s', ',.0f')} s "
+            f"({number('env_steps_per_second', ',.0f')} per second)",
+        ),
+        (
+            "training return",
+            f"{number('return_mean')} (normalized "
+            f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)",
+        ),
     ]
     for name, shown in (("train", "training levels"), ("test", "unseen levels")):
         key = f"eval_{name}_return"
         if f"{key}_mean" in entry:
             rows.append(
-                (f"return, {shown}", f"{number(key + '_mean')} ± {number(key + '_std')} "
-                 f"(normalized {number(key + '_mean_normalized')})")
+                (
+                    f"return, {shown}",
+                    f"{number(key + '_mean')} ± {number(key + '_std')} "
+                    f"(normalized {number(key + '_mean_normalized')})",
+                )
             )
     return rows

@@ -284,7 +284,10 @@ def test_a_png_shows_ops_in_colours_and_dead_ends_in_grey(tmp_path):
         assert pixels.shape[1] > 800  # wide enough to read
         return {
             name: int((np.abs(pixels - colors.to_rgb(colour)).max(axis=-1) < 0.01).sum())
-            for name, colour in {**drawing._op_colours(genotype), "grey": drawing._PALE}.items()
+            for name, colour in {
+                **drawing.op_colours(drawing._ops_by_cell(genotype)),
+                "grey": drawing._PALE,
+            }.items()
         }
 
     with_dead_end, all_live = shares("last"), shares("concat")
@@ -307,7 +310,7 @@ def test_equal_genotypes_make_equal_files(tmp_path):
 
 def test_ops_have_distinct_colours_however_many_there_are():
     nodes = tuple(((0, f"op_{k}"),) for k in range(25))
-    colours = drawing._op_colours(AnyCells({"a": nodes[:13], "b": nodes[12:]}))
+    colours = drawing.op_colours(drawing._ops_by_cell(AnyCells({"a": nodes[:13], "b": nodes[12:]})))
     assert len(set(colours.values())) == len(colours) == 25
     for colour in colours.values():
         red, green, blue = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
@@ -338,7 +341,9 @@ def test_graphviz_gets_the_whole_graph(tmp_path, fake_dot):
         else:
             op = edge.get_label().strip('" ')
             drawn.append((i, j, op))
-            colour = drawing._PALE if j == 2 else drawing._op_colours(genotype)[op]
+            colour = (
+                drawing._PALE if j == 2 else drawing.op_colours(drawing._ops_by_cell(genotype))[op]
+            )
             assert edge.get_color() == f'"{colour}"'
     assert sorted(drawn) == op_edges(genotype.cells["normal"])
     assert to_output == [(4, 5)]

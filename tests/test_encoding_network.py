@@ -131,8 +131,9 @@ def test_outer_dimensions_may_be_unknown_when_a_graph_is_made():
 
 def test_uint8_images_are_scaled_and_float_images_are_taken_as_they_are():
     encoder = small_supernet()
-    of_bytes, of_floats = EncodingNetwork(IMAGE, encoder=encoder), EncodingNetwork(
-        FLOAT_IMAGE, encoder=encoder
+    of_bytes, of_floats = (
+        EncodingNetwork(IMAGE, encoder=encoder),
+        EncodingNetwork(FLOAT_IMAGE, encoder=encoder),
     )
     pixels = images(3)
     features, _ = of_bytes(pixels)
@@ -523,7 +524,7 @@ def test_actors_of_discrete_continuous_and_nested_actions():
 
 
 def test_q_networks_refuse_continuous_actions():
-    with pytest.raises(ValueError, match="[Aa]ction"):
+    with pytest.raises(ValueError, match=r"[Aa]ction"):
         QNetwork(IMAGE, TWO_TORQUES, small_supernet())
 
 

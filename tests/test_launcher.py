@@ -260,6 +260,7 @@ def stop(root: Path, how: signal.Signals) -> Stopped:
         while len(complete_rows(metrics)) < known + 3 and process.poll() is None:
             assert time.monotonic() < deadline, "no update in time"
             time.sleep(0.02)
+        assert process.poll() is None, process.communicate()
         process.send_signal(how)
     except BaseException:
         process.kill()
@@ -423,6 +424,9 @@ def test_standard_output_has_the_tables_and_the_cell(whole):
         for line in ("search: finished", f"discretize: the cell at step {STEPS}")
     ]
     order.append(out.index("evaluate: finished\n"))
+    # At the end, where a user looks first: what was found, and where it is.
+    order.append(out.index("the cell found:\n"))
+    order.append(out.index(f"genotype: {whole.root / 'genotype.json'}\n"))
     assert order == sorted(order)
     for text in ("Supernet", "DiscreteNetwork", "bossfight (easy), seed 0", "environment steps"):
         assert text in out

@@ -109,9 +109,7 @@ class Evaluation(NamedTuple):
     """int64 [episodes]."""
 
 
-def evaluate(
-    environment: ProcgenEnvironment, act: Act, num_episodes: int
-) -> Evaluation:
+def evaluate(environment: ProcgenEnvironment, act: Act, num_episodes: int) -> Evaluation:
     """Plays fresh environments, each for equally many whole episodes.
 
     Equally many of each, because the first episodes to finish of all are the short ones.

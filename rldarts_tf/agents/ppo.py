@@ -185,9 +185,7 @@ def make_agent(
     # Variables that a first call created would have its function traced twice.
     agent.optimizer.build(
         sorted(
-            {
-                w.ref(): w for w in (*actor.trainable_weights, *value.trainable_weights)
-            }.values(),
+            {w.ref(): w for w in (*actor.trainable_weights, *value.trainable_weights)}.values(),
             key=lambda w: w.name,
         )
     )
@@ -202,9 +200,7 @@ class Actor:
       generator: the source of randomness; its state is part of a checkpoint.
     """
 
-    def __init__(
-        self, agent: SharedEncoderPPOClipAgent, generator: tf.random.Generator
-    ) -> None:
+    def __init__(self, agent: SharedEncoderPPOClipAgent, generator: tf.random.Generator) -> None:
         self._agent = agent
         self._generator = generator
 
@@ -278,9 +274,7 @@ class Learner:
         steps = settings.num_epochs * (settings.batch_size // settings.minibatch_size)
 
         def gradient_step(i: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            minibatch = tf.nest.map_structure(
-                lambda x: tf.gather(x, minibatches[i]), transitions
-            )
+            minibatch = tf.nest.map_structure(lambda x: tf.gather(x, minibatches[i]), transitions)
             return i + 1, totals + self._gradient_step(minibatch)
 
         _, totals = tf.while_loop(

@@ -175,17 +175,16 @@ class PPOTraining:
         training = self._settings.training
         resume_step = self._step if self._restored else None
         search = isinstance(self._encoder, Supernet)
-        recorder = (
-            SearchRecorder(self._stage_dir, self._encoder, resume_step) if search else None
-        )
+        recorder = SearchRecorder(self._stage_dir, self._encoder, resume_step) if search else None
         columns = (*_COLUMNS, *(SearchRecorder.columns(self._encoder) if search else ()))
         cost = count_cost(self._encoder, self._environment.observation_spec().shape)
         evaluated: dict[str, float] = {}
         interrupted = False
         saved_at = time.monotonic()
-        with MetricsWriter(self._stage_dir, columns, resume_step) as metrics, Progress(
-            training.num_env_steps, self._label, start_step=self._step
-        ) as progress:
+        with (
+            MetricsWriter(self._stage_dir, columns, resume_step) as metrics,
+            Progress(training.num_env_steps, self._label, start_step=self._step) as progress,
+        ):
             if recorder is not None and not self._restored:
                 recorder.record(0)
             while self._step < training.num_env_steps and not interrupted:
@@ -266,9 +265,7 @@ class PPOTraining:
             results[f"eval_{name}_return_std"] = float(np.std(returns))
         return results
 
-    def _make_environment(
-        self, num_envs: int, seed: int, **overrides: int
-    ) -> ProcgenEnvironment:
+    def _make_environment(self, num_envs: int, seed: int, **overrides: int) -> ProcgenEnvironment:
         options = {**dataclasses.asdict(self._settings.procgen), **overrides}
         return ProcgenEnvironment(num_envs=num_envs, seed=seed, **options)
 

@@ -18,8 +18,6 @@ from tf_agents.trajectories import time_step as ts
 from rldarts_tf.envs import games
 from rldarts_tf.errors import ConfigError, RunError
 
-
-
 OBSERVATION_SHAPE = (64, 64, 3)
 """Height, width and RGB channels of a frame."""
 
