@@ -235,7 +235,7 @@ def test_cell_of_every_number_of_nodes_equals_the_formulas(float64, num_nodes):
     )
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     ops=st.lists(st.sampled_from([*BUILT_IN_OPS, *USER_OPS]), min_size=1, max_size=5, unique=True),
     num_nodes=st.integers(1, 6),
