@@ -10,8 +10,17 @@ import tensorflow as tf
 from rldarts_tf.encoders import Encoder, check_depths
 
 
+class _Plain(Encoder):
+    """An encoder without dropout or batch normalization."""
+
+    @property
+    def uses_training(self) -> bool:
+        """False."""
+        return False
+
+
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
-class ImpalaCNN(Encoder):
+class ImpalaCNN(_Plain):
     """IMPALA-CNN (Espeholt et al. 2018, figure 3, the deep network without its LSTM).
 
     Per block: Conv3x3, MaxPool3x3 of stride 2, two residual blocks (ReLU, Conv3x3, ReLU, Conv3x3,
@@ -52,7 +61,7 @@ class ImpalaCNN(Encoder):
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
-class NatureCNN(Encoder):
+class NatureCNN(_Plain):
     """The three-layer network of DQN (Mnih et al. 2015, methods, "model architecture").
 
     Conv8x8 of stride 4 with 32 filters, Conv4x4/2 with 64, Conv3x3/1 with 64, without padding,

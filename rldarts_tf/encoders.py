@@ -72,9 +72,10 @@ class Encoder(tf.keras.Model):
     def uses_training(self) -> bool:
         """Whether `training` may change the output.
 
-        Where it cannot, callers may share one output between the two modes.
+        Where it cannot, callers may share one output between the two modes. A class that knows
+        better says so.
         """
-        return False
+        return True
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
@@ -206,7 +207,10 @@ class Supernet(CellNetwork):
         self.space = space
         self.output_mode = output_mode
         self.normalization = normalization
-        self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha)
+        # Under this network's name, so that the α of two networks can be told apart: TF-Agents'
+        # PPO orders what it trains by name.
+        with tf.name_scope(self.name):
+            self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha)
 
     def op_weights(self) -> Mapping[str, tf.Tensor]:
         """p = softmax(β α): per cell type float32 [E, |O|], a row per edge."""

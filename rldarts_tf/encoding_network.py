@@ -372,7 +372,11 @@ def _copy_preprocessing(layer: Any, field: str) -> tf.keras.layers.Layer:
 
 def _copy_layer(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
     """A layer of the same config with weights of its own."""
-    copied = type(layer).from_config(layer.get_config())
+    config = layer.get_config()
+    if isinstance(layer, Encoder):
+        # A name of its own: PPOAgent orders the variables that it trains by their names.
+        config.pop("name", None)
+    copied = type(layer).from_config(config)
     if not layer.trainable:
         # Not in every config; and targets are updated in the order of `variables`, which it sets.
         copied.trainable = False
