@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rldarts_tf.encoders import Encoder, check_depths
+from rldarts_tf.encoders import Encoder, check_depths, conv3x3
 
 
 class _Plain(Encoder):
@@ -42,7 +42,7 @@ class ImpalaCNN(_Plain):
         super().__init__(features=features, name=name, **kwargs)
         self.depths = check_depths(depths)
         self._blocks = [
-            [_conv(filters, f"block_{d}_conv_{c}") for c in range(5)]
+            [conv3x3(filters, f"block_{d}_conv_{c}") for c in range(5)]
             for d, filters in enumerate(self.depths)
         ]
 
@@ -84,7 +84,3 @@ class NatureCNN(_Plain):
         for conv in self._convs:
             x = conv(x)
         return x
-
-
-def _conv(filters: int, name: str) -> tf.keras.layers.Layer:
-    return tf.keras.layers.Conv2D(filters, 3, padding="same", name=name)

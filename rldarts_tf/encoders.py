@@ -110,10 +110,10 @@ class CellNetwork(Encoder):
         self.depths = check_depths(depths)
         self._stack: list[tf.keras.layers.Layer] = []
         if num_reduction:
-            self._stack.append(_conv3x3(self.depths[0], "stem"))
+            self._stack.append(conv3x3(self.depths[0], "stem"))
         for d, filters in enumerate(self.depths):
             if not num_reduction:
-                self._stack.append(_conv3x3(filters, f"block_{d}_conv"))
+                self._stack.append(conv3x3(filters, f"block_{d}_conv"))
                 self._stack.append(
                     tf.keras.layers.MaxPool2D(3, 2, padding="same", name=f"block_{d}_pool")
                 )
@@ -403,5 +403,6 @@ def _check_options(output_mode: str, normalization: str | None) -> None:
         raise ConfigError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
 
 
-def _conv3x3(filters: int, name: str) -> tf.keras.layers.Layer:
+def conv3x3(filters: int, name: str) -> tf.keras.layers.Layer:
+    """The convolution of IMPALA-CNN's blocks: 3x3, SAME, stride 1, with bias."""
     return tf.keras.layers.Conv2D(filters, 3, padding="same", name=name)

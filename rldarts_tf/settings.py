@@ -60,7 +60,7 @@ class ProcgenSettings:
         games.check_game(self.game)
         games.check_distribution_mode(self.distribution_mode)
         for name in ("num_levels", "start_level"):
-            _check_integer(f"ProcgenSettings.{name}", getattr(self, name), least=0)
+            check_integer(f"ProcgenSettings.{name}", getattr(self, name), least=0)
         if self.start_level and not self.num_levels:
             raise ConfigError("ProcgenSettings.start_level has no effect where num_levels is 0")
 
@@ -94,7 +94,7 @@ class TrainingSettings:
             ("evaluation_episodes", 1),
             ("final_evaluation_episodes", 1),
         ):
-            _check_integer(f"TrainingSettings.{name}", getattr(self, name), least)
+            check_integer(f"TrainingSettings.{name}", getattr(self, name), least)
         minutes = self.checkpoint_minutes
         if not isinstance(minutes, (int, float)) or not minutes >= 0:
             raise ConfigError(
@@ -102,7 +102,8 @@ class TrainingSettings:
             )
 
 
-def _check_integer(field: str, value: object, least: int) -> None:
+def check_integer(field: str, value: object, least: int) -> None:
+    """Raises a ConfigError that names the field unless the value is an integer of at least that."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{field} must be an integer of at least {least}, got {value!r}")
     if value > 2**31 - 1 and field.endswith(("seed", "level", "levels")):

@@ -19,6 +19,7 @@ from tf_agents.utils import value_ops
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 from rldarts_tf.errors import ConfigError
+from rldarts_tf.settings import check_integer
 
 
 @gin.configurable(module="rldarts_tf")
@@ -60,9 +61,7 @@ class PPOSettings:
 
     def __post_init__(self) -> None:
         for name in ("num_envs", "steps_per_update", "num_epochs", "minibatch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"PPOSettings.{name} must be a positive integer, got {value!r}")
+            check_integer(f"PPOSettings.{name}", getattr(self, name), least=1)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
