@@ -16,6 +16,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.utils import value_ops
 
+from rldarts_tf.agents.adam import FusedAdam
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 from rldarts_tf.errors import ConfigError
@@ -157,7 +158,7 @@ def make_agent(
         time_step_spec,
         action_spec,
         encoder=network,
-        optimizer=tf.keras.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon),
+        optimizer=FusedAdam(settings.learning_rate, epsilon=settings.adam_epsilon),
         actor_net=actor,
         value_net=value,
         greedy_eval=False,

@@ -1,0 +1,73 @@
+"""FusedAdam against Keras' own Adam, written op by op."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rldarts_tf.agents.adam import FusedAdam
+
+SHAPES = [(3, 3, 2, 4), (4,), ()]
+
+
+def make_variables():
+    rng = np.random.default_rng(0)
+    return [tf.Variable(rng.normal(size=shape).astype(np.float32)) for shape in SHAPES]
+
+
+def train(optimizer, variables, steps, seed):
+    rng = np.random.default_rng(seed)
+
+    @tf.function
+    def step(gradients):
+        optimizer.apply_gradients(zip(gradients, variables))
+
+    optimizer.build(variables)
+    for _ in range(steps):
+        step([tf.constant(rng.normal(size=shape).astype(np.float32)) for shape in SHAPES])
+
+
+@pytest.mark.parametrize("epsilon", [1e-7, 1e-5, 1e-1])
+def test_it_moves_variables_and_moments_as_keras_adam_does(epsilon):
+    fused, plain = make_variables(), make_variables()
+    optimizers = FusedAdam(3e-2, epsilon=epsilon), tf.keras.optimizers.Adam(3e-2, epsilon=epsilon)
+    for optimizer, variables in zip(optimizers, (fused, plain)):
+        train(optimizer, variables, steps=7, seed=1)
+    for actual, expected, start in zip(fused, plain, make_variables()):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+        assert np.abs(actual.numpy() - start.numpy()).max() > 1e-3
+    for actual, expected in zip(*(optimizer.variables for optimizer in optimizers)):
+        assert actual.shape == expected.shape
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_obeys_a_learning_rate_that_changes():
+    variables = make_variables()
+    optimizer = FusedAdam(1e-2)
+    train(optimizer, variables, steps=2, seed=1)
+    optimizer.learning_rate.assign(0.0)
+    before = [variable.numpy() for variable in variables]
+    train(optimizer, variables, steps=2, seed=2)
+    for variable, value in zip(variables, before):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_its_state_goes_through_a_checkpoint(tmp_path):
+    variables = make_variables()
+    optimizer = FusedAdam(1e-2)
+    train(optimizer, variables, steps=3, seed=1)
+    path = tf.train.Checkpoint(optimizer=optimizer, variables=variables).write(str(tmp_path / "c"))
+    train(optimizer, variables, steps=3, seed=2)
+
+    restored, again = make_variables(), FusedAdam(1e-2)
+    again.build(restored)
+    tf.train.Checkpoint(optimizer=again, variables=restored).read(path).assert_consumed()
+    train(again, restored, steps=3, seed=2)
+    for actual, expected in zip(restored, variables):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_amsgrad_is_refused():
+    with pytest.raises(ValueError, match="amsgrad"):
+        FusedAdam(amsgrad=True).build(make_variables())
