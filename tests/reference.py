@@ -46,7 +46,7 @@ def _elu(x: tf.Tensor) -> tf.Tensor:
 
 FUNCTIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "skip_connect": lambda x: x,
-    "relu": lambda x: tf.where(x > 0, x, tf.zeros_like(x)),
+    "relu": tf.nn.relu,
     "tanh": tf.tanh,
     "sigmoid": lambda x: 1 / (1 + tf.exp(-x)),
     "swish": lambda x: x / (1 + tf.exp(-x)),
@@ -134,7 +134,7 @@ def reference_op(
         if normalization is not None:
             scale, *statistics = rest
             y = normalize(y, normalization, statistics, training) * scale
-        y = y + bias
+        y = tf.nn.bias_add(y, bias)
         return FUNCTIONS[activation](y) if activation else y
     if name in POOLS:
         return tf.nn.pool(x, [3, 3], POOLS[name], strides=[stride, stride], padding="SAME")
@@ -174,7 +174,7 @@ def reference_cell(
       user_ops: see `reference_op`.
     """
     if adapter is not None:
-        x = tf.nn.convolution(x, adapter[0]) + adapter[1]
+        x = tf.nn.bias_add(tf.nn.convolution(x, adapter[0]), adapter[1])
     nodes = [x]
     for j in range(1, num_nodes + 1):
         node = 0.0
@@ -195,7 +195,7 @@ def reference_cell(
     nodes = nodes[1:]
     if output_mode == "concat":
         kernel, bias = output_variables
-        return tf.nn.convolution(tf.concat(nodes, axis=-1), kernel) + bias
+        return tf.nn.bias_add(tf.nn.convolution(tf.concat(nodes, axis=-1), kernel), bias)
     if output_mode == "last":
         return nodes[-1]
     if output_mode == "weighted_sum":

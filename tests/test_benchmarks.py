@@ -1,0 +1,308 @@
+"""The benchmarks: that they measure what they say, on networks far too small for a number."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rich")
+pytest.importorskip("tf_agents")
+pytest.importorskip("procgen")
+pytest.importorskip("matplotlib")
+
+import numpy as np
+import tensorflow as tf
+from reference import randomize
+
+import rldarts_tf
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
+
+import bare_convolutions
+import common
+import kernel_times
+import networks
+import ppo
+import scaling
+from plain import MIXES, PlainSupernet
+
+BENCHMARKS = Path(common.__file__).parent
+TINY = ("--depths=4", "--batch=2", "--image_side=16", "--repeats=1")
+COMMANDS = {
+    "networks": ("--networks=impala_cnn", "--act_batch=2", *TINY),
+    "ppo": (
+        "--num_envs=2",
+        "--steps_per_update=4",
+        "--minibatch_size=4",
+        "--depths=4",
+        "--updates=1",
+    ),
+    "scaling": (
+        *(f"--{sweep}=" for sweep in ("nodes", "cells", "batch", "ops")),
+        "--blocks=1,2",
+        "--depth=4",
+        "--image_side=16",
+        "--repeats=1",
+        "--figure=scaling.png",
+    ),
+    "kernel_times": ("--network=impala_cnn", *TINY),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs(tmp_path_factory):
+    """Every script in a process of its own, from the first test on.
+
+    Most of their time goes into imports: they run beside each other and beside the other tests.
+    """
+    folder = tmp_path_factory.mktemp("benchmarks")
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, BENCHMARKS / f"{name}.py", *arguments, f"--output={name}.json"],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, arguments in COMMANDS.items()
+    }
+    yield folder, processes
+    for process in processes.values():
+        process.kill()
+        process.communicate()
+
+
+def results_of(runs, name):
+    """The results that a script wrote, after it has ended as it should."""
+    folder, processes = runs
+    output, errors = processes[name].communicate()
+    assert processes[name].returncode == 0, errors
+    assert "┏" in output
+    assert "warning" not in errors.lower()
+    document = json.loads((folder / f"{name}.json").read_text("utf-8"))
+    assert document["benchmark"] == f"{name}.py"
+    assert document["command_line"] == [*COMMANDS[name], f"--output={name}.json"]
+    machine = document["machine"]
+    assert machine["tensorflow"] == tf.__version__
+    assert machine["cpu"] and machine["date"]
+    assert machine["onednn"] is True
+    assert 1 <= machine["cores"] <= machine["cores_of_machine"]
+    return document["results"]
+
+
+def assert_positive(values, keys):
+    for key in keys:
+        assert math.isfinite(values[key]) and values[key] > 0, (key, values[key])
+
+
+PACKAGE_KEYS = [
+    f"{step}_{key}"
+    for step in ("train", "act")
+    for key in ("seconds", "seconds_min", "samples_per_second", "gflops", "share_of_matmul")
+]
+FRESH_KEYS = ("first_call_seconds", "peak_memory_bytes")
+NETWORK_KEYS = ("parameters", "multiply_adds", "activation_bytes", "matmul_gflops")
+BARE_KEYS = ("bare_convolutions", "bare_seconds", "bare_seconds_min", "bare_share")
+
+
+# --- what they measure ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("space", ["classic", "micro"])
+def test_plain_form_is_the_same_function(space, mix):
+    supernet = rldarts_tf.Supernet(space, depths=[4, 6], features=8)
+    supernet.build((None, 12, 12, 3))
+    randomize(supernet.trainable_weights, seed=1)
+    plain = PlainSupernet(supernet, mix)
+    images = common.make_images(3, 12)
+    expected, got = supernet(images).numpy(), plain(images).numpy()
+    assert expected.std() > 0
+    assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_plain_form_trains_every_weight():
+    supernet = rldarts_tf.Supernet("micro", depths=[4, 6], features=8)
+    supernet.build((None, 12, 12, 3))
+    randomize(supernet.trainable_weights, seed=1)
+    for mix in MIXES:
+        plain = PlainSupernet(supernet, mix)
+        weights = plain.trainable_weights
+        sizes = [sum(int(tf.size(w)) for w in ws) for ws in (weights, supernet.trainable_weights)]
+        assert sizes[0] == sizes[1]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(plain(common.make_images(3, 12)))
+        assert all(gradient is not None for gradient in tape.gradient(loss, weights))
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "nested"])
+def test_bare_convolutions_are_those_of_the_step(nested):
+    layers = [
+        tf.keras.layers.Conv2D(4, 3, padding="same", activation="relu"),
+        tf.keras.layers.Conv2D(6, 5, strides=2, padding="same"),
+        tf.keras.layers.DepthwiseConv2D(3, padding="same"),
+        tf.keras.layers.Dense(2),
+    ]
+    network = tf.keras.Sequential(layers)
+    network.build((None, 8, 8, 3))
+    forward = tf.function(network) if nested else network
+    train = common.train_step(
+        lambda images: forward(tf.cast(images, tf.float32)), network.trainable_weights
+    )
+    ops = bare_convolutions.collect(train.get_concrete_function(common.make_images(2, 8)))
+    assert sorted(op.type for op in ops) == [
+        "Conv2D",
+        "Conv2D",
+        "Conv2DBackpropFilter",
+        "Conv2DBackpropFilter",
+        "Conv2DBackpropInput",  # of the second: nobody asks for the gradient of the images
+        "DepthwiseConv2dNative",
+        "DepthwiseConv2dNativeBackpropFilter",
+        "DepthwiseConv2dNativeBackpropInput",
+    ]
+    first, second, depthwise = 2 * 64 * 4 * 27, 2 * 16 * 6 * 100, 2 * 16 * 6 * 9
+    by_type: dict[str, list[int]] = {}
+    for op in ops:
+        by_type.setdefault(op.type, []).append(bare_convolutions.multiply_adds(op))
+    assert sorted(by_type["Conv2D"]) == sorted(by_type["Conv2DBackpropFilter"]) == [first, second]
+    assert by_type["Conv2DBackpropInput"] == [second]
+    assert {n for t, ns in by_type.items() if t.startswith("Depth") for n in ns} == {depthwise}
+    bare_convolutions.runner(ops)()
+
+
+def test_interleaved_takes_turns_and_pairs_ratios():
+    order = []
+    timings = common.interleaved(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=2
+    )
+    assert order == ["a", "b"] * 3  # the first round warms up
+    assert [len(timing.seconds) for timing in timings.values()] == [2, 2]
+    slow, fast = common.Timing([2.0, 40.0, 6.0]), common.Timing([1.0, 10.0, 2.0])
+    assert slow.times(fast) == 3  # the median of 2, 4 and 3
+    assert (slow.median, slow.minimum) == (6.0, 2.0)
+
+
+def test_peak_memory_sees_what_is_freed_again():
+    common.reset_peak_memory()
+    before = common.resident_memory_bytes()
+    np.ones(1 << 25)  # 256 MiB of float64
+    assert common.peak_memory_bytes() - before > 0.9 * (8 << 25)
+    assert common.resident_memory_bytes() - before < 0.5 * (8 << 25)
+
+
+def test_fit_is_a_least_squares_line():
+    assert scaling.fit([1, 2, 3], [3, 5, 7]) == pytest.approx(
+        {"slope": 2, "intercept": 1, "r_squared": 1}
+    )
+    assert scaling.fit([0, 1, 2], [0, 3, 0])["r_squared"] == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "group"),
+    [
+        ("_MklNativeConv2DBackpropFilterWithBias", "convolution"),
+        ("_FusedMatMul", "matmul"),
+        ("SpaceToBatchND", "copies"),
+        ("BiasAddGrad", "reductions"),
+        ("MaxPoolGrad", "reductions"),
+        ("AddN", "elementwise"),
+        ("ResourceApplyAdam", "elementwise"),
+        ("ReadVariableOp", "other"),
+    ],
+)
+def test_kernels_are_grouped(op_type, group):
+    assert kernel_times.group_of(op_type) == group
+
+
+# --- the scripts ------------------------------------------------------------------------------
+
+
+def test_ppo_splits_the_time_of_updates(runs):
+    result = results_of(runs, "ppo")
+    rates = [f"env_steps_per_second{suffix}" for suffix in ("", "_median", "_max")]
+    assert_positive(result, [*rates, "warm_up_seconds", "peak_memory_bytes"])
+    for split in (result["seconds"], result["share"], *result["updates"]):
+        assert_positive(split, ("act", "simulate", "store", "learn"))
+    assert sum(result["share"].values()) == pytest.approx(1)
+    assert result["env_steps_per_second"] == pytest.approx(8 / sum(result["seconds"].values()))
+    assert result["settings"]["num_epochs"] == 3
+
+
+def test_scaling_fits_lines_and_draws(runs):
+    result = results_of(runs, "scaling")
+    (sweep,) = result["sweeps"]
+    assert [point["blocks"] for point in sweep["points"]] == [1, 2]
+    for point in sweep["points"]:
+        assert_positive(point, ("x", "multiply_adds", "train_seconds", "train_seconds_min"))
+    for line in (sweep["fit"], sweep["fit_multiply_adds"]):
+        assert line["r_squared"] == pytest.approx(1)  # of two points
+        assert math.isfinite(line["slope"]) and math.isfinite(line["intercept"])
+    assert len(sweep["per_block"]) == 1
+    assert (runs[0] / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_kernel_times_have_the_convolutions(runs):
+    result = results_of(runs, "kernel_times")
+    assert_positive(result, ("wall_seconds", "unprofiled_seconds", "kernel_seconds"))
+    assert_positive(result["groups"], ("convolution", "matmul", "elementwise", "reductions"))
+    assert sum(result["groups"].values()) == pytest.approx(1)
+    assert sum(op["share"] for op in result["ops"]) == pytest.approx(1)
+    # Forward and kernel gradients of 5 convolutions; the images need no gradient.
+    counts = [op["count"] for op in result["ops"] if op["group"] == "convolution"]
+    assert sum(counts) == 5 + 5 + 4
+
+
+def test_networks_measures_a_network(runs):
+    (result,) = results_of(runs, "networks")
+    assert result["network"] == "impala_cnn"
+    assert_positive(result, (*NETWORK_KEYS, *BARE_KEYS))
+    assert result["bare_convolutions"] == 5 + 5 + 4
+    assert list(result["forms"]) == ["package"]
+    assert_positive(result["forms"]["package"], (*PACKAGE_KEYS, *FRESH_KEYS))
+
+
+def test_networks_compares_a_supernet_with_its_plain_forms(monkeypatch, tmp_path, capsys):
+    fresh = {"first_call_seconds": 1.0, "peak_memory_bytes": 1}
+    monkeypatch.setattr(networks, "measure_fresh", lambda *_: fresh)
+    output = tmp_path / "networks.json"
+    networks.main(["--networks=micro", "--act_batch=2", f"--output={output}", *TINY])
+    captured = capsys.readouterr()
+    assert "micro, stack" in captured.out
+    assert "warning" not in captured.err  # the bare convolutions are those that count_cost counts
+    (result,) = json.loads(output.read_text("utf-8"))["results"]
+    assert_positive(result, (*NETWORK_KEYS, *BARE_KEYS))
+    assert list(result["forms"]) == ["package", "stack", "sum"]
+    for form, values in result["forms"].items():
+        ratios = () if form == "package" else ("train_times_package", "act_times_package")
+        assert_positive(values, (*PACKAGE_KEYS, *ratios))
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "complaint"),
+    [
+        (networks, "--networks=impala_cnn,nano", "unknown name 'nano'"),
+        (networks, "--depths=16,x", "must be an integer of at least 1, got 'x'"),
+        (networks, "--output=/no/such/folder/a.json", "cannot be written"),
+        (networks, "--output=results.txt", "must end in .json"),
+        (ppo, "--game=pong", "invalid choice: 'pong'"),
+        (ppo, "--num_envs=0", "must be an integer of at least 1, got '0'"),
+        (ppo, "--minibatch_size=5", "must divide"),
+        (scaling, "--nodes=3", "at least two values"),
+        (scaling, "--ops=1,9", "--ops: at most 4, got 9"),
+        (kernel_times, "--form=knitted", "invalid choice: 'knitted'"),
+        (kernel_times, "--nonsense", "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_bad_input_ends_with_one_line(module, argument, complaint, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [module.__file__, argument])
+    with pytest.raises(SystemExit) as stop:
+        common.run(module.main)
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert complaint in line
+    assert line.startswith("error: ") and line.count("\n") == 1
