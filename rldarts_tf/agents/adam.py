@@ -8,8 +8,8 @@ import tensorflow as tf
 class FusedAdam(tf.keras.optimizers.Adam):
     """Keras' Adam, applied by TensorFlow's fused kernel: the same formula and the same state.
 
-    Keras writes the formula as some fifteen ops per variable. A supernet has over a hundred
-    variables, so these were most of the graph of an update, and half of the time to trace it.
+    Keras writes the formula as many small ops per variable, and a supernet has over a hundred
+    variables: one kernel each makes a smaller graph to trace.
 
     Takes the arguments of `tf.keras.optimizers.Adam`; `amsgrad` has no such kernel.
     """
