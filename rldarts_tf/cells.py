@@ -9,39 +9,44 @@ is the genotype's and all weights are one:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from rldarts_tf.banks import (
+    Bank,
+    ConvolutionBank,
+    ConvolutionSettings,
+    Deferred,
+    LayerBank,
+    ParameterFreeBank,
+    add,
+    total,
+)
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import CellTopology
-from rldarts_tf.ops import (
-    Convolution,
-    ConvolutionBank,
-    ParameterFree,
-    SeparableConvolution,
-    make_op,
-)
+from rldarts_tf.ops import Convolution, ParameterFree, make_op
+from rldarts_tf.recompute import recomputing
 from rldarts_tf.search_space import OUTPUT_MODES
 
 
+@dataclasses.dataclass(frozen=True)
 class _FanOut:
-    """What leaves one node by one kind of layer: computed together, then parted by target.
+    """What leaves one node by one kind of op: computed together.
 
     Attributes:
-      layer: the Keras layer that is called once on the node's value.
-      ops: the ops that the layer computes.
-      targets: the nodes that receive the result.
+      bank: computes it.
+      source: the node.
+      ops: the ops that the bank computes, in its order.
+      targets: the nodes that receive the results, in the bank's order.
     """
 
-    def __init__(
-        self, layer: tf.keras.layers.Layer, source: int, ops: Iterable[str], targets: Iterable[int]
-    ) -> None:
-        self.layer = layer
-        self.source = source
-        self.ops = tuple(ops)
-        self.targets = tuple(targets)
+    bank: Bank
+    source: int
+    ops: tuple[str, ...]
+    targets: tuple[int, ...]
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -57,6 +62,8 @@ class Cell(tf.keras.layers.Layer):
         last node), "sum", "average", or "weighted_sum" (weights are learned, 1 / I at first).
       normalization: of the convolutions: None, "layer" or "batch".
       op_columns: for a supernet, the ops in the order of the columns of the op weights.
+      recompute: hold only the nodes' values for the backward pass and compute the rest again there:
+        least memory, at the cost of one more forward pass of the ops that are not linear.
 
     Raises:
       ConfigError: an argument is not valid.
@@ -70,6 +77,7 @@ class Cell(tf.keras.layers.Layer):
         output_mode: str = "concat",
         normalization: str | None = None,
         op_columns: Sequence[str] | None = None,
+        recompute: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,62 +95,81 @@ class Cell(tf.keras.layers.Layer):
         self.op_columns = None if op_columns is None else tuple(op_columns)
         self.num_nodes = len(self.topology)
         self._adapter: tf.keras.layers.Layer | None = None
-        self._fan_outs = self._make_fan_outs()
+        self.recompute = recompute
+        self._fan_outs = [
+            fan_out for source in range(self.num_nodes) for fan_out in self._make_fan_outs(source)
+        ]
         # Keras tracks layers in attributes and lists, not inside the helper objects.
-        self.op_layers = [fan_out.layer for fan_out in self._fan_outs]
+        self.banks = [fan_out.bank for fan_out in self._fan_outs]
+        if recompute and self.uses_training:
+            raise ConfigError(
+                "recompute: not with batch normalization or other ops that depend on `training`, "
+                "which would run twice"
+            )
         self._output_conv = (
-            tf.keras.layers.Conv2D(filters, 1, name="output_conv")
+            tf.keras.layers.Conv2D(filters, 1, name="output_conv", dtype=self._dtype_policy)
             if output_mode == "concat"
             else None
         )
 
-    def _make_fan_outs(self) -> list[_FanOut]:
-        """Groups the edges: same source and same targets, so that they can be computed together."""
+    def _make_fan_outs(self, source: int) -> list[_FanOut]:
+        """Groups the edges that leave a node: ops of one kind with the same targets."""
+        targets_of: dict[str, tuple[int, ...]] = {}
+        for j, node in enumerate(self.topology, start=1):
+            for i, op in node:
+                if i == source:
+                    targets_of[op] = (*targets_of.get(op, ()), j)
+        stride = self.stride if source == 0 else 1
+        convolutions: dict[tuple[int, ...], dict[str, ConvolutionSettings]] = {}
+        functions: dict[tuple[int, ...], dict[str, str]] = {}
         fan_outs = []
-        for source in range(self.num_nodes):
-            targets_of: dict[str, list[int]] = {}
-            for j, node in enumerate(self.topology, start=1):
-                for i, op in node:
-                    if i == source:
-                        targets_of.setdefault(op, []).append(j)
-            stride = self.stride if source == 0 else 1
-            banks: dict[tuple[int, ...], list[tuple[str, Convolution]]] = {}
-            for op, targets in targets_of.items():
-                layer = make_op(op, self.filters, stride, self.normalization)
-                if isinstance(layer, Convolution):
-                    banks.setdefault(tuple(targets), []).append((op, layer))
-                elif isinstance(layer, ParameterFree):
-                    fan_outs.append(_FanOut(layer, source, [op], targets))
-                else:
-                    fan_outs.append(_FanOut(layer, source, [op], targets[:1]))
-                    fan_outs += [
-                        _FanOut(
-                            make_op(op, self.filters, stride, self.normalization),
-                            source,
-                            [op],
-                            [target],
-                        )
-                        for target in targets[1:]
-                    ]
-            for bank_targets, members in banks.items():
-                bank = ConvolutionBank(
-                    [layer for _, layer in members],
-                    fan_out=len(bank_targets),
-                    name=f"bank_{source}_{len(fan_outs)}",
-                )
-                fan_outs.append(_FanOut(bank, source, [op for op, _ in members], bank_targets))
+
+        def append(kind: type[Bank], ops: Iterable[str], targets: Any, *arguments: Any) -> None:
+            name = f"bank_{source}_{len(fan_outs)}"
+            bank = kind(*arguments, name=name, dtype=self._dtype_policy)
+            fan_outs.append(_FanOut(bank, source, tuple(ops), targets))
+
+        for op, targets in targets_of.items():
+            layer = make_op(op, self.filters, stride, self.normalization)
+            if isinstance(layer, Convolution):
+                convolutions.setdefault(targets, {})[op] = layer.settings
+            elif isinstance(layer, ParameterFree):
+                functions.setdefault(targets, {})[op] = layer.function
+            else:
+                others = [
+                    make_op(op, self.filters, stride, self.normalization) for _ in targets[1:]
+                ]
+                append(LayerBank, [op], targets, [layer, *others])
+        for targets, names in functions.items():
+            append(ParameterFreeBank, names, targets, [*names.values()], stride, len(targets))
+        for targets, settings in convolutions.items():
+            append(
+                ConvolutionBank,
+                settings,
+                targets,
+                [*settings.values()],
+                self.filters,
+                stride,
+                len(targets),
+            )
         return fan_outs
 
     def build(self, input_shape: Any) -> None:
-        """Makes the Conv1x1 that adapts the input, where one is needed."""
+        """Makes the variables, and the Conv1x1 that adapts the input where one is needed."""
         if int(input_shape[-1]) != self.filters:
-            self._adapter = tf.keras.layers.Conv2D(self.filters, 1, name="adapter")
+            self._adapter = tf.keras.layers.Conv2D(
+                self.filters, 1, name="adapter", dtype=self._dtype_policy
+            )
         if self.output_mode == "weighted_sum":
             self.output_weights = self.add_weight(
                 name="output_weights",
                 shape=(self.num_nodes,),
                 initializer=tf.keras.initializers.Constant(1.0 / self.num_nodes),
             )
+        # Built here, for they may be used without being called.
+        for bank in self.banks:
+            with tf.name_scope(bank.name):
+                bank.build((*input_shape[:-1], self.filters))
         super().build(input_shape)
 
     def call(
@@ -159,48 +186,84 @@ class Cell(tf.keras.layers.Layer):
             (0,3), ..., a column per op of `op_columns`. None: every weight is one.
           training: passed to normalizations.
         """
+        if op_weights is not None and self.op_columns is None:
+            raise ConfigError("this cell has no op_columns: it takes no op_weights")
         if self._adapter is not None:
             x = self._adapter(x)
+        if self.recompute or (op_weights is not None and self._is_linear):
+            run = recomputing(self._nodes_by_target, self._leaving, self._output)
+            return run(x, *([] if op_weights is None else [op_weights]))
+        return self._output(self._nodes_by_source(x, op_weights, training)[1:])
+
+    @property
+    def _is_linear(self) -> bool:
+        """Whether the cell has only linear convolutions and ops without weights."""
+        return all(
+            bank.is_linear
+            if isinstance(bank, ConvolutionBank)
+            else isinstance(bank, ParameterFreeBank)
+            for bank in self.banks
+        )
+
+    def _leaving(
+        self,
+        source: int,
+        x: tf.Tensor,
+        op_weights: tf.Tensor | None = None,
+        training: bool | None = None,
+    ) -> list[tuple[int, tf.Tensor]]:
+        """(j, what node j receives) of all edges that leave a node."""
+        return [
+            (target, part)
+            for fan_out in self._fan_outs
+            if fan_out.source == source
+            for target, part in zip(
+                fan_out.targets,
+                fan_out.bank(x, self._weights_of(fan_out, op_weights), training=training),
+            )
+        ]
+
+    def _nodes_by_source(
+        self, x: tf.Tensor, op_weights: tf.Tensor | None, training: bool | None
+    ) -> list[tf.Tensor]:
+        """x_0, ..., x_I: all that leaves a node is computed when the node is known."""
         nodes = [x]
         incoming: list[list[tf.Tensor]] = [[] for _ in range(self.num_nodes + 1)]
-        by_source = iter(self._fan_outs)
-        fan_out = next(by_source, None)
         for source in range(self.num_nodes):
-            while fan_out is not None and fan_out.source == source:
-                weights = self._weights_of(fan_out, op_weights)
-                parts = self._run(fan_out, nodes[source], weights, training)
-                for target, part in zip(fan_out.targets, parts):
-                    incoming[target].append(part)
-                fan_out = next(by_source, None)
-            node = incoming[source + 1]
-            nodes.append(tf.add_n(node) if len(node) > 1 else node[0])
-        return self._output(nodes[1:])
+            for target, part in self._leaving(source, nodes[source], op_weights, training):
+                incoming[target].append(part)
+            nodes.append(add(incoming[source + 1]))
+        return nodes
+
+    def _nodes_by_target(
+        self, x: tf.Tensor, op_weights: tf.Tensor | None = None
+    ) -> list[tf.Tensor]:
+        """The same, but what is cheaper so is computed for each target, from all its sources.
+
+        Linear convolutions with one target are one convolution of the concatenated sources, and
+        ops without weights are evaluated while they are summed.
+        """
+        nodes = [x]
+        incoming: list[list[Deferred]] = [[] for _ in range(self.num_nodes + 1)]
+        for source in range(self.num_nodes):
+            for fan_out in self._fan_outs:
+                if fan_out.source == source:
+                    weights = self._weights_of(fan_out, op_weights)
+                    parts = fan_out.bank.deferred(nodes[source], weights)
+                    for j, part in zip(fan_out.targets, parts):
+                        incoming[j].append(part)
+            nodes.append(total(incoming[source + 1]))
+        return nodes
 
     def _weights_of(self, fan_out: _FanOut, op_weights: tf.Tensor | None) -> tf.Tensor | None:
         """The weights [ops, targets] of a fan-out, or None."""
         if op_weights is None:
             return None
-        if self.op_columns is None:
-            raise ConfigError("this cell has no op_columns: it takes no op_weights")
         indices = [
             [(edge_row(fan_out.source, j), self.op_columns.index(op)) for j in fan_out.targets]
             for op in fan_out.ops
         ]
         return tf.gather_nd(op_weights, indices)
-
-    @staticmethod
-    def _run(
-        fan_out: _FanOut, x: tf.Tensor, weights: tf.Tensor | None, training: bool | None
-    ) -> list[tf.Tensor]:
-        """What each target receives."""
-        layer = fan_out.layer
-        if isinstance(layer, ConvolutionBank):
-            wide = layer(x, weights, training=training)
-            return tf.split(wide, len(fan_out.targets), axis=-1)
-        y = layer(x) if isinstance(layer, ParameterFree) else _call(layer, x, training)
-        if weights is None:
-            return [y] * len(fan_out.targets)
-        return [tf.cast(w, y.dtype) * y for w in tf.unstack(weights[0])]
 
     def _output(self, nodes: list[tf.Tensor]) -> tf.Tensor:
         if self.output_mode == "last":
@@ -210,16 +273,13 @@ class Cell(tf.keras.layers.Layer):
         if self.output_mode == "weighted_sum":
             weights = tf.unstack(tf.cast(self.output_weights, nodes[0].dtype))
             return tf.add_n([w * node for w, node in zip(weights, nodes)])
-        total = tf.add_n(nodes)
-        return total if self.output_mode == "sum" else total / len(nodes)
+        y = tf.add_n(nodes)
+        return y if self.output_mode == "sum" else y / len(nodes)
 
     @property
     def uses_training(self) -> bool:
         """Whether batch normalization or an op of the user's asks for `training`."""
-        own = (ConvolutionBank, ParameterFree, SeparableConvolution)
-        return self.normalization == "batch" or any(
-            _takes_training(layer) for layer in self.op_layers if not isinstance(layer, own)
-        )
+        return any(bank.uses_training for bank in self.banks)
 
     def edge_weights(self, source: int, target: int, op: str) -> list[Any]:
         """The numpy weights of one op on one edge, in the order that `set_edge_weights` takes.
@@ -227,18 +287,13 @@ class Cell(tf.keras.layers.Layer):
         Raises:
           KeyError: the cell has no such edge.
         """
-        layer, op_index, position = self._find(source, target, op)
-        if isinstance(layer, ConvolutionBank):
-            return layer.edge_weights(op_index, position)
-        return layer.get_weights()
+        bank, op_index, position = self._find(source, target, op)
+        return bank.edge_weights(op_index, position)
 
     def set_edge_weights(self, source: int, target: int, op: str, values: Sequence[Any]) -> None:
         """Assigns the weights of one op on one edge; see `edge_weights`."""
-        layer, op_index, position = self._find(source, target, op)
-        if isinstance(layer, ConvolutionBank):
-            layer.set_edge_weights(op_index, position, values)
-        else:
-            layer.set_weights(values)
+        bank, op_index, position = self._find(source, target, op)
+        bank.set_edge_weights(op_index, position, values)
 
     def inherit_weights(self, other: Cell) -> None:
         """Copies from a cell that has all of this one's edges, the same filters and inputs."""
@@ -254,10 +309,10 @@ class Cell(tf.keras.layers.Layer):
         if self.output_mode == "weighted_sum":
             self.output_weights.assign(other.output_weights)
 
-    def _find(self, source: int, target: int, op: str) -> tuple[tf.keras.layers.Layer, int, int]:
+    def _find(self, source: int, target: int, op: str) -> tuple[Bank, int, int]:
         for fan_out in self._fan_outs:
             if fan_out.source == source and op in fan_out.ops and target in fan_out.targets:
-                return fan_out.layer, fan_out.ops.index(op), fan_out.targets.index(target)
+                return fan_out.bank, fan_out.ops.index(op), fan_out.targets.index(target)
         raise KeyError(f"no edge ({source}, {target}) with op {op!r}")
 
     def get_config(self) -> dict[str, Any]:
@@ -270,18 +325,10 @@ class Cell(tf.keras.layers.Layer):
             "output_mode": self.output_mode,
             "normalization": self.normalization,
             "op_columns": None if self.op_columns is None else list(self.op_columns),
+            "recompute": self.recompute,
         }
 
 
 def edge_row(source: int, target: int) -> int:
     """The row of edge (source, target) in op weights [E, |O|]: nodes in order, then inputs."""
     return target * (target - 1) // 2 + source
-
-
-def _call(layer: tf.keras.layers.Layer, x: tf.Tensor, training: bool | None) -> tf.Tensor:
-    """Calls a layer of the user's, with `training` if it knows that argument."""
-    return layer(x, training=training) if _takes_training(layer) else layer(x)
-
-
-def _takes_training(layer: tf.keras.layers.Layer) -> bool:
-    return "training" in layer._call_spec.arg_names

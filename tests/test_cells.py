@@ -107,6 +107,8 @@ def check_against_reference(
     alpha_scale: float = 1.0,
     beta: float = 5.0,
     seed: int = 0,
+    recompute: bool = False,
+    graph: bool = False,
     tolerance: float = FLOAT64,
 ) -> None:
     """Builds a supernet cell with random weights and α and compares all there is to compare."""
@@ -120,6 +122,7 @@ def check_against_reference(
         output_mode,
         normalization,
         op_columns=columns,
+        recompute=recompute,
     )
     x = tf.constant(rng.normal(size=image), dtype)
     alpha = [
@@ -170,15 +173,18 @@ def check_against_reference(
     )
 
     # The package.
-    with tf.GradientTape() as tape:
-        tape.watch([x, alpha])
-        p = tf.concat([tf.nn.softmax(beta * a) for a in alpha], axis=0)
-        actual = cell(x, p, training=training)
-        loss = tf.reduce_sum(actual * cotangent)
     variables = cell.trainable_weights
-    actual_x, actual_alpha, actual_theta = tape.gradient(
-        loss, [x, alpha, variables], unconnected_gradients="zero"
-    )
+
+    def value_and_gradients():
+        with tf.GradientTape() as tape:
+            tape.watch([x, alpha])
+            p = tf.concat([tf.nn.softmax(beta * a) for a in alpha], axis=0)
+            y = cell(x, p, training=training)
+            loss = tf.reduce_sum(y * cotangent)
+        return y, tape.gradient(loss, [x, alpha, variables], unconnected_gradients="zero")
+
+    run = tf.function(value_and_gradients) if graph else value_and_gradients
+    actual, (actual_x, actual_alpha, actual_theta) = run()
 
     assert_close(actual, expected, tolerance, "output")
     assert_close(actual_x, expected_x, tolerance, "gradient of the input")
@@ -283,6 +289,41 @@ def test_cell_equals_the_formulas(
         )
     finally:
         tf.keras.backend.set_floatx("float32")
+
+
+MIXED = ["conv_3x3", "conv_5x5", "dil_conv_3x3", "relu", "gelu", "max_pool_3x3", "skip_connect"]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "ops,recompute",
+    [
+        # Linear convolutions and ops without weights alone: differentiated by node.
+        (MIXED, False),
+        ([*MIXED, "conv_3x3_relu"], False),
+        ([*MIXED, "conv_3x3_relu", "dil_conv_5x5_relu", "sep_conv_3x3", "test_scaled_shift"], True),
+    ],
+    ids=["linear", "not linear", "recompute"],
+)
+def test_cell_in_a_traced_function_equals_the_formulas(float64, ops, recompute, stride):
+    check_against_reference(
+        ops, num_nodes=3, image=(2, 7, 6, 3), stride=stride, recompute=recompute, graph=True
+    )
+
+
+@pytest.mark.parametrize("output_mode", OUTPUT_MODES)
+@pytest.mark.parametrize("normalization", [None, "layer"])
+def test_recomputing_cell_equals_the_formulas(float64, output_mode, normalization):
+    ops = ["conv_3x3_relu", "dil_conv_3x3", "sep_conv_3x3", "tanh", "avg_pool_3x3"]
+    check_against_reference(
+        ops, output_mode=output_mode, normalization=normalization, recompute=True
+    )
+
+
+def test_cell_that_depends_on_training_does_not_recompute():
+    topology = dense_topology(("conv_3x3",), 2)
+    with pytest.raises(rldarts_tf.ConfigError, match="recompute: not with batch normalization"):
+        Cell(topology, 3, normalization="batch", recompute=True)
 
 
 @pytest.mark.parametrize("cell_type,stride", [("reduction", 2), ("normal", 1)])

@@ -1,0 +1,118 @@
+"""Ops without weights, mixed: Σ_o w_o · f_o(x) over maps, in few passes over memory.
+
+Mixing is bound by memory, not by arithmetic: written op by op, each product and each sum reads and
+writes whole feature maps. XLA compiles the sum for one target into a single loop, and so the
+gradient for one source. The convolutions stay outside: those of oneDNN and cuDNN are faster.
+
+Outside of `tf.function` the same functions run op by op: compiling costs more than one call gains.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+IDENTITY = "identity"
+
+Functions = tuple[tuple[str, ...], ...]
+"""Per base map the functions that are applied to it: `IDENTITY` or names of Keras activations."""
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles with XLA where a graph is traced."""
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+        return (function if tf.executing_eagerly() else compiled)(*args)
+
+    return call
+
+
+@_compiled
+def combine(
+    addends: Sequence[tf.Tensor],
+    bases: Sequence[tf.Tensor],
+    functions: Functions,
+    weights: tf.Tensor,
+) -> tf.Tensor:
+    """Σ addends + Σ_b Σ_f w_bf · f(base_b).
+
+    Args:
+      addends: maps [B, H, W, C].
+      bases: maps of the same shape.
+      functions: per base.
+      weights: of the maps' dtype, one per function in the order of `functions`.
+
+    Returns:
+      A map [B, H, W, C].
+    """
+    terms = list(addends)
+    each = iter(tf.unstack(weights))
+    for base, names in zip(bases, functions):
+        terms += [next(each) * apply_function(name, base) for name in names]
+    return functools.reduce(tf.add, terms)
+
+
+@_compiled
+def _base_gradient(
+    base: tf.Tensor, names: tuple[str, ...], weights: tf.Tensor, gradients: Sequence[tf.Tensor]
+) -> tf.Tensor:
+    """Σ_f f'(base) · Σ_t w_ft g_t, for weights [functions, targets]."""
+    with tf.GradientTape() as tape:
+        tape.watch(base)
+        results = [apply_function(name, base) for name in names]
+    cotangents = [
+        functools.reduce(tf.add, [w * g for w, g in zip(tf.unstack(row), gradients)])
+        for row in tf.unstack(weights)
+    ]
+    return tape.gradient(results, base, output_gradients=cotangents)
+
+
+def mix(bases: Sequence[tf.Tensor], functions: Functions, weights: tf.Tensor) -> list[tf.Tensor]:
+    """Σ_b Σ_f w_bft · f(base_b) for each of n targets t.
+
+    The gradient reads each map once per target, and needs no map but the bases from the forward
+    pass: the functions are computed again.
+
+    Args:
+      bases: maps [B, H, W, C].
+      functions: per base.
+      weights: float [functions, n], in the order of `functions`.
+
+    Returns:
+      n maps [B, H, W, C].
+    """
+
+    @tf.custom_gradient
+    def run(weights: tf.Tensor, *bases: tf.Tensor) -> Any:
+        scaled = tf.cast(weights, bases[0].dtype)
+        results = [combine([], bases, functions, w) for w in tf.unstack(scaled, axis=1)]
+
+        def gradient(*gradients: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            rows: list[tf.Tensor] = []
+            base_gradients = []
+            for base, names in zip(bases, functions):
+                part = scaled[len(rows) : len(rows) + len(names)]
+                base_gradients.append(_base_gradient(base, names, part, list(gradients)))
+                for name in names:
+                    y = apply_function(name, base)
+                    rows.append(tf.stack([_dot(g, y, weights.dtype) for g in gradients]))
+            return (tf.stack(rows), *base_gradients)
+
+        return results, gradient
+
+    return run(weights, *bases)
+
+
+def apply_function(name: str, x: tf.Tensor) -> tf.Tensor:
+    """A function by its name: `IDENTITY` or a Keras activation."""
+    return x if name == IDENTITY else tf.keras.activations.get(name)(x)
+
+
+def _dot(a: tf.Tensor, b: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """<a, b>, summed in the dtype of the op weights: half precision would lose small gradients."""
+    return tf.reduce_sum(tf.cast(a, dtype) * tf.cast(b, dtype))
