@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.mixing import IDENTITY, Functions, apply_function, combine, mix
@@ -225,18 +226,19 @@ class ConvolutionBank(Bank):
         self, x: tf.Tensor, weights: tf.Tensor | None = None, training: bool | None = None
     ) -> list[tf.Tensor]:
         """See `Bank`."""
+        per_channel = self._per_channel(weights)
         dense: list[tf.Tensor] = []
         interleaved: dict[int, list[tf.Tensor]] = {}
         for index, op in enumerate(self._ops):
             maps, stride, dilation = _as_dense(x, self.stride, op.dilation)
             if dilation == 1:
-                dense.append(self._apply(index, maps, stride, weights, training))
+                dense.append(self._apply(index, maps, stride, per_channel, training))
             elif op.normalization == "batch":
                 # The padding of maps of odd size must not count in the batch's statistics.
                 after = (dilation, tf.shape(x))
-                dense.append(self._apply(index, maps, 1, weights, training, after))
+                dense.append(self._apply(index, maps, 1, per_channel, training, after))
             else:
-                part = self._apply(index, maps, 1, weights, training)
+                part = self._apply(index, maps, 1, per_channel, training)
                 interleaved.setdefault(dilation, []).append(part)
         for dilation, parts in interleaved.items():
             dense.append(_deinterleave(add(parts), dilation, tf.shape(x)))
@@ -248,25 +250,36 @@ class ConvolutionBank(Bank):
         """See `Bank`."""
         if not self.is_linear:
             return super().deferred(x, weights)
-        folded = [self._folded(index, weights, x.dtype) for index in range(len(self._ops))]
-        parts = []
-        for target in range(self.fan_out):
-            own = self._channels(target)
-            kernels = [
-                Kernel(kernel[..., own], bias[own], self.stride, op.dilation)
-                for op, (kernel, bias) in zip(self._ops, folded)
-            ]
-            parts.append(Deferred(convolutions=tuple((x, kernel) for kernel in kernels)))
-        return parts
+        parts: list[list[tuple[tf.Tensor, Kernel]]] = [[] for _ in range(self.fan_out)]
+        per_channel = self._per_channel(weights)
+        for index, op in enumerate(self._ops):
+            kernel, bias = self._folded(index, per_channel, x.dtype)
+            kernels = tf.split(kernel, self.fan_out, axis=-1)
+            biases = tf.split(bias, self.fan_out)
+            for part, k, b in zip(parts, kernels, biases):
+                part.append((x, Kernel(k, b, self.stride, op.dilation)))
+        return [Deferred(convolutions=tuple(part)) for part in parts]
+
+    def _per_channel(self, weights: tf.Tensor | None) -> list[tf.Tensor | None]:
+        """Per op the weights [n * filters] of the wide kernel's channels."""
+        if weights is None:
+            return [None] * len(self._ops)
+        # Each weight is repeated over the channels of its target: one node in the graph where
+        # tf.repeat makes twenty.
+        spread = np.repeat(
+            np.eye(self.fan_out, dtype=weights.dtype.as_numpy_dtype), self.filters, 1
+        )
+        return tf.unstack(weights @ spread)
 
     def _folded(
-        self, index: int, weights: tf.Tensor | None, dtype: tf.DType
+        self, index: int, per_channel: Sequence[tf.Tensor | None], dtype: tf.DType
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The wide kernel and bias of an op, times the op weights if there are any."""
+        """The wide kernel and bias of an op, times its weights if there are any."""
         kernel, bias = tf.convert_to_tensor(self.kernels[index]), self.biases[index]
+        weights = per_channel[index]
         if weights is not None:
-            per_channel = tf.cast(tf.repeat(weights[index], self.filters), kernel.dtype)
-            kernel, bias = kernel * per_channel, bias * per_channel
+            weights = tf.cast(weights, kernel.dtype)
+            kernel, bias = kernel * weights, bias * weights
         return tf.cast(kernel, dtype), tf.cast(bias, dtype)
 
     def _apply(
@@ -274,14 +287,15 @@ class ConvolutionBank(Bank):
         index: int,
         x: tf.Tensor,
         stride: int,
-        weights: tf.Tensor | None,
+        weights: Sequence[tf.Tensor | None],
         training: bool | None,
         interleaved: tuple[int, tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """One op; `interleaved`: undo that of (dilation, shape) right after the convolution."""
         op = self._ops[index]
         foldable = op.normalization is None and op.activation in (None, "relu")
-        kernel, bias = self._folded(index, weights if foldable else None, x.dtype)
+        nothing = [None] * len(self._ops)
+        kernel, bias = self._folded(index, weights if foldable else nothing, x.dtype)
         y = tf.nn.conv2d(x, kernel, strides=stride, padding="SAME")
         if interleaved is not None:
             y = _deinterleave(y, *interleaved)
@@ -290,8 +304,8 @@ class ConvolutionBank(Bank):
         y = tf.nn.bias_add(y, bias)
         if op.activation is not None:
             y = tf.keras.activations.get(op.activation)(y)
-        if weights is not None and not foldable:
-            y = y * tf.cast(tf.repeat(weights[index], self.filters), y.dtype)
+        if weights[index] is not None and not foldable:
+            y = y * tf.cast(weights[index], y.dtype)
         return y
 
     def _normalize(self, index: int, y: tf.Tensor, training: bool | None) -> tf.Tensor:

@@ -54,6 +54,11 @@ class Encoder(tf.keras.Model):
         Raises:
           ConfigError: the images are not of rank 4.
         """
+        return self._encode(images, training)
+
+    # AutoGraph would spend seconds on converting this code, which does not need it.
+    @tf.autograph.experimental.do_not_convert
+    def _encode(self, images: tf.Tensor, training: bool | None) -> tf.Tensor:
         x = self.feature_maps(self._as_float(images), training)
         return self._dense(tf.nn.relu(self._flatten(x)))
 

@@ -140,8 +140,10 @@ def register_op(name: str, factory: OpFactory) -> None:
       name: what search spaces call it.
       factory: (filters, stride) -> Keras layer, [B, H, W, C] -> [B, ceil(H / stride),
         ceil(W / stride), filters]. It is called once per edge; where it makes a `ParameterFree` or
-        `Convolution` layer, cells use their faster forms. If the layer is to be saved with a whole
-        model, register its class with `tf.keras.utils.register_keras_serializable`.
+        `Convolution` layer, cells use their faster forms. Encoders call the layer without
+        AutoGraph: where the shape of the computation depends on a tensor, use tf.cond, or
+        tf.function. If the layer is to be saved with a whole model, register its class with
+        `tf.keras.utils.register_keras_serializable`.
 
     Raises:
       ConfigError: the name is taken or reserved.
