@@ -44,18 +44,16 @@ def make_network(
     name: str, depths: Sequence[int], image_side: int, precision: str = "float32"
 ) -> rldarts_tf.Encoder:
     """A built network: IMPALA-CNN, a supernet by its space, or a random cell at 64 × 3."""
-    # Every layer of an encoder is made under the global policy; α stays float32 by itself.
-    tf.keras.mixed_precision.set_global_policy(precision)
     space, is_discrete, _ = name.partition("_64x3")
     if name == "impala_cnn":
-        network = rldarts_tf.ImpalaCNN(depths)
+        network = rldarts_tf.ImpalaCNN(depths, dtype=precision)
     elif is_discrete:
         genotype = rldarts_tf.random_genotype(
             rldarts_tf.get_search_space(space), random.Random(GENOTYPE_SEED)
         )
-        network = rldarts_tf.DiscreteNetwork(genotype, [64, 64, 64])
+        network = rldarts_tf.DiscreteNetwork(genotype, [64, 64, 64], dtype=precision)
     else:
-        network = rldarts_tf.Supernet(space, depths)
+        network = rldarts_tf.Supernet(space, depths, dtype=precision)
     network.build((None, image_side, image_side, 3))
     return network
 

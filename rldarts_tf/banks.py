@@ -198,7 +198,7 @@ class ConvolutionBank(Bank):
                     center=False,
                     scale=False,
                     name=f"normalization_{index}",
-                    dtype=self._dtype_policy,
+                    dtype=self.dtype_policy,
                 )
                 if op.normalization == "batch"
                 else None

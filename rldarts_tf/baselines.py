@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.encoders import Encoder, check_depths, conv3x3
+from rldarts_tf.precision import layers_of
 
 
 class _Plain(Encoder):
@@ -41,10 +42,11 @@ class ImpalaCNN(_Plain):
     ) -> None:
         super().__init__(features=features, name=name, **kwargs)
         self.depths = check_depths(depths)
-        self._blocks = [
-            [conv3x3(filters, f"block_{d}_conv_{c}") for c in range(5)]
-            for d, filters in enumerate(self.depths)
-        ]
+        with layers_of(self.dtype_policy):
+            self._blocks = [
+                [conv3x3(filters, f"block_{d}_conv_{c}") for c in range(5)]
+                for d, filters in enumerate(self.depths)
+            ]
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H / 2^D, W / 2^D, depths[-1]]."""
@@ -73,10 +75,12 @@ class NatureCNN(_Plain):
 
     def __init__(self, features: int = 512, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(features=features, name=name, **kwargs)
-        self._convs = [
-            tf.keras.layers.Conv2D(filters, kernel, stride, activation="relu", name=f"conv_{i}")
-            for i, (filters, kernel, stride) in enumerate([(32, 8, 4), (64, 4, 2), (64, 3, 1)])
-        ]
+        sizes = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
+        with layers_of(self.dtype_policy):
+            self._convs = [
+                tf.keras.layers.Conv2D(filters, kernel, stride, activation="relu", name=f"conv_{i}")
+                for i, (filters, kernel, stride) in enumerate(sizes)
+            ]
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', 64]."""

@@ -28,6 +28,7 @@ from rldarts_tf.banks import (
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import CellTopology
 from rldarts_tf.ops import Convolution, ParameterFree, make_op
+from rldarts_tf.precision import layers_of
 from rldarts_tf.recompute import recomputing
 from rldarts_tf.search_space import OUTPUT_MODES
 
@@ -96,9 +97,12 @@ class Cell(tf.keras.layers.Layer):
         self.num_nodes = len(self.topology)
         self._adapter: tf.keras.layers.Layer | None = None
         self.recompute = recompute
-        self._fan_outs = [
-            fan_out for source in range(self.num_nodes) for fan_out in self._make_fan_outs(source)
-        ]
+        with layers_of(self.dtype_policy):
+            self._fan_outs = [
+                fan_out
+                for source in range(self.num_nodes)
+                for fan_out in self._make_fan_outs(source)
+            ]
         # Keras tracks layers in attributes and lists, not inside the helper objects.
         self.banks = [fan_out.bank for fan_out in self._fan_outs]
         if recompute and self.uses_training:
@@ -107,7 +111,7 @@ class Cell(tf.keras.layers.Layer):
                 "which would run twice"
             )
         self._output_conv = (
-            tf.keras.layers.Conv2D(filters, 1, name="output_conv", dtype=self._dtype_policy)
+            tf.keras.layers.Conv2D(filters, 1, name="output_conv", dtype=self.dtype_policy)
             if output_mode == "concat"
             else None
         )
@@ -122,11 +126,9 @@ class Cell(tf.keras.layers.Layer):
         stride = self.stride if source == 0 else 1
         convolutions: dict[tuple[int, ...], dict[str, ConvolutionSettings]] = {}
         functions: dict[tuple[int, ...], dict[str, str]] = {}
-        fan_outs = []
+        fan_outs: list[_FanOut] = []
 
-        def append(kind: type[Bank], ops: Iterable[str], targets: Any, *arguments: Any) -> None:
-            name = f"bank_{source}_{len(fan_outs)}"
-            bank = kind(*arguments, name=name, dtype=self._dtype_policy)
+        def append(bank: Bank, ops: Iterable[str], targets: tuple[int, ...]) -> None:
             fan_outs.append(_FanOut(bank, source, tuple(ops), targets))
 
         for op, targets in targets_of.items():
@@ -139,26 +141,25 @@ class Cell(tf.keras.layers.Layer):
                 others = [
                     make_op(op, self.filters, stride, self.normalization) for _ in targets[1:]
                 ]
-                append(LayerBank, [op], targets, [layer, *others])
+                name = f"bank_{source}_{len(fan_outs)}"
+                append(LayerBank([layer, *others], name=name), [op], targets)
         for targets, names in functions.items():
-            append(ParameterFreeBank, names, targets, [*names.values()], stride, len(targets))
+            name = f"bank_{source}_{len(fan_outs)}"
+            bank = ParameterFreeBank([*names.values()], stride, len(targets), name=name)
+            append(bank, names, targets)
         for targets, settings in convolutions.items():
-            append(
-                ConvolutionBank,
-                settings,
-                targets,
-                [*settings.values()],
-                self.filters,
-                stride,
-                len(targets),
+            name = f"bank_{source}_{len(fan_outs)}"
+            wide = ConvolutionBank(
+                [*settings.values()], self.filters, stride, len(targets), name=name
             )
+            append(wide, settings, targets)
         return fan_outs
 
     def build(self, input_shape: Any) -> None:
         """Makes the variables, and the Conv1x1 that adapts the input where one is needed."""
         if int(input_shape[-1]) != self.filters:
             self._adapter = tf.keras.layers.Conv2D(
-                self.filters, 1, name="adapter", dtype=self._dtype_policy
+                self.filters, 1, name="adapter", dtype=self.dtype_policy
             )
         if self.output_mode == "weighted_sum":
             self.output_weights = self.add_weight(
@@ -259,13 +260,14 @@ class Cell(tf.keras.layers.Layer):
         """The weights [ops, targets] of a fan-out, or None."""
         if op_weights is None:
             return None
+        columns = self.op_columns or ()
         indices = [
-            [(edge_row(fan_out.source, j), self.op_columns.index(op)) for j in fan_out.targets]
+            [(edge_row(fan_out.source, j), columns.index(op)) for j in fan_out.targets]
             for op in fan_out.ops
         ]
         return tf.gather_nd(op_weights, indices)
 
-    def _output(self, nodes: list[tf.Tensor]) -> tf.Tensor:
+    def _output(self, nodes: Sequence[tf.Tensor]) -> tf.Tensor:
         if self.output_mode == "last":
             return nodes[-1]
         if self._output_conv is not None:

@@ -20,6 +20,7 @@ from rldarts_tf.cells import Cell
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
 from rldarts_tf.ops import NORMALIZATIONS
+from rldarts_tf.precision import layers_of
 from rldarts_tf.search_space import NORMAL, OUTPUT_MODES, REDUCTION, SearchSpace, get_search_space
 
 CellFactory = Callable[[str, int, str], Cell]
@@ -33,6 +34,8 @@ class Encoder(tf.keras.Model):
 
     Args:
       features: D, the size of the output.
+      dtype: a Keras policy or its name, such as "mixed_bfloat16"; the global policy if None. In the
+        mixed ones, variables, α, the dense layer and the features are float32.
     """
 
     def __init__(self, features: int = 256, name: str | None = None, **kwargs: Any) -> None:
@@ -41,7 +44,9 @@ class Encoder(tf.keras.Model):
             raise ConfigError(f"features must be an integer of at least 1, got {features!r}")
         self.features = features
         self._flatten = tf.keras.layers.Flatten()
-        self._dense = tf.keras.layers.Dense(features, activation="relu", name="dense")
+        self._dense = tf.keras.layers.Dense(
+            features, activation="relu", name="dense", dtype=self.dtype_policy.variable_dtype
+        )
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> tf.Tensor:
         """As `call`, but checks the rank first: Keras buries what `call` raises in its own text."""
@@ -84,7 +89,11 @@ class Encoder(tf.keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return {"name": self.name, "features": self.features}
+        return {
+            "name": self.name,
+            "features": self.features,
+            "dtype": self.dtype_policy.name,
+        }
 
 
 class CellNetwork(Encoder):
@@ -114,17 +123,20 @@ class CellNetwork(Encoder):
         super().__init__(features=features, name=name, **kwargs)
         self.depths = check_depths(depths)
         self._stack: list[tf.keras.layers.Layer] = []
-        if num_reduction:
-            self._stack.append(conv3x3(self.depths[0], "stem"))
-        for d, filters in enumerate(self.depths):
-            if not num_reduction:
-                self._stack.append(conv3x3(filters, f"block_{d}_conv"))
-                self._stack.append(
-                    tf.keras.layers.MaxPool2D(3, 2, padding="same", name=f"block_{d}_pool")
-                )
-            cell_types = [REDUCTION] * num_reduction + [NORMAL] * num_normal
-            for c, cell_type in enumerate(cell_types):
-                self._stack.append(cell_factory(cell_type, filters, f"block_{d}_{cell_type}_{c}"))
+        with layers_of(self.dtype_policy):
+            if num_reduction:
+                self._stack.append(conv3x3(self.depths[0], "stem"))
+            for d, filters in enumerate(self.depths):
+                if not num_reduction:
+                    self._stack.append(conv3x3(filters, f"block_{d}_conv"))
+                    self._stack.append(
+                        tf.keras.layers.MaxPool2D(3, 2, padding="same", name=f"block_{d}_pool")
+                    )
+                cell_types = [REDUCTION] * num_reduction + [NORMAL] * num_normal
+                for c, cell_type in enumerate(cell_types):
+                    self._stack.append(
+                        cell_factory(cell_type, filters, f"block_{d}_{cell_type}_{c}")
+                    )
         self._cell_types = {
             layer.name: REDUCTION if layer.stride == 2 else NORMAL for layer in self.cells
         }
@@ -169,6 +181,7 @@ class Supernet(CellNetwork):
       normalization: of the convolutions in the cells: None, "layer" or "batch".
       features: D, the size of the output.
       train_alpha: False freezes α: a uniform mixture (appendix B.2).
+      recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
 
     Raises:
       ConfigError: an argument is not valid.
@@ -183,6 +196,7 @@ class Supernet(CellNetwork):
         normalization: str | None = None,
         features: int = 256,
         train_alpha: bool = True,
+        recompute: bool = False,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -198,6 +212,7 @@ class Supernet(CellNetwork):
                 output_mode=output_mode,
                 normalization=normalization,
                 op_columns=ops,
+                recompute=recompute,
                 name=cell_name,
             )
 
@@ -212,6 +227,7 @@ class Supernet(CellNetwork):
         self.space = space
         self.output_mode = output_mode
         self.normalization = normalization
+        self.recompute = recompute
         # Under this network's name, so that the α of two networks can be told apart: TF-Agents'
         # PPO orders what it trains by name.
         with tf.name_scope(self.name):
@@ -260,7 +276,12 @@ class Supernet(CellNetwork):
         if not self.built:
             raise ConfigError("the supernet has no weights yet: call it on images first")
         network = DiscreteNetwork(
-            genotype, self.depths, normalization=self.normalization, features=self.features
+            genotype,
+            self.depths,
+            normalization=self.normalization,
+            features=self.features,
+            recompute=self.recompute,
+            dtype=self.dtype_policy,
         )
         network.build(self._input_shape())
         pairs = [*zip(network._stack, self._stack), (network._dense, self._dense)]
@@ -289,6 +310,7 @@ class Supernet(CellNetwork):
             "inverse_temperature": alpha["inverse_temperature"],
             "normalization": self.normalization,
             "train_alpha": alpha["trainable"],
+            "recompute": self.recompute,
         }
 
 
@@ -301,6 +323,7 @@ class DiscreteNetwork(CellNetwork):
       depths: channels of each block, such as [64, 64, 64].
       normalization: of the convolutions in the cells: None, "layer" or "batch".
       features: D, the size of the output.
+      recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
 
     Raises:
       GenotypeError: the genotype is not valid.
@@ -313,6 +336,7 @@ class DiscreteNetwork(CellNetwork):
         depths: Sequence[int],
         normalization: str | None = None,
         features: int = 256,
+        recompute: bool = False,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -326,6 +350,7 @@ class DiscreteNetwork(CellNetwork):
                 stride=2 if cell_type == REDUCTION else 1,
                 output_mode=discrete.output_mode,
                 normalization=normalization,
+                recompute=recompute,
                 name=cell_name,
             )
 
@@ -340,6 +365,7 @@ class DiscreteNetwork(CellNetwork):
         )
         self._genotype_json = discrete.to_json()
         self.normalization = normalization
+        self.recompute = recompute
 
     @property
     def genotype(self) -> Genotype:
@@ -353,6 +379,7 @@ class DiscreteNetwork(CellNetwork):
             "genotype": self.genotype.to_dict(),
             "depths": list(self.depths),
             "normalization": self.normalization,
+            "recompute": self.recompute,
         }
 
 

@@ -71,6 +71,8 @@ class EncodingNetwork(network.Network):
         normalization: str | None = None,
         features: int = 256,
         train_alpha: bool = True,
+        recompute: bool = False,
+        precision: str | None = None,
         name: str = "EncodingNetwork",
     ) -> None:
         specs = tf.nest.flatten(input_tensor_spec)
@@ -118,6 +120,8 @@ class EncodingNetwork(network.Network):
                 normalization=normalization,
                 features=features,
                 train_alpha=train_alpha,
+                recompute=recompute,
+                precision=precision,
             )
         elif not isinstance(encoder, Encoder):
             raise ConfigError(f"encoder must be an Encoder or the name of a kind, got {encoder!r}")

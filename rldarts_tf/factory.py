@@ -12,6 +12,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.search_space import SearchSpace
 
 ENCODERS = ("supernet", "discrete", "impala_cnn", "nature_cnn")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def make_encoder(
@@ -24,6 +25,8 @@ def make_encoder(
     normalization: str | None = None,
     features: int = 256,
     train_alpha: bool = True,
+    recompute: bool = False,
+    precision: str | None = None,
 ) -> Encoder:
     """Makes an encoder; arguments that the chosen kind does not have are not used.
 
@@ -37,6 +40,9 @@ def make_encoder(
       normalization: of the convolutions in the cells: None, "layer" or "batch".
       features: size of the output.
       train_alpha: whether α of the supernet is trained.
+      recompute: least memory for the activations of the cells, for more time.
+      precision: "float32", or "mixed_bfloat16" or "mixed_float16" where the hardware has it; the
+        global Keras policy if None. α, the dense layer and the features stay float32.
 
     Raises:
       ConfigError: an argument is not valid; a genotype is missing, or given to another kind.
@@ -47,12 +53,21 @@ def make_encoder(
     if (genotype is None) == (encoder == "discrete"):
         missing = "is required for" if genotype is None else "is only for"
         raise ConfigError(f"genotype {missing} encoder 'discrete' (encoder is {encoder!r})")
+    if precision is not None and precision not in PRECISIONS:
+        raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if encoder == "impala_cnn":
-        return ImpalaCNN(depths, features=features)
+        return ImpalaCNN(depths, features=features, dtype=precision)
     if encoder == "nature_cnn":
-        return NatureCNN(features=features)
+        return NatureCNN(features=features, dtype=precision)
     if genotype is not None:
-        return DiscreteNetwork(genotype, depths, normalization=normalization, features=features)
+        return DiscreteNetwork(
+            genotype,
+            depths,
+            normalization=normalization,
+            features=features,
+            recompute=recompute,
+            dtype=precision,
+        )
     return Supernet(
         search_space,
         depths,
@@ -61,4 +76,6 @@ def make_encoder(
         normalization=normalization,
         features=features,
         train_alpha=train_alpha,
+        recompute=recompute,
+        dtype=precision,
     )

@@ -67,7 +67,7 @@ class Convolution(tf.keras.layers.Layer):
         self.activation = activation
         self.normalization = normalization
         self._bank = ConvolutionBank(
-            [self.settings], filters, stride, fan_out=1, name="bank", dtype=self._dtype_policy
+            [self.settings], filters, stride, fan_out=1, name="bank", dtype=self.dtype_policy
         )
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -118,7 +118,7 @@ class ParameterFree(tf.keras.layers.Layer):
         self.function = function
         self.stride = stride
         self._bank = ParameterFreeBank(
-            [function], stride, fan_out=1, name="bank", dtype=self._dtype_policy
+            [function], stride, fan_out=1, name="bank", dtype=self.dtype_policy
         )
 
     def call(self, x: tf.Tensor) -> tf.Tensor:

@@ -31,6 +31,8 @@ class EncoderSettings:
     normalization: str | None = None
     features: int = 256
     train_alpha: bool = True
+    recompute: bool = False
+    precision: str | None = None
 
     def make(
         self, encoder: str, genotype: Genotype | str | os.PathLike[str] | None = None
