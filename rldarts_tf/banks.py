@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.mixing import IDENTITY, Functions, apply_function, combine, mix
+from rldarts_tf.precision import bias_add
 
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
@@ -82,7 +83,7 @@ def _convolve(pairs: Sequence[tuple[tf.Tensor, Kernel]]) -> list[tf.Tensor]:
         stacked = tf.concat([kernel.kernel for _, kernel in members], axis=2)
         maps, inner_stride, inner_dilation = _as_dense(x, stride, dilation)
         y = tf.nn.conv2d(maps, stacked, strides=inner_stride, padding="SAME")
-        y = tf.nn.bias_add(y, add([kernel.bias for _, kernel in members]))
+        y = bias_add(y, add([kernel.bias for _, kernel in members]))
         if inner_dilation > 1:
             y = _deinterleave(y, inner_dilation, tf.shape(x))
         results.append(y)
@@ -301,7 +302,7 @@ class ConvolutionBank(Bank):
             y = _deinterleave(y, *interleaved)
         if op.normalization is not None:
             y = self._normalize(index, y, training) * tf.cast(self.scales[index], y.dtype)
-        y = tf.nn.bias_add(y, bias)
+        y = bias_add(y, bias)
         if op.activation is not None:
             y = tf.keras.activations.get(op.activation)(y)
         if weights[index] is not None and not foldable:

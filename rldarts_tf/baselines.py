@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.encoders import Encoder, check_depths, conv3x3
-from rldarts_tf.precision import layers_of
+from rldarts_tf.precision import Conv2D, layers_of
 
 
 class _Plain(Encoder):
@@ -78,7 +78,7 @@ class NatureCNN(_Plain):
         sizes = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
         with layers_of(self.dtype_policy):
             self._convs = [
-                tf.keras.layers.Conv2D(filters, kernel, stride, activation="relu", name=f"conv_{i}")
+                Conv2D(filters, kernel, stride, activation="relu", name=f"conv_{i}")
                 for i, (filters, kernel, stride) in enumerate(sizes)
             ]
 

@@ -28,7 +28,7 @@ from rldarts_tf.banks import (
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import CellTopology
 from rldarts_tf.ops import Convolution, ParameterFree, make_op
-from rldarts_tf.precision import layers_of
+from rldarts_tf.precision import Conv2D, layers_of
 from rldarts_tf.recompute import recomputing
 from rldarts_tf.search_space import OUTPUT_MODES
 
@@ -111,7 +111,7 @@ class Cell(tf.keras.layers.Layer):
                 "which would run twice"
             )
         self._output_conv = (
-            tf.keras.layers.Conv2D(filters, 1, name="output_conv", dtype=self.dtype_policy)
+            Conv2D(filters, 1, name="output_conv", dtype=self.dtype_policy)
             if output_mode == "concat"
             else None
         )
@@ -158,9 +158,7 @@ class Cell(tf.keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         """Makes the variables, and the Conv1x1 that adapts the input where one is needed."""
         if int(input_shape[-1]) != self.filters:
-            self._adapter = tf.keras.layers.Conv2D(
-                self.filters, 1, name="adapter", dtype=self.dtype_policy
-            )
+            self._adapter = Conv2D(self.filters, 1, name="adapter", dtype=self.dtype_policy)
         if self.output_mode == "weighted_sum":
             self.output_weights = self.add_weight(
                 name="output_weights",

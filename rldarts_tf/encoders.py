@@ -20,7 +20,7 @@ from rldarts_tf.cells import Cell
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
 from rldarts_tf.ops import NORMALIZATIONS
-from rldarts_tf.precision import layers_of
+from rldarts_tf.precision import Conv2D, layers_of
 from rldarts_tf.search_space import NORMAL, OUTPUT_MODES, REDUCTION, SearchSpace, get_search_space
 
 CellFactory = Callable[[str, int, str], Cell]
@@ -437,4 +437,4 @@ def _check_options(output_mode: str, normalization: str | None) -> None:
 
 def conv3x3(filters: int, name: str) -> tf.keras.layers.Layer:
     """The convolution of IMPALA-CNN's blocks: 3x3, SAME, stride 1, with bias."""
-    return tf.keras.layers.Conv2D(filters, 3, padding="same", name=name)
+    return Conv2D(filters, 3, padding="same", name=name)
