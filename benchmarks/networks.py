@@ -41,7 +41,11 @@ Forward = Callable[[tf.Tensor], tf.Tensor]
 
 
 def make_network(
-    name: str, depths: Sequence[int], image_side: int, precision: str = "float32"
+    name: str,
+    depths: Sequence[int],
+    image_side: int,
+    precision: str = "float32",
+    recompute: bool = False,
 ) -> rldarts_tf.Encoder:
     """A built network: IMPALA-CNN, a supernet by its space, or a random cell at 64 × 3."""
     space, is_discrete, _ = name.partition("_64x3")
@@ -51,9 +55,11 @@ def make_network(
         genotype = rldarts_tf.random_genotype(
             rldarts_tf.get_search_space(space), random.Random(GENOTYPE_SEED)
         )
-        network = rldarts_tf.DiscreteNetwork(genotype, [64, 64, 64], dtype=precision)
+        network = rldarts_tf.DiscreteNetwork(
+            genotype, [64, 64, 64], recompute=recompute, dtype=precision
+        )
     else:
-        network = rldarts_tf.Supernet(space, depths, dtype=precision)
+        network = rldarts_tf.Supernet(space, depths, recompute=recompute, dtype=precision)
     network.build((None, image_side, image_side, 3))
     return network
 
@@ -73,7 +79,7 @@ def in_form(network: rldarts_tf.Encoder, form: str) -> tuple[Forward, list[tf.Va
 
 def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Everything about one network."""
-    network = make_network(name, args.depths, args.image_side, args.precision)
+    network = make_network(name, args.depths, args.image_side, args.precision, args.recompute)
     cost = rldarts_tf.count_cost(network, (args.image_side, args.image_side, 3))
     forms = [form for form in forms_of(network) if form in args.forms]
     convolutions = step_convolutions(network, args)
@@ -163,11 +169,16 @@ def warn_of_difference(
     forward = [op for op in convolutions if bare_convolutions.is_forward(op)]
     collected = sum(bare_convolutions.multiply_adds(op) for op in forward) // batch
     expected = cost.multiply_adds - int(tf.size(network._dense.kernel))
-    if collected != expected:
+    if collected != expected and not network_recomputes(network):
         common.warn(
             f"{name}: the bare forward convolutions make {collected:,} multiply-adds per "
             f"image, count_cost says {expected:,}"
         )
+
+
+def network_recomputes(network: rldarts_tf.Encoder) -> bool:
+    """Whether its train step computes convolutions twice."""
+    return getattr(network, "recompute", False)
 
 
 def measure_fresh(name: str, form: str, args: argparse.Namespace) -> dict[str, float | None]:
@@ -183,6 +194,7 @@ def measure_fresh(name: str, form: str, args: argparse.Namespace) -> dict[str, f
                 f"--image_side={args.image_side}",
                 f"--precision={args.precision}",
                 *(["--jit_compile"] if args.jit_compile else []),
+                *(["--recompute"] if args.recompute else []),
             ],
         )
     except subprocess.CalledProcessError as error:
@@ -192,7 +204,9 @@ def measure_fresh(name: str, form: str, args: argparse.Namespace) -> dict[str, f
 
 def first_call_and_memory(form: str, args: argparse.Namespace) -> dict[str, float]:
     """What `measure_fresh` asks for; to be called in a process that has done nothing else."""
-    network = make_network(args.networks[0], args.depths, args.image_side, args.precision)
+    network = make_network(
+        args.networks[0], args.depths, args.image_side, args.precision, args.recompute
+    )
     forward, weights = in_form(network, form)
     train = common.train_step(forward, weights, args.jit_compile)
     images = common.make_images(args.batch, args.image_side)
@@ -296,6 +310,9 @@ def make_parser() -> common.Parser:
         "--precision", choices=PRECISIONS, default="float32", help="Keras policy (%(default)s)"
     )
     parser.add_argument("--jit_compile", action="store_true", help="compile both steps with XLA")
+    parser.add_argument(
+        "--recompute", action="store_true", help="hold the nodes of cells alone, compute the rest"
+    )
     parser.add_argument("--fresh_form", choices=(PACKAGE, *MIXES), help=argparse.SUPPRESS)
     return parser
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import gin
+import tensorflow as tf
 from absl import app, flags, logging
 
 from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError
@@ -51,6 +52,15 @@ flags.DEFINE_integer(
     None,
     "Environment steps of each stage that trains. (TrainingSettings.num_env_steps)",
 )
+flags.DEFINE_integer(
+    "intra_op_threads",
+    0,
+    "Threads that one TensorFlow op may use; 0: one per core.",
+    lower_bound=0,
+)
+flags.DEFINE_integer(
+    "inter_op_threads", 0, "TensorFlow ops that may run at once; 0: one per core.", lower_bound=0
+)
 flags.DEFINE_string(
     "genotype", None, "Genotype file: the cell to evaluate, instead of the one that is searched."
 )
@@ -82,6 +92,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     def guarded(argv: Any) -> None:
         del argv
         logging.set_verbosity(logging.ERROR)
+        tf.config.threading.set_intra_op_parallelism_threads(FLAGS.intra_op_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(FLAGS.inter_op_threads)
         try:
             main()
         except RLDartsError as error:

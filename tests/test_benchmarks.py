@@ -26,6 +26,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no pa
 import bare_convolutions
 import common
 import kernel_times
+import memory
 import networks
 import ppo
 import scaling
@@ -51,6 +52,7 @@ COMMANDS = {
         "--figure=scaling.png",
     ),
     "kernel_times": ("--network=impala_cnn", *TINY),
+    "memory": ("--networks=micro recompute", "--depths=4", "--batches=1,3", "--image_side=16"),
 }
 
 
@@ -249,6 +251,18 @@ def test_kernel_times_have_the_convolutions(runs):
     assert sum(counts) == 5 + 5 + 4
 
 
+def test_memory_is_a_line_over_the_batch(runs):
+    (result,) = results_of(runs, "memory")
+    assert result["network"] == "micro recompute"
+    assert [point["batch"] for point in result["points"]] == [1, 3]
+    for point in result["points"]:
+        assert_positive(point, ("peak_memory_bytes",))
+    assert_positive(result, ("activation_bytes",))
+    line, (first, last) = result["fit"], (point["peak_memory_bytes"] for point in result["points"])
+    assert line["slope"] == pytest.approx((last - first) / 2)
+    assert result["largest_batch"] == int((16e9 - line["intercept"]) / line["slope"])
+
+
 def test_networks_measures_a_network(runs):
     (result,) = results_of(runs, "networks")
     assert result["network"] == "impala_cnn"
@@ -288,6 +302,7 @@ def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, c
         (ppo, "--minibatch_size=5", "must divide"),
         (scaling, "--nodes=3", "at least two values"),
         (scaling, "--ops=1,9", "--ops: at most 4, got 9"),
+        (memory, "--networks=impala_cnn recompute", "unknown name 'impala_cnn recompute'"),
         (kernel_times, "--form=knitted", "invalid choice: 'knitted'"),
         (kernel_times, "--nonsense", "unrecognized arguments: --nonsense"),
     ],

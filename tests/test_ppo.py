@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 pytest.importorskip("tf_agents")
+pytest.importorskip("rich")
 
 import tensorflow as tf
 from tf_agents.agents import tf_agent
@@ -22,6 +25,10 @@ from tf_agents.trajectories import trajectory
 from rldarts_tf import ConfigError, ImpalaCNN, Supernet
 from rldarts_tf.agents import ppo
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
+
+import bare_convolutions
 
 FIRST, MID, LAST = 0, 1, 2
 IMAGE = tensor_spec.BoundedTensorSpec((8, 8, 3), tf.uint8, 0, 255, name="image")
@@ -112,6 +119,7 @@ BAD_SETTINGS = {
     "gradient norm 0": ("max_gradient_norm", {"max_gradient_norm": 0.0}),
     "gradient norm infinite": ("max_gradient_norm", {"max_gradient_norm": math.inf}),
     "reward clip 0": ("reward_clip", {"reward_clip": 0.0}),
+    "jit_compile of text": ("jit_compile", {"jit_compile": "yes"}),
 }
 
 
@@ -130,7 +138,7 @@ def test_the_defaults_are_those_of_the_design():
         "num_envs": 64, "steps_per_update": 256, "num_epochs": 3, "minibatch_size": 64 * 256 // 8,
         "learning_rate": 5e-4, "adam_epsilon": 1e-5, "discount": 0.999, "gae_lambda": 0.95,
         "clip": 0.2, "value_clip": 0.2, "entropy_coefficient": 0.01, "value_coefficient": 0.5,
-        "max_gradient_norm": 0.5, "reward_clip": 10.0,
+        "max_gradient_norm": 0.5, "reward_clip": 10.0, "jit_compile": False,
     }  # fmt: skip
 
 
@@ -234,9 +242,14 @@ def variables(an_agent):
     return [*an_agent.actor_net.variables, *an_agent._value_net.variables]
 
 
-@pytest.mark.parametrize("kind", ["supernet", "impala_cnn"])
-def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(kind):
-    ppo_settings = dataclasses.replace(SETTINGS, num_epochs=1, minibatch_size=N * T)
+@pytest.mark.parametrize(
+    ("kind", "jit_compile"),
+    [("supernet", False), ("impala_cnn", False), ("supernet", True)],
+)
+def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(kind, jit_compile):
+    ppo_settings = dataclasses.replace(
+        SETTINGS, num_epochs=1, minibatch_size=N * T, jit_compile=jit_compile
+    )
     encoder, plain_encoder = make_encoder(kind), make_encoder(kind)
     fast, plain = make_agent(encoder, ppo_settings), plain_agent(plain_encoder, ppo_settings)
     for mine, theirs in zip(variables(fast), variables(plain)):
@@ -398,9 +411,8 @@ def test_without_an_entropy_bonus_the_entropy_is_zero_and_not_nan():
 
 
 def count_convolutions(function):
-    graph = function.graph.as_graph_def()
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    return sum(node.op == "Conv2D" for node in nodes)
+    """Those of the forward pass that are executed: the rest of a graph is pruned."""
+    return sum(bare_convolutions.is_forward(op) for op in bare_convolutions.collect(function))
 
 
 def test_observations_are_encoded_once_per_action_and_once_per_gradient_step(
