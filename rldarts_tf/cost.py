@@ -64,10 +64,11 @@ def count_cost(
     graph = (
         tf.function(train).get_concrete_function(tf.TensorSpec((batch, *image_shape), dtype)).graph
     )
+    on_images = _depending_on_images(forward_ops)
     return Cost(
         parameters=sum(int(math.prod(w.shape)) for w in encoder.trainable_weights),
-        multiply_adds=sum(_multiply_adds(op) for op in forward_ops) // batch,
-        activation_bytes=_kept_bytes(graph, forward_ops) // batch,
+        multiply_adds=sum(_multiply_adds(op) for op in on_images) // batch,
+        activation_bytes=_kept_bytes(graph, forward_ops, on_images) // batch,
     )
 
 
@@ -88,36 +89,66 @@ def _transpose_name(op: tf.Operation) -> str:
     return "transpose_a" if op.type == "MatMul" else "adj_x"
 
 
-_ALIASES = ("Identity", "Reshape", "StopGradient", "PreventGradient", "Squeeze", "ExpandDims")
-"""Ops whose output is the memory of their input."""
+_ALIASES = (
+    "Identity",
+    "IdentityN",
+    "Reshape",
+    "StopGradient",
+    "PreventGradient",
+    "Squeeze",
+    "ExpandDims",
+)
+"""Ops whose outputs are the memory of their inputs, output k that of input k."""
 
 
-def _kept_bytes(graph: tf.Graph, forward_ops: Sequence[tf.Operation]) -> int:
+def _depending_on_images(ops: Sequence[tf.Operation]) -> set[tf.Operation]:
+    """Of the ops in the order of their making: not kernels, op weights, shapes."""
+    depending: set[tf.Operation] = set()
+    for op in ops:
+        source = op.type == "Placeholder" and op.outputs[0].dtype != tf.resource
+        follows = any(_memory_of(t).op in depending for t in op.inputs)
+        if source or (follows and op.type not in ("Shape", "Size", "Rank")):
+            depending.add(op)
+    return depending
+
+
+def _kept_bytes(
+    graph: tf.Graph, forward_ops: Sequence[tf.Operation], on_images: set[tf.Operation]
+) -> int:
     """Bytes of the forward results that the gradient reads, each buffer once.
 
     Results that do not depend on the images (kernels, op weights, shapes) are no activations.
     """
     forward = set(forward_ops)
-    depends: set[tf.Operation] = set()
-    for op in forward_ops:
-        source = op.type == "Placeholder" and op.outputs[0].dtype != tf.resource
-        follows = any(t.op in depends for t in op.inputs)
-        if source or (follows and op.type not in ("Shape", "Size", "Rank")):
-            depends.add(op)
     kept: dict[str, int] = {}
-    for op in graph.get_operations():
-        if op in forward:
+    for op in _executed(graph):
+        if op in forward or op.type in ("Shape", "ShapeN", "Size", "Rank"):
             continue
         for tensor in op.inputs:
-            source = tensor
-            if source.op not in forward or source.op not in depends:
+            if tensor.op not in forward:
                 continue
-            if op.type in ("Shape", "ShapeN", "Size", "Rank"):
+            source = _memory_of(tensor)
+            if source.op not in on_images or source.op.type == "Placeholder":
                 continue
-            while source.op.type in _ALIASES:
-                source = source.op.inputs[0]
             # The rank of a normalization's workspace is unknown: it holds nothing but with cuDNN.
-            if source.op.type == "Placeholder" or source.shape.rank is None:
-                continue
-            kept[source.name] = int(math.prod(source.shape)) * source.dtype.size
+            if source.shape.rank is not None:
+                kept[source.name] = int(math.prod(source.shape)) * source.dtype.size
     return sum(kept.values())
+
+
+def _memory_of(tensor: tf.Tensor) -> tf.Tensor:
+    while tensor.op.type in _ALIASES:
+        tensor = tensor.op.inputs[tensor.value_index]
+    return tensor
+
+
+def _executed(graph: tf.Graph) -> set[tf.Operation]:
+    """What the outputs depend on: TensorFlow prunes the rest, such as results computed again."""
+    executed: set[tf.Operation] = set()
+    waiting = [tensor.op for tensor in graph.outputs]
+    while waiting:
+        op = waiting.pop()
+        if op not in executed:
+            executed.add(op)
+            waiting += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+    return executed

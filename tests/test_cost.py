@@ -86,13 +86,27 @@ def test_multiply_adds_are_half_the_operations_that_the_profiler_counts(name):
 
 
 def _kept_for_gradients(encoder: tf.keras.Model, shape: tuple[int, ...], batch: int) -> int:
-    """Bytes that a tf.function of the forward pass hands to that of the backward pass."""
+    """Bytes that a tf.function of the backward pass reads of what that of the forward pass made."""
     function = tf.function(lambda pixels: encoder(pixels, training=True))
     concrete = function.get_concrete_function(tf.TensorSpec((batch, *shape), tf.uint8))
     _, backward = concrete._delayed_rewrite_functions.forward_backward()
-    # The first input is the gradient of the features. Workspaces of cuDNN have no known rank.
-    kept = [t for t in backward.graph.inputs[1:] if t.dtype != tf.resource]
-    return sum(math.prod(t.shape) * t.dtype.size for t in kept if t.shape.rank is not None)
+    # Backward as traced; TensorFlow prunes what no gradient follows from before it runs.
+    needed: set[str] = set()
+    waiting = [tensor.op for tensor in backward.graph.outputs]
+    while waiting:
+        op = waiting.pop()
+        if op.name not in needed:
+            needed.add(op.name)
+            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    kept = {}
+    for made, read in backward.graph.captures:
+        # Workspaces of cuDNN have no known rank.
+        if read.op.name in needed and made.dtype != tf.resource and made.shape.rank is not None:
+            # A custom gradient hands its tensors on, under new names.
+            while made.op.type == "IdentityN":
+                made = made.op.inputs[made.value_index]
+            kept[made.name] = math.prod(made.shape) * made.dtype.size
+    return sum(kept.values())
 
 
 def _kept_per_image(encoder: tf.keras.Model, shape: tuple[int, ...]) -> int:
@@ -159,6 +173,34 @@ def test_cost_of_a_small_discrete_cell_by_hand():
     # Image; input and output of the pool; ReLU of node 1; both nodes concatenated; ReLU, dense.
     activations = 3 * pixels + 5 * pixels + 5 * maps + 5 * maps + 10 * maps + 5 * maps + 7
     assert cost == rldarts_tf.Cost(parameters, multiply_adds, 4 * activations)
+
+
+@pytest.mark.parametrize("output_mode", ["concat", "sum"])
+def test_linear_supernet_cells_keep_their_nodes_and_nothing_else(output_mode):
+    num_cells, num_nodes = 2, 3
+    space = dataclasses.replace(
+        rldarts_tf.MICRO, name="test_three_nodes", num_normal=num_cells, num_nodes=num_nodes
+    )
+    encoder = rldarts_tf.Supernet(space, [5], output_mode, features=7)
+    pixels, maps = 8 * 6, 4 * 3
+    # x_0, ..., x_I, which the Conv1x1 over the nodes reads; a sum reads no x_I, nor does an op.
+    read = 1 + num_nodes if output_mode == "concat" else num_nodes
+    nodes = num_cells * read * 5 * maps
+    # Image; input of the pool, whose output is the first x_0; ReLU, dense.
+    around = 3 * pixels + 5 * pixels + 5 * maps + 7
+    assert count_cost(encoder, (8, 6, 3)).activation_bytes == 4 * (nodes + around)
+
+
+def test_half_precision_halves_what_the_cells_keep():
+    full, half = (
+        count_cost(rldarts_tf.Supernet(MICRO_2, [4], features=16, dtype=dtype), (8, 6, 3))
+        for dtype in ("float32", "mixed_bfloat16")
+    )
+    pixels, maps = 8 * 6, 4 * 3
+    head = 4 * (4 * maps + 16)  # ReLU and dense layer, in float32
+    assert full.activation_bytes == head + 4 * (3 * pixels + 4 * pixels + 3 * 4 * maps)
+    assert half.activation_bytes == head + (full.activation_bytes - head) // 2
+    assert half.parameters == full.parameters and half.multiply_adds == full.multiply_adds
 
 
 def test_one_buffer_under_two_shapes_is_counted_once():
