@@ -12,7 +12,7 @@ A bank maps a node's value x to what each of its targets t receives:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -381,7 +381,7 @@ class ParameterFreeBank(Bank):
     def bases(self, x: tf.Tensor) -> list[tf.Tensor]:
         """What `functions` are applied to: x itself or its pools."""
         window = {"ksize": 3, "strides": self.stride, "padding": "SAME"}
-        pools = {
+        pools: dict[str, Callable[[], tf.Tensor]] = {
             IDENTITY: lambda: x,
             "max_pool_3x3": lambda: tf.nn.max_pool2d(x, **window),
             "avg_pool_3x3": lambda: tf.nn.avg_pool2d(x, **window),

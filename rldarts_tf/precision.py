@@ -13,13 +13,14 @@ import tensorflow as tf
 def layers_of(policy: tf.keras.mixed_precision.Policy) -> Iterator[None]:
     """Layers made inside have this policy, whoever makes them."""
     before = tf.keras.mixed_precision.global_policy()
+    # Where nothing is set it is made anew each time, from floatx, which it should go on following.
+    if before is not tf.keras.mixed_precision.global_policy():
+        before = None
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
         yield
     finally:
-        # Where nothing was set the policy is that of floatx, and should go on following it.
-        unset = before.name == tf.keras.backend.floatx()
-        tf.keras.mixed_precision.set_global_policy(None if unset else before)
+        tf.keras.mixed_precision.set_global_policy(before)
 
 
 def bias_add(y: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:

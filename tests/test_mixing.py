@@ -1,0 +1,180 @@
+"""Mixed ops without weights against plain numpy formulas: values and every gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rldarts_tf.mixing import combine, mix
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+TOLERANCE = 1e-9
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def _exp(x):
+    """Of the negative values, which are all that the linear units with an exponential need."""
+    return np.exp(np.minimum(x, 0.0))
+
+
+# name: (f, f'). Not gelu, whose constant Keras holds in float32.
+FORMULAS = {
+    "identity": (lambda x: x, np.ones_like),
+    "relu": (lambda x: np.maximum(x, 0.0), lambda x: (x > 0) * 1.0),
+    "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
+    "sigmoid": (_sigmoid, lambda x: _sigmoid(x) * (1 - _sigmoid(x))),
+    "swish": (
+        lambda x: x * _sigmoid(x),
+        lambda x: _sigmoid(x) + x * _sigmoid(x) * (1 - _sigmoid(x)),
+    ),
+    "elu": (lambda x: np.where(x > 0, x, _exp(x) - 1), lambda x: np.where(x > 0, 1.0, _exp(x))),
+    "selu": (
+        lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * (_exp(x) - 1)),
+        lambda x: SELU_SCALE * np.where(x > 0, 1.0, SELU_ALPHA * _exp(x)),
+    ),
+}
+FUNCTIONS = st.lists(
+    st.lists(st.sampled_from([*FORMULAS]), min_size=1, max_size=4).map(tuple),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+SHAPES = st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3))
+SEEDS = st.integers(0, 2**31)
+
+
+def _close(actual: tf.Tensor, expected: np.ndarray) -> None:
+    assert actual.shape == expected.shape
+    error = np.abs(actual.numpy() - expected).max()
+    assert error <= TOLERANCE * (1 + np.abs(expected).max())
+
+
+def _check_mix(
+    functions: Sequence[Sequence[str]],
+    shape: tuple[int, ...],
+    targets: int,
+    seed: int,
+    graph: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    bases = [rng.normal(size=shape) for _ in functions]
+    pairs = [(b, name) for b, names in enumerate(functions) for name in names]
+    weights = rng.uniform(size=(len(pairs), targets))
+    cotangents = rng.normal(size=(targets, *shape))
+    expected = np.zeros((targets, *shape))
+    expected_weights = np.zeros(weights.shape)
+    expected_bases = [np.zeros(shape) for _ in bases]
+    for row, (b, name) in enumerate(pairs):
+        f, slope = FORMULAS[name]
+        for t in range(targets):
+            expected[t] += weights[row, t] * f(bases[b])
+            expected_weights[row, t] = np.sum(cotangents[t] * f(bases[b]))
+            expected_bases[b] += weights[row, t] * cotangents[t] * slope(bases[b])
+
+    def run(bases: list[tf.Tensor], weights: tf.Tensor, cotangents: tf.Tensor):
+        with tf.GradientTape() as tape:
+            tape.watch([bases, weights])
+            results = mix(bases, functions, weights)
+            loss = tf.reduce_sum(tf.stack(results) * cotangents)
+        return results, tape.gradient(loss, [bases, weights])
+
+    arguments = tf.nest.map_structure(tf.constant, (bases, weights, cotangents))
+    results, (of_bases, of_weights) = (tf.function(run) if graph else run)(*arguments)
+    assert len(results) == targets
+    _close(tf.stack(results), expected)
+    _close(of_weights, expected_weights)
+    for actual, gradient in zip(of_bases, expected_bases):
+        _close(actual, gradient)
+
+
+def _check_combine(
+    functions: Sequence[Sequence[str]],
+    shape: tuple[int, ...],
+    num_addends: int,
+    seed: int,
+    graph: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    bases = [rng.normal(size=shape) for _ in functions]
+    addends = [rng.normal(size=shape) for _ in range(num_addends)]
+    pairs = [(b, name) for b, names in enumerate(functions) for name in names]
+    weights = rng.uniform(size=len(pairs))
+    cotangent = rng.normal(size=shape)
+    expected = sum(addends, np.zeros(shape))
+    expected_weights = np.zeros(weights.shape)
+    expected_bases = [np.zeros(shape) for _ in bases]
+    for row, (b, name) in enumerate(pairs):
+        f, slope = FORMULAS[name]
+        expected = expected + weights[row] * f(bases[b])
+        expected_weights[row] = np.sum(cotangent * f(bases[b]))
+        expected_bases[b] += weights[row] * cotangent * slope(bases[b])
+
+    def run(addends: list[tf.Tensor], bases: list[tf.Tensor], weights: tf.Tensor):
+        with tf.GradientTape() as tape:
+            tape.watch([addends, bases, weights])
+            result = combine(addends, bases, functions, weights)
+            loss = tf.reduce_sum(result * cotangent)
+        return result, tape.gradient(loss, [addends, bases, weights])
+
+    arguments = tf.nest.map_structure(tf.constant, (addends, bases, weights))
+    result, gradients = (tf.function(run) if graph else run)(*arguments)
+    of_addends, of_bases, of_weights = gradients
+    _close(result, expected)
+    _close(of_weights, expected_weights)
+    for actual, gradient in zip(of_bases, expected_bases):
+        _close(actual, gradient)
+    for actual in of_addends:
+        _close(actual, cotangent)
+
+
+@settings(max_examples=30)
+@given(functions=FUNCTIONS, shape=SHAPES, targets=st.integers(1, 4), seed=SEEDS)
+def test_mix_equals_the_formula(functions, shape, targets, seed):
+    _check_mix(functions, shape, targets, seed, graph=False)
+
+
+@settings(max_examples=5)
+@given(functions=FUNCTIONS, shape=SHAPES, targets=st.integers(1, 4), seed=SEEDS)
+def test_compiled_mix_equals_the_formula(functions, shape, targets, seed):
+    _check_mix(functions, shape, targets, seed, graph=True)
+
+
+@settings(max_examples=30)
+@given(functions=FUNCTIONS, shape=SHAPES, num_addends=st.integers(0, 3), seed=SEEDS)
+def test_combine_equals_the_formula(functions, shape, num_addends, seed):
+    _check_combine(functions, shape, num_addends, seed, graph=False)
+
+
+@settings(max_examples=5)
+@given(functions=FUNCTIONS, shape=SHAPES, num_addends=st.integers(0, 3), seed=SEEDS)
+def test_compiled_combine_equals_the_formula(functions, shape, num_addends, seed):
+    _check_combine(functions, shape, num_addends, seed, graph=True)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_every_function_is_mixed_as_its_formula_says(graph):
+    everything = (tuple(FORMULAS), tuple(reversed(FORMULAS)))
+    _check_mix(everything, (2, 3, 4, 2), targets=3, seed=1, graph=graph)
+    _check_combine(everything, (2, 3, 4, 2), num_addends=2, seed=1, graph=graph)
+
+
+def test_mixing_is_compiled_in_a_graph_alone():
+    x = tf.ones([1, 2, 2, 1])
+
+    def run(x: tf.Tensor) -> tf.Tensor:
+        return combine([x], [x], (("tanh",),), tf.ones([1]))
+
+    calls = [
+        op
+        for op in tf.function(run).get_concrete_function(x).graph.get_operations()
+        if op.type == "PartitionedCall"
+    ]
+    assert len(calls) == 1 and calls[0].get_attr("_XlaMustCompile")
+    np.testing.assert_allclose(run(x), np.full([1, 2, 2, 1], 1 + np.tanh(1.0)), rtol=1e-6)

@@ -1,0 +1,239 @@
+"""Half precision: what runs in it, what does not, and how far its gradients are from float32."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rldarts_tf
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.factory import PRECISIONS, make_encoder
+from rldarts_tf.genotype import random_genotype
+from rldarts_tf.precision import Conv2D, bias_add, layers_of
+from rldarts_tf.search_space import CLASSIC, MICRO, register_search_space
+
+SMALL_CLASSIC = register_search_space(
+    dataclasses.replace(CLASSIC, name="test_precision_classic", num_normal=1, num_nodes=2)
+)
+SMALL_MICRO = register_search_space(
+    dataclasses.replace(MICRO, name="test_precision_micro", num_normal=1, num_nodes=2)
+)
+HALF = {"mixed_bfloat16": tf.bfloat16, "mixed_float16": tf.float16}
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
+CELL = random_genotype(SMALL_CLASSIC, random.Random(0))
+ENCODERS = {
+    "classic": {"search_space": SMALL_CLASSIC, "depths": [4]},
+    "micro": {"search_space": SMALL_MICRO, "depths": [4, 4]},
+    "recomputing": {"search_space": SMALL_CLASSIC, "depths": [4], "recompute": True},
+    "discrete": {"encoder": "discrete", "genotype": CELL, "depths": [4]},
+    "impala_cnn": {"encoder": "impala_cnn", "depths": [4]},
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_global_policy():
+    yield
+    tf.keras.mixed_precision.set_global_policy(None)
+
+
+def make(name: str, precision: str | None) -> rldarts_tf.Encoder:
+    return make_encoder(**ENCODERS[name], features=16, precision=precision)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One traced step: the encoder, its graph, features, and the gradients of what is trained."""
+
+    encoder: rldarts_tf.Encoder
+    graph: tf.Graph
+    features: tf.Tensor
+    gradients: list[tf.Tensor]
+
+    def flat_gradient(self, of_alpha: bool) -> np.ndarray:
+        pairs = zip(self.encoder.trainable_weights, self.gradients)
+        return np.concatenate([np.ravel(g) for w, g in pairs if ("alpha" in w.name) == of_alpha])
+
+
+@functools.cache
+def measure(name: str, precision: str) -> Measured:
+    # Of weights with which not all features are zero.
+    tf.keras.utils.set_random_seed(0)
+    encoder = make(name, precision)
+    encoder.build((None, *IMAGES.shape[1:]))
+    if precision != "float32":
+        encoder.set_weights(measure(name, "float32").encoder.get_weights())
+
+    @tf.function
+    def value_and_gradients(images: tf.Tensor):
+        with tf.GradientTape() as tape:
+            features = encoder(images, training=True)
+            # As in PPO, the loss is a mean.
+            loss = tf.reduce_mean(tf.square(features - 0.3))
+        return features, tape.gradient(loss, encoder.trainable_weights)
+
+    images = tf.constant(IMAGES)
+    graph = value_and_gradients.get_concrete_function(images).graph
+    return Measured(encoder, graph, *value_and_gradients(images))
+
+
+@pytest.mark.parametrize("precision", HALF)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_convolutions_are_in_half_precision_and_what_is_trained_in_float32(name, precision):
+    measured = measure(name, precision)
+    encoder, gradients = measured.encoder, measured.gradients
+    assert len(gradients) == len(encoder.trainable_weights) > 0
+    if isinstance(encoder, rldarts_tf.Supernet):
+        # A matrix per node of each kind of cell.
+        alpha = [w for w in encoder.trainable_weights if "alpha" in w.name]
+        assert len(alpha) == encoder.space.num_nodes * len(encoder.space.cell_types)
+    assert np.any(measured.features)
+    for tensor in [measured.features, *encoder.weights, *gradients]:
+        assert tensor.dtype == tf.float32
+        assert np.all(np.isfinite(tensor))
+    for kind in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"):
+        found = [op for op in measured.graph.get_operations() if op.type == kind]
+        assert found and {op.get_attr("T") for op in found} == {HALF[precision]}
+
+
+@pytest.mark.parametrize("precision", HALF)
+@pytest.mark.parametrize("name", ["classic", "micro"])
+def test_gradients_are_those_of_float32_but_for_a_few_percent(name, precision):
+    for of_alpha in (False, True):
+        expected = measure(name, "float32").flat_gradient(of_alpha)
+        error = np.linalg.norm(measure(name, precision).flat_gradient(of_alpha) - expected)
+        assert 0 < error < 0.05 * np.linalg.norm(expected)
+
+
+@settings(max_examples=20)
+@given(
+    shape=st.tuples(st.integers(1, 8), st.integers(1, 32), st.integers(1, 32), st.integers(1, 4)),
+    dtype=st.sampled_from([tf.bfloat16, tf.float16]),
+    graph=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_gradient_of_a_bias_is_summed_without_losing_most_of_it(shape, dtype, graph, seed):
+    # TensorFlow's own kernel sums bfloat16 in bfloat16, on CPUs: terms below the last place of what
+    # has been summed so far are lost.
+    rng = np.random.default_rng(seed)
+    y = tf.cast(rng.normal(size=shape), dtype)
+    bias = tf.cast(rng.normal(size=shape[-1:]), dtype)
+    dy = tf.cast(rng.uniform(0.5, 1.5, size=shape), dtype)
+
+    def run(y: tf.Tensor, bias: tf.Tensor, dy: tf.Tensor):
+        with tf.GradientTape() as tape:
+            tape.watch([y, bias])
+            result = bias_add(y, bias)
+        return result, tape.gradient(result, [y, bias], output_gradients=dy)
+
+    result, (of_y, of_bias) = (tf.function(run) if graph else run)(y, bias, dy)
+    expected = tf.reduce_sum(tf.cast(dy, tf.float64), axis=[0, 1, 2])
+    assert result.dtype == of_y.dtype == of_bias.dtype == dtype
+    np.testing.assert_allclose(tf.cast(of_bias, tf.float64), expected, rtol=0.01)
+    np.testing.assert_array_equal(tf.cast(of_y, tf.float64), tf.cast(dy, tf.float64))
+    np.testing.assert_array_equal(
+        tf.cast(result, tf.float64), tf.cast(tf.nn.bias_add(y, bias), tf.float64)
+    )
+
+
+@pytest.mark.parametrize("arguments", [{}, {"activation": "relu", "padding": "same"}])
+def test_convolution_layer_equals_that_of_keras(float64, arguments):
+    x = tf.random.stateless_normal([2, 6, 5, 3], seed=[0, 1], dtype=tf.float64)
+    layers = [kind(4, 3, 2, **arguments) for kind in (tf.keras.layers.Conv2D, Conv2D)]
+    results = []
+    for layer in layers:
+        layer.build(x.shape)
+        layer.set_weights(layers[0].get_weights())
+        with tf.GradientTape() as tape:
+            y = layer(x)
+            loss = tf.reduce_sum(tf.sin(y))
+        results.append([y, *tape.gradient(loss, layer.trainable_weights)])
+    for expected, actual in zip(*results):
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+def _leave_quietly(precision: str) -> None:
+    with layers_of(tf.keras.mixed_precision.Policy(precision)):
+        assert tf.keras.layers.Dense(1).dtype_policy.name == precision
+
+
+def _leave_by_an_exception(precision: str) -> None:
+    with pytest.raises(KeyError), layers_of(tf.keras.mixed_precision.Policy(precision)):
+        raise KeyError("any")
+
+
+@pytest.mark.parametrize("leave", [_leave_quietly, _leave_by_an_exception])
+@pytest.mark.parametrize("inside", PRECISIONS)
+def test_unset_global_policy_is_unset_again_and_follows_floatx(float64, inside, leave):
+    tf.keras.backend.set_floatx("float32")
+    leave(inside)
+    assert tf.keras.layers.Dense(1).dtype_policy.name == "float32"
+    tf.keras.backend.set_floatx("float64")
+    assert tf.keras.layers.Dense(1).dtype_policy.name == "float64"
+
+
+@pytest.mark.parametrize("leave", [_leave_quietly, _leave_by_an_exception])
+@pytest.mark.parametrize("inside", PRECISIONS)
+@pytest.mark.parametrize("before", PRECISIONS)
+def test_global_policy_that_was_set_is_what_it_was(float64, before, inside, leave):
+    tf.keras.backend.set_floatx("float32")
+    tf.keras.mixed_precision.set_global_policy(before)
+    leave(inside)
+    assert tf.keras.mixed_precision.global_policy().name == before
+    # Set is set: the policy does not follow floatx, even if it has the same name.
+    tf.keras.backend.set_floatx("float64")
+    assert tf.keras.layers.Dense(1).dtype_policy.name == before
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_making_an_encoder_leaves_the_global_policy_alone(name, precision):
+    make(name, precision)
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+    assert tf.keras.layers.Dense(1).dtype_policy.name == "float32"
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ENCODERS)
+def test_precision_survives_the_config(name, precision):
+    encoder = make(name, precision)
+    copy = type(encoder).from_config(encoder.get_config())
+    assert copy.dtype_policy.name == encoder.dtype_policy.name == precision
+    assert copy.get_config() == encoder.get_config()
+    policies, copied = (
+        [layer.dtype_policy.name for layer in network._flatten_layers()]
+        for network in (encoder, copy)
+    )
+    # The dense layer is in float32.
+    assert copied == policies and set(policies) == {precision, "float32"}
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_extracted_network_has_the_precision_of_the_supernet(precision):
+    network = measure("micro", precision).encoder.extract()
+    assert network.dtype_policy.name == precision
+    assert {cell.dtype_policy.name for cell in network.cells} == {precision}
+    assert all(weight.dtype == tf.float32 for weight in network.weights)
+    assert network(IMAGES).dtype == tf.float32
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_global_policy_holds_where_no_precision_is_given(name):
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    encoder, own = make(name, None), make(name, "mixed_bfloat16")
+    for a, b in zip(encoder._flatten_layers(), own._flatten_layers()):
+        assert a.dtype_policy.name == b.dtype_policy.name
+
+
+@pytest.mark.parametrize("value", ["float99", "float16", "", 16])
+@pytest.mark.parametrize("kind", ["supernet", "impala_cnn", "nature_cnn"])
+def test_unknown_precision_is_named(kind, value):
+    with pytest.raises(ConfigError, match=r"^precision must be one of .*mixed_bfloat16") as raised:
+        make_encoder(kind, depths=[3], precision=value)
+    assert repr(value) in str(raised.value) and "\n" not in str(raised.value)
