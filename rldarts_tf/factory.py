@@ -55,6 +55,8 @@ def make_encoder(
         raise ConfigError(f"genotype {missing} encoder 'discrete' (encoder is {encoder!r})")
     if precision is not None and precision not in PRECISIONS:
         raise ConfigError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if not isinstance(recompute, bool):
+        raise ConfigError(f"recompute must be True or False, got {recompute!r}")
     if encoder == "impala_cnn":
         return ImpalaCNN(depths, features=features, dtype=precision)
     if encoder == "nature_cnn":

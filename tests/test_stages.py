@@ -460,6 +460,8 @@ def test_good_settings_of_all_stages_pass():
         ("depths", [1.5]),
         ("depths", "16"),
         ("features", 0),
+        ("recompute", 1),
+        ("precision", "float99"),
     ],
 )
 def test_a_wrong_number_of_any_stage_is_found_before_the_first(stage, field, value):

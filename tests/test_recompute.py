@@ -1,0 +1,149 @@
+"""Networks that recompute: the same function and gradients, and less that is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference import randomize
+
+import rldarts_tf
+from rldarts_tf.cost import count_cost
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.factory import make_encoder
+from rldarts_tf.genotype import random_genotype
+from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace, register_search_space
+
+# Both kinds of cell, and in them ops that are and that are not linear.
+BOTH = register_search_space(
+    SearchSpace(
+        "test_recompute",
+        ["conv_3x3_relu", "dil_conv_3x3", "tanh"],
+        ["conv_3x3", "max_pool_3x3", "relu"],
+        num_reduction=1,
+        num_nodes=2,
+    )
+)
+SMALL_CLASSIC = register_search_space(
+    dataclasses.replace(CLASSIC, name="test_recompute_classic", num_normal=1, num_nodes=2)
+)
+SMALL_MICRO = register_search_space(
+    dataclasses.replace(MICRO, name="test_recompute_micro", num_normal=1, num_nodes=2)
+)
+IMAGES = np.random.default_rng(0).uniform(size=(2, 9, 8, 3))
+
+
+def run(encoder: tf.keras.Model):
+    """Features, and the gradients of all weights, of a traced function."""
+
+    @tf.function
+    def value_and_gradients(images: tf.Tensor):
+        with tf.GradientTape() as tape:
+            features = encoder(images, training=True)
+            loss = tf.reduce_sum(tf.sin(features))
+        return features, tape.gradient(loss, encoder.trainable_weights)
+
+    features, gradients = value_and_gradients(IMAGES)
+    return features.numpy(), [gradient.numpy() for gradient in gradients]
+
+
+def assert_same(holding: tf.keras.Model, recomputing: tf.keras.Model, seed: int) -> None:
+    for encoder in (holding, recomputing):
+        encoder.build((None, *IMAGES.shape[1:]))
+    randomize(holding.trainable_weights, seed)
+    recomputing.set_weights(holding.get_weights())
+    (expected, expected_gradients), (features, gradients) = run(holding), run(recomputing)
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(features, expected, rtol=1e-9, atol=1e-9)
+    assert len(gradients) == len(expected_gradients)
+    for weight, a, b in zip(holding.trainable_weights, gradients, expected_gradients):
+        np.testing.assert_allclose(
+            a, b, rtol=1e-8, atol=1e-9 * (1 + np.abs(b).max()), err_msg=weight.name
+        )
+
+
+@pytest.mark.parametrize(
+    ("space", "depths", "output_mode"),
+    [(BOTH, [3], "concat"), (BOTH, [2], "weighted_sum"), (SMALL_MICRO, [3, 2], "concat")],
+)
+def test_recomputing_supernet_has_the_same_features_and_gradients(
+    float64, space, depths, output_mode
+):
+    pair = [
+        rldarts_tf.Supernet(space, depths, output_mode, features=5, recompute=recompute)
+        for recompute in (False, True)
+    ]
+    assert_same(*pair, seed=1)
+
+
+@settings(max_examples=3)
+@given(cell_seed=st.integers(0, 2**31), seed=st.integers(0, 2**31))
+def test_recomputing_discrete_network_has_the_same_features_and_gradients(cell_seed, seed):
+    tf.keras.backend.set_floatx("float64")
+    try:
+        genotype = random_genotype(BOTH, random.Random(cell_seed))
+        pair = [
+            rldarts_tf.DiscreteNetwork(genotype, [3], features=5, recompute=recompute)
+            for recompute in (False, True)
+        ]
+        assert_same(*pair, seed=seed)
+    finally:
+        tf.keras.backend.set_floatx("float32")
+
+
+def test_layer_normalization_can_be_recomputed(float64):
+    genotype = random_genotype(BOTH, random.Random(4))
+    pair = [
+        rldarts_tf.DiscreteNetwork(genotype, [3], "layer", features=5, recompute=recompute)
+        for recompute in (False, True)
+    ]
+    assert_same(*pair, seed=1)
+
+
+def test_recomputing_classic_keeps_less():
+    holding, recomputing = (
+        count_cost(rldarts_tf.Supernet(SMALL_CLASSIC, [4], recompute=recompute), (16, 16, 3))
+        for recompute in (False, True)
+    )
+    assert recomputing.activation_bytes < 0.5 * holding.activation_bytes
+    assert recomputing.parameters == holding.parameters
+    assert recomputing.multiply_adds == holding.multiply_adds
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("kind", ["supernet", "discrete"])
+def test_recompute_survives_the_config_and_extraction(kind, recompute):
+    genotype = random_genotype(BOTH, random.Random(1)) if kind == "discrete" else None
+    encoder = make_encoder(kind, BOTH, genotype, [3], features=4, recompute=recompute)
+    copy = type(encoder).from_config(encoder.get_config())
+    networks = [encoder, copy]
+    if kind == "supernet":
+        copy(IMAGES.astype(np.float32))
+        networks.append(copy.extract())
+    for network in networks:
+        assert network.recompute is recompute
+        assert network.get_config()["recompute"] is recompute
+        for cell in network.cells:
+            assert cell.recompute is recompute
+            assert type(cell).from_config(cell.get_config()).recompute is recompute
+
+
+@pytest.mark.parametrize("kind", ["supernet", "discrete"])
+def test_networks_with_batch_normalization_do_not_recompute(kind):
+    genotype = random_genotype(BOTH, random.Random(1)) if kind == "discrete" else None
+    with pytest.raises(ConfigError, match=r"^recompute: not with batch normalization") as raised:
+        make_encoder(kind, BOTH, genotype, [3], normalization="batch", recompute=True)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [1, "yes", None])
+@pytest.mark.parametrize("kind", ["supernet", "impala_cnn"])
+def test_recompute_that_is_not_a_truth_value_is_named(kind, value):
+    with pytest.raises(ConfigError, match=r"^recompute must be True or False") as raised:
+        make_encoder(kind, depths=[3], recompute=value)
+    assert repr(value) in str(raised.value) and "\n" not in str(raised.value)
