@@ -62,6 +62,7 @@ def main() -> None:
     stopping = launching.stop_on_signals()
 
     def train(stage, stage_dir, encoder):
+        launching.compile_quietly()
         training = ppo_training.PPOTraining(stage_dir, stage, encoder, programs[stage], stopping)
         try:
             return training.run()

@@ -206,6 +206,23 @@ def stop_on_signals() -> Callable[[], bool]:
     return lambda: bool(asked)
 
 
+def compile_quietly() -> None:
+    """Compiles something with XLA, which writes a notice to stderr when it does so first.
+
+    It heeds no log level, and in a launcher stderr is for progress and errors.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        with tf.device("CPU:0"):
+            tf.function(tf.negative, jit_compile=True)(0.0)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def _check_scopes(names: set[str]) -> None:
     """Refuses settings of a stage that does not exist: gin would never use them."""
     for scope, selector in gin.config._CONFIG:  # gin shows them in no other way

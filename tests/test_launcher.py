@@ -616,6 +616,22 @@ BAD_INPUT = {
         binding("search/EncoderSettings.search_space = 'big'"),
         ["search space 'big'", "classic"],
     ),
+    "unknown precision": (
+        binding("search/EncoderSettings.precision = 'float99'"),
+        ["EncoderSettings", "precision", "'float99'", "mixed_bfloat16", "'search'"],
+    ),
+    "unknown precision in a later stage": (
+        binding("baseline/EncoderSettings.precision = 'float99'"),
+        ["EncoderSettings", "precision", "'float99'", "'baseline'"],
+    ),
+    "number for a truth value": (
+        binding("search/EncoderSettings.recompute = 1"),
+        ["EncoderSettings", "recompute", "True or False", "1", "'search'"],
+    ),
+    "text for a truth value": (
+        binding("evaluate/EncoderSettings.recompute = 'yes'"),
+        ["EncoderSettings", "recompute", "'yes'", "'evaluate'"],
+    ),
     "unknown output mode": (
         binding("search/EncoderSettings.output_mode = 'max'"),
         ["output_mode", "'max'"],
