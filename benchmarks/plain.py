@@ -81,7 +81,7 @@ class PlainSupernet:
                 )
             else:
                 x = layer(x)
-        return supernet._dense(tf.nn.relu(supernet._flatten(x)))
+        return supernet._dense(tf.nn.relu(supernet._flat(x)))
 
     def _copy_edges(self, cell: rldarts_tf.Cell) -> Edges:
         return {

@@ -43,7 +43,7 @@ class Encoder(tf.keras.Model):
         if not isinstance(features, int) or isinstance(features, bool) or features < 1:
             raise ConfigError(f"features must be an integer of at least 1, got {features!r}")
         self.features = features
-        self._flatten = tf.keras.layers.Flatten()
+        self._flat = tf.keras.layers.Flatten()
         self._dense = tf.keras.layers.Dense(
             features, activation="relu", name="dense", dtype=self.dtype_policy.variable_dtype
         )
@@ -65,7 +65,7 @@ class Encoder(tf.keras.Model):
     @tf.autograph.experimental.do_not_convert
     def _encode(self, images: tf.Tensor, training: bool | None) -> tf.Tensor:
         x = self.feature_maps(self._as_float(images), training)
-        return self._dense(tf.nn.relu(self._flatten(x)))
+        return self._dense(tf.nn.relu(self._flat(x)))
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """What stands before the head: float images [B, H, W, C] -> maps [B, H', W', C']."""
