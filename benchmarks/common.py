@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import rldarts_tf
+from rldarts_tf.agents.adam import FusedAdam
 from rldarts_tf.runs import atomic
 
 # TF-Agents compares with `is ()`: a warning when its source is compiled for the first time.
@@ -112,9 +113,8 @@ def train_step(
       weights: what is trained; all of them exist.
       jit: whether XLA compiles the step.
     """
-    # Of the legacy kind, which costs least on a CPU, with its variables made before tracing.
-    optimizer = tf.keras.optimizers.legacy.Adam(1e-4)
-    optimizer._create_all_weights(weights)
+    optimizer = FusedAdam(1e-4)
+    optimizer.build(weights)
 
     @tf.function(autograph=False, jit_compile=jit or None)
     def train(images: tf.Tensor) -> tf.Tensor:
