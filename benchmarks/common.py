@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import rldarts_tf
+from rldarts_tf import launching
 from rldarts_tf.agents.adam import FusedAdam
 from rldarts_tf.runs import atomic
 
@@ -290,6 +291,7 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[], None]) -> None:
     """Calls main; the package's complaints about input end like those of the parser."""
+    launching.compile_quietly()
     try:
         main()
     except rldarts_tf.RLDartsError as error:

@@ -42,25 +42,32 @@ def recomputing(
             shared = [*arguments, *(variables or ())]
             terms: list[list[tf.Tensor]] = [[] for _ in [*nodes, *shared]]
 
-            def differentiate(tape: tf.GradientTape, results: Any, of: Any, gradients: Any) -> None:
+            def differentiate(
+                tape: tf.GradientTape, results: Any, held: Any, of: Any, gradients: Any
+            ) -> None:
                 found = tape.gradient(
-                    results, [*(nodes[i] for i in of), *shared], output_gradients=gradients
+                    results, [*(held[i] for i in of), *shared], output_gradients=gradients
                 )
                 places = [*of, *range(len(nodes), len(terms))]
                 for place, term in zip(places, found):
                     if term is not None:
                         terms[place].append(tf.convert_to_tensor(term))
 
+            held = [nodes[0], *_after(dy, nodes[1:])]
             with tf.GradientTape() as tape:
-                tape.watch([nodes, arguments])
-                y = output(nodes[1:])
-            differentiate(tape, [y], range(1, len(nodes)), [dy])
+                tape.watch([held, arguments])
+                y = output(held[1:])
+            differentiate(tape, [y], held, range(1, len(nodes)), [dy])
+            gradients: dict[int, tf.Tensor] = {}
             for source in reversed(range(len(nodes) - 1)):
+                if terms[source + 1]:
+                    gradients[source + 1] = add(terms[source + 1])
+                [held[source]] = _after(gradients[min(gradients)], [nodes[source]])
                 with tf.GradientTape() as tape:
-                    tape.watch([nodes[source], arguments])
-                    parts = leaving(source, nodes[source], *arguments)
-                parts = [(part, add(terms[j])) for j, part in parts if terms[j]]
-                differentiate(tape, [p for p, _ in parts], [source], [g for _, g in parts])
+                    tape.watch([held[source], arguments])
+                    parts = leaving(source, held[source], *arguments)
+                parts = [(part, gradients[j]) for j, part in parts if j in gradients]
+                differentiate(tape, [p for p, _ in parts], held, [source], [g for _, g in parts])
             results = [add(found) if found else None for found in terms]
             of_inputs = (results[0], *results[len(nodes) : len(nodes) + len(arguments)])
             if variables is None:
@@ -70,3 +77,13 @@ def recomputing(
         return output(nodes[1:]), gradient
 
     return run
+
+
+def _after(gradient: tf.Tensor, nodes: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """The nodes, but not before a gradient is there.
+
+    TensorFlow runs what it can: without this it would compute everything again in the forward pass
+    already, and hold it.
+    """
+    with tf.control_dependencies([gradient]):
+        return [tf.identity(node) for node in nodes]
