@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,26 +51,12 @@ def measure(variant: str, args: argparse.Namespace) -> dict[str, Any]:
     return {**result, "fit": line, "largest_batch": int(fits)}
 
 
-def peak(name: str, recompute: bool, batch: int, args: argparse.Namespace) -> int | None:
+def peak(name: str, recompute: bool, batch: int, args: argparse.Namespace) -> float | None:
     """Bytes; None where the process was killed."""
     common.progress(f"{name}, batch {batch}{', recompute' if recompute else ''}")
-    try:
-        results = common.run_fresh(
-            networks.__file__,
-            [
-                f"--networks={name}",
-                f"--fresh_form={networks.PACKAGE}",
-                f"--depths={','.join(map(str, args.depths))}",
-                f"--batch={batch}",
-                f"--image_side={args.image_side}",
-                f"--precision={args.precision}",
-                *(["--recompute"] if recompute else []),
-            ],
-        )
-    except subprocess.CalledProcessError as error:
-        common.warn(f"{name}, batch {batch}: its process ended with code {error.returncode}")
-        return None
-    return int(results["peak_memory_bytes"])
+    settings = {**vars(args), "batch": batch, "recompute": recompute, "jit_compile": False}
+    results = networks.measure_fresh(name, networks.PACKAGE, argparse.Namespace(**settings))
+    return results["peak_memory_bytes"]
 
 
 def print_results(results: Sequence[dict[str, Any]], gigabytes: float) -> None:

@@ -95,11 +95,10 @@ class Bank(tf.keras.layers.Layer):
 
     Args:
       fan_out: n, the number of targets.
-      dtype: of the maps, or a Keras policy.
     """
 
-    def __init__(self, fan_out: int, name: str | None = None, dtype: Any = None) -> None:
-        super().__init__(name=name, dtype=dtype)
+    def __init__(self, fan_out: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.fan_out = fan_out
 
     def call(
@@ -166,10 +165,9 @@ class ConvolutionBank(Bank):
         filters: int,
         stride: int,
         fan_out: int,
-        name: str | None = None,
-        dtype: Any = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(fan_out, name=name, dtype=dtype)
+        super().__init__(fan_out, **kwargs)
         self._ops = tuple(ops)
         self.filters = filters
         self.stride = stride
@@ -227,19 +225,18 @@ class ConvolutionBank(Bank):
         self, x: tf.Tensor, weights: tf.Tensor | None = None, training: bool | None = None
     ) -> list[tf.Tensor]:
         """See `Bank`."""
-        per_channel = self._per_channel(weights)
         dense: list[tf.Tensor] = []
         interleaved: dict[int, list[tf.Tensor]] = {}
-        for index, op in enumerate(self._ops):
+        for index, (op, w) in enumerate(zip(self._ops, self._per_channel(weights))):
             maps, stride, dilation = _as_dense(x, self.stride, op.dilation)
             if dilation == 1:
-                dense.append(self._apply(index, maps, stride, per_channel, training))
+                dense.append(self._apply(index, maps, stride, w, training))
             elif op.normalization == "batch":
                 # The padding of maps of odd size must not count in the batch's statistics.
                 after = (dilation, tf.shape(x))
-                dense.append(self._apply(index, maps, 1, per_channel, training, after))
+                dense.append(self._apply(index, maps, 1, w, training, after))
             else:
-                part = self._apply(index, maps, 1, per_channel, training)
+                part = self._apply(index, maps, 1, w, training)
                 interleaved.setdefault(dilation, []).append(part)
         for dilation, parts in interleaved.items():
             dense.append(_deinterleave(add(parts), dilation, tf.shape(x)))
@@ -252,9 +249,8 @@ class ConvolutionBank(Bank):
         if not self.is_linear:
             return super().deferred(x, weights)
         parts: list[list[tuple[tf.Tensor, Kernel]]] = [[] for _ in range(self.fan_out)]
-        per_channel = self._per_channel(weights)
-        for index, op in enumerate(self._ops):
-            kernel, bias = self._folded(index, per_channel, x.dtype)
+        for index, (op, w) in enumerate(zip(self._ops, self._per_channel(weights))):
+            kernel, bias = self._folded(index, w, x.dtype)
             kernels = tf.split(kernel, self.fan_out, axis=-1)
             biases = tf.split(bias, self.fan_out)
             for part, k, b in zip(parts, kernels, biases):
@@ -273,11 +269,10 @@ class ConvolutionBank(Bank):
         return tf.unstack(weights @ spread)
 
     def _folded(
-        self, index: int, per_channel: Sequence[tf.Tensor | None], dtype: tf.DType
+        self, index: int, weights: tf.Tensor | None, dtype: tf.DType
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The wide kernel and bias of an op, times its weights if there are any."""
+        """The wide kernel and bias of an op, times its weights per channel if there are any."""
         kernel, bias = tf.convert_to_tensor(self.kernels[index]), self.biases[index]
-        weights = per_channel[index]
         if weights is not None:
             weights = tf.cast(weights, kernel.dtype)
             kernel, bias = kernel * weights, bias * weights
@@ -288,15 +283,14 @@ class ConvolutionBank(Bank):
         index: int,
         x: tf.Tensor,
         stride: int,
-        weights: Sequence[tf.Tensor | None],
+        weights: tf.Tensor | None,
         training: bool | None,
         interleaved: tuple[int, tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """One op; `interleaved`: undo that of (dilation, shape) right after the convolution."""
         op = self._ops[index]
         foldable = op.normalization is None and op.activation in (None, "relu")
-        nothing = [None] * len(self._ops)
-        kernel, bias = self._folded(index, weights if foldable else nothing, x.dtype)
+        kernel, bias = self._folded(index, weights if foldable else None, x.dtype)
         y = tf.nn.conv2d(x, kernel, strides=stride, padding="SAME")
         if interleaved is not None:
             y = _deinterleave(y, *interleaved)
@@ -305,8 +299,8 @@ class ConvolutionBank(Bank):
         y = bias_add(y, bias)
         if op.activation is not None:
             y = tf.keras.activations.get(op.activation)(y)
-        if weights[index] is not None and not foldable:
-            y = y * tf.cast(weights[index], y.dtype)
+        if weights is not None and not foldable:
+            y = y * tf.cast(weights, y.dtype)
         return y
 
     def _normalize(self, index: int, y: tf.Tensor, training: bool | None) -> tf.Tensor:
@@ -361,10 +355,9 @@ class ParameterFreeBank(Bank):
         functions: Sequence[str],
         stride: int,
         fan_out: int,
-        name: str | None = None,
-        dtype: Any = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(fan_out, name=name, dtype=dtype)
+        super().__init__(fan_out, **kwargs)
         self.stride = stride
         default = "avg_pool_3x3" if stride > 1 else IDENTITY
         members: dict[str, list[tuple[int, str]]] = {}
@@ -418,10 +411,8 @@ class LayerBank(Bank):
       layers: n of them.
     """
 
-    def __init__(
-        self, layers: Sequence[tf.keras.layers.Layer], name: str | None = None, dtype: Any = None
-    ) -> None:
-        super().__init__(len(layers), name=name, dtype=dtype)
+    def __init__(self, layers: Sequence[tf.keras.layers.Layer], **kwargs: Any) -> None:
+        super().__init__(len(layers), **kwargs)
         self.layers = list(layers)
         self._takes_training = "training" in layers[0]._call_spec.arg_names
 

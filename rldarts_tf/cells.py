@@ -10,7 +10,7 @@ is the genotype's and all weights are one:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -128,6 +128,9 @@ class Cell(tf.keras.layers.Layer):
         functions: dict[tuple[int, ...], dict[str, str]] = {}
         fan_outs: list[_FanOut] = []
 
+        def name() -> str:
+            return f"bank_{source}_{len(fan_outs)}"
+
         def append(bank: Bank, ops: Iterable[str], targets: tuple[int, ...]) -> None:
             fan_outs.append(_FanOut(bank, source, tuple(ops), targets))
 
@@ -141,16 +144,13 @@ class Cell(tf.keras.layers.Layer):
                 others = [
                     make_op(op, self.filters, stride, self.normalization) for _ in targets[1:]
                 ]
-                name = f"bank_{source}_{len(fan_outs)}"
-                append(LayerBank([layer, *others], name=name), [op], targets)
+                append(LayerBank([layer, *others], name=name()), [op], targets)
         for targets, names in functions.items():
-            name = f"bank_{source}_{len(fan_outs)}"
-            bank = ParameterFreeBank([*names.values()], stride, len(targets), name=name)
+            bank = ParameterFreeBank([*names.values()], stride, len(targets), name=name())
             append(bank, names, targets)
         for targets, settings in convolutions.items():
-            name = f"bank_{source}_{len(fan_outs)}"
             wide = ConvolutionBank(
-                [*settings.values()], self.filters, stride, len(targets), name=name
+                [*settings.values()], self.filters, stride, len(targets), name=name()
             )
             append(wide, settings, targets)
         return fan_outs
@@ -192,7 +192,10 @@ class Cell(tf.keras.layers.Layer):
         if self.recompute or (op_weights is not None and self._is_linear):
             run = recomputing(self._nodes_by_target, self._leaving, self._output)
             return run(x, *([] if op_weights is None else [op_weights]))
-        return self._output(self._nodes_by_source(x, op_weights, training)[1:])
+        nodes = self._nodes(
+            x, lambda source, node: self._leaving(source, node, op_weights, training), add
+        )
+        return self._output(nodes[1:])
 
     @property
     def _is_linear(self) -> bool:
@@ -212,46 +215,55 @@ class Cell(tf.keras.layers.Layer):
         training: bool | None = None,
     ) -> list[tuple[int, tf.Tensor]]:
         """(j, what node j receives) of all edges that leave a node."""
+        return self._each_target(
+            source, op_weights, lambda bank, weights: bank(x, weights, training=training)
+        )
+
+    def _each_target(
+        self,
+        source: int,
+        op_weights: tf.Tensor | None,
+        compute: Callable[[Bank, tf.Tensor | None], list[Any]],
+    ) -> list[tuple[int, Any]]:
+        """(j, part) of all banks of a node, whose parts `compute` gives from their weights."""
         return [
             (target, part)
             for fan_out in self._fan_outs
             if fan_out.source == source
             for target, part in zip(
-                fan_out.targets,
-                fan_out.bank(x, self._weights_of(fan_out, op_weights), training=training),
+                fan_out.targets, compute(fan_out.bank, self._weights_of(fan_out, op_weights))
             )
         ]
-
-    def _nodes_by_source(
-        self, x: tf.Tensor, op_weights: tf.Tensor | None, training: bool | None
-    ) -> list[tf.Tensor]:
-        """x_0, ..., x_I: all that leaves a node is computed when the node is known."""
-        nodes = [x]
-        incoming: list[list[tf.Tensor]] = [[] for _ in range(self.num_nodes + 1)]
-        for source in range(self.num_nodes):
-            for target, part in self._leaving(source, nodes[source], op_weights, training):
-                incoming[target].append(part)
-            nodes.append(add(incoming[source + 1]))
-        return nodes
 
     def _nodes_by_target(
         self, x: tf.Tensor, op_weights: tf.Tensor | None = None
     ) -> list[tf.Tensor]:
-        """The same, but what is cheaper so is computed for each target, from all its sources.
+        """x_0, ..., x_I, where what is cheaper so is computed for each target, from all sources.
 
         Linear convolutions with one target are one convolution of the concatenated sources, and
         ops without weights are evaluated while they are summed.
         """
+
+        def leaving(source: int, x: tf.Tensor) -> list[tuple[int, Deferred]]:
+            return self._each_target(
+                source, op_weights, lambda bank, weights: bank.deferred(x, weights)
+            )
+
+        return self._nodes(x, leaving, total)
+
+    def _nodes(
+        self,
+        x: tf.Tensor,
+        leaving: Callable[[int, tf.Tensor], list[tuple[int, Any]]],
+        sum_up: Callable[[list[Any]], tf.Tensor],
+    ) -> list[tf.Tensor]:
+        """x_0, ..., x_I: a node is the sum of what leaves the nodes before it for it."""
         nodes = [x]
-        incoming: list[list[Deferred]] = [[] for _ in range(self.num_nodes + 1)]
+        incoming: list[list[Any]] = [[] for _ in range(self.num_nodes + 1)]
         for source in range(self.num_nodes):
-            for fan_out in self._fan_outs:
-                if fan_out.source == source:
-                    weights = self._weights_of(fan_out, op_weights)
-                    parts = fan_out.bank.deferred(nodes[source], weights)
-                    for j, part in zip(fan_out.targets, parts):
-                        incoming[j].append(part)
-            nodes.append(total(incoming[source + 1]))
+            for target, part in leaving(source, nodes[source]):
+                incoming[target].append(part)
+            nodes.append(sum_up(incoming[source + 1]))
         return nodes
 
     def _weights_of(self, fan_out: _FanOut, op_weights: tf.Tensor | None) -> tf.Tensor | None:

@@ -42,9 +42,9 @@ def recomputing(
             shared = [*arguments, *(variables or ())]
             terms: list[list[tf.Tensor]] = [[] for _ in [*nodes, *shared]]
 
-            def differentiate(
-                tape: tf.GradientTape, results: Any, held: Any, of: Any, gradients: Any
-            ) -> None:
+            held = [nodes[0], *_after(dy, nodes[1:])]
+
+            def differentiate(tape: tf.GradientTape, results: Any, of: Any, gradients: Any) -> None:
                 found = tape.gradient(
                     results, [*(held[i] for i in of), *shared], output_gradients=gradients
                 )
@@ -53,11 +53,10 @@ def recomputing(
                     if term is not None:
                         terms[place].append(tf.convert_to_tensor(term))
 
-            held = [nodes[0], *_after(dy, nodes[1:])]
             with tf.GradientTape() as tape:
                 tape.watch([held, arguments])
                 y = output(held[1:])
-            differentiate(tape, [y], held, range(1, len(nodes)), [dy])
+            differentiate(tape, [y], range(1, len(nodes)), [dy])
             gradients: dict[int, tf.Tensor] = {}
             for source in reversed(range(len(nodes) - 1)):
                 if terms[source + 1]:
@@ -67,7 +66,7 @@ def recomputing(
                     tape.watch([held[source], arguments])
                     parts = leaving(source, held[source], *arguments)
                 parts = [(part, gradients[j]) for j, part in parts if j in gradients]
-                differentiate(tape, [p for p, _ in parts], held, [source], [g for _, g in parts])
+                differentiate(tape, [p for p, _ in parts], [source], [g for _, g in parts])
             results = [add(found) if found else None for found in terms]
             of_inputs = (results[0], *results[len(nodes) : len(nodes) + len(arguments)])
             if variables is None:
