@@ -27,10 +27,11 @@ from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 from rldarts_tf.agents.collect import Collector
-from rldarts_tf.agents.ppo import Actor, Learner, PPOSettings, make_agent
+from rldarts_tf.agents.ppo import Actor, Learner, make_agent
+from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.envs import games
-from rldarts_tf.envs.procgen import ProcgenEnvironment
 from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.envs.suite import ProcgenSuite
 from rldarts_tf.settings import ProcgenSettings
 
 ENCODERS = ("impala_cnn", "micro", "classic")
@@ -86,8 +87,8 @@ class Training:
         self, encoder: rldarts_tf.Encoder, settings: PPOSettings, game: str, seed: int = 0
     ) -> None:
         tf.keras.utils.set_random_seed(seed)
-        procgen = dataclasses.asdict(ProcgenSettings(game))
-        environment = ProcgenEnvironment(num_envs=settings.num_envs, seed=seed, **procgen)
+        suite = ProcgenSuite(ProcgenSettings(game))
+        environment = suite.make(settings.num_envs, seed)
         agent = make_agent(
             settings,
             tensor_spec.from_spec(environment.time_step_spec()),

@@ -9,9 +9,8 @@ import argparse
 import json
 
 import numpy as np
-import tensorflow as tf
 
-from rldarts_tf.agents.collect import evaluate
+from rldarts_tf.agents.evaluation import evaluate
 from rldarts_tf.envs import games
 from rldarts_tf.envs.procgen import ProcgenEnvironment
 
@@ -30,8 +29,7 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
 
     def act(observation):
-        actions = rng.integers(games.NUM_ACTIONS, size=len(observation))
-        return tf.constant(actions), (), tf.zeros(len(observation))
+        return rng.integers(games.NUM_ACTIONS, size=len(observation))
 
     result = evaluate(environment, act, args.episodes)
     mean = float(result.returns.mean())

@@ -19,6 +19,7 @@ import gin
 import tensorflow as tf
 from absl import app, flags, logging
 
+from rldarts_tf.agents.settings import ALGORITHMS
 from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.stages import STAGES, TRAINED_STAGES
@@ -103,12 +104,18 @@ def run(main: Callable[[], None]) -> NoReturn:
     raise AssertionError("app.run does not return")
 
 
-def load_gin(default_file: str, overrides: Sequence[tuple[str, Any]] = ()) -> None:
+def load_gin(
+    default_file: str,
+    overrides: Sequence[tuple[str, Any]] = (),
+    algorithm: str | None = None,
+) -> None:
     """Reads the gin files and bindings of the flags.
 
     Args:
       default_file: read where the user names none.
       overrides: (setting, value) from other flags; None is skipped. They hold for every stage.
+      algorithm: name of the settings of this launcher's algorithm. Files of the hardware may hold
+        settings of others, which are not used; a configuration of another algorithm is refused.
 
     Raises:
       ConfigError: a file is missing, or something in it is unknown or wrong.
@@ -138,6 +145,8 @@ def load_gin(default_file: str, overrides: Sequence[tuple[str, Any]] = ()) -> No
             gin.finalize()
     finally:
         logging.set_verbosity(verbosity)
+    if algorithm is not None:
+        _check_algorithm(algorithm)
 
 
 def load_genotype() -> Genotype | None:
@@ -221,6 +230,21 @@ def compile_quietly() -> None:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def _check_algorithm(own: str) -> None:
+    """Refuses what was made for another launcher: gin would pass over it silently."""
+    others = {settings.__name__ for settings in ALGORITHMS} - {own}
+    for binding in FLAGS.gin_bindings:
+        name = binding.partition("=")[0].strip().rpartition(".")[0].rpartition("/")[2]
+        if name.rpartition(".")[2] in others:
+            raise ConfigError(f"gin_bindings {binding!r}: this launcher has {own} only")
+    bound = {selector.rpartition(".")[2] for scope, selector in gin.config._CONFIG}
+    if bound & others and own not in bound:
+        raise ConfigError(
+            f"gin_file {', '.join(map(repr, FLAGS.gin_file))}: "
+            f"has {', '.join(sorted(bound & others))}; this launcher needs {own}"
+        )
 
 
 def _check_scopes(names: set[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import gin
 
@@ -44,27 +45,42 @@ class EncoderSettings:
 @gin.configurable(module="rldarts_tf")
 @dataclasses.dataclass(frozen=True)
 class ProcgenSettings:
-    """Game and levels.
+    """Games and levels.
 
     Attributes:
-      game: one of the 16.
+      game: one of the 16 games; or several, as a list or separated by commas, that one learner
+        plays at once; or "all".
       distribution_mode: "easy" or "hard".
       num_levels: size of the set of training levels; 0 is all of them.
       start_level: the first of them.
     """
 
-    game: str = "starpilot"
+    game: str | Sequence[str] = "starpilot"
     distribution_mode: str = "easy"
     num_levels: int = 0
     start_level: int = 0
 
     def __post_init__(self) -> None:
-        games.check_game(self.game)
+        games.check_games(self.game)
         games.check_distribution_mode(self.distribution_mode)
         for name in ("num_levels", "start_level"):
             check_integer(f"ProcgenSettings.{name}", getattr(self, name), least=0)
         if self.start_level and not self.num_levels:
             raise ConfigError("ProcgenSettings.start_level has no effect where num_levels is 0")
+
+    @property
+    def games(self) -> tuple[str, ...]:
+        """The names of the games."""
+        return games.check_games(self.game)
+
+    @property
+    def levels(self) -> dict[str, Any]:
+        """The arguments of `make_procgen` that choose the levels."""
+        return {
+            "distribution_mode": self.distribution_mode,
+            "num_levels": self.num_levels,
+            "start_level": self.start_level,
+        }
 
 
 @gin.configurable(module="rldarts_tf")

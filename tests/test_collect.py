@@ -14,7 +14,8 @@ import tensorflow as tf
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
-from rldarts_tf.agents.collect import Collector, evaluate
+from rldarts_tf.agents.collect import Collector, checked_act
+from rldarts_tf.agents.evaluation import evaluate
 from rldarts_tf.envs.procgen import ProcgenEnvironment
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
@@ -163,7 +164,7 @@ def test_a_policy_that_has_diverged_is_an_error_before_its_action_is_played(what
     with pytest.raises(RunError, match=r"diverged.*PPOSettings\.learning_rate"):
         collector.collect()
     with pytest.raises(RunError, match=r"diverged.*PPOSettings\.learning_rate"):
-        evaluate(environment, policy, 2)
+        checked_act(policy, environment.current_time_step().observation)
 
 
 # --- evaluation ------------------------------------------------------------------------------
@@ -220,8 +221,7 @@ class ScriptedEnvironment:
 
 def look(observation):
     """The action is the number of steps made, so that returns depend on observations too."""
-    n = len(observation)
-    return tf.constant(observation[:, 2], tf.int32), {"logits": tf.zeros([n, 3])}, tf.zeros([n])
+    return observation[:, 2].astype(np.int32)
 
 
 def episode(i, k, length):
@@ -249,6 +249,7 @@ def test_each_environment_contributes_its_quota_of_whole_episodes(case):
         for k in range(quota)
     ]
     assert sorted(zip(evaluation.returns.tolist(), evaluation.lengths.tolist())) == sorted(expected)
+    assert np.bincount(evaluation.environments).tolist() == [quota] * len(lengths)
     # It stops when the slowest is done.
     assert environment.steps == max(
         sum(of_one[k % len(of_one)] for k in range(quota)) for of_one in lengths
@@ -258,7 +259,8 @@ def test_each_environment_contributes_its_quota_of_whole_episodes(case):
 def test_evaluation_on_a_game_gives_the_first_episodes_of_each_environment():
     num_envs, quota = 4, 2
     environment = make_environment("leaper", num_envs)
-    evaluation = evaluate(environment, RecordingPolicy(seed=3), 7)
+    recorded = RecordingPolicy(seed=3)
+    evaluation = evaluate(environment, lambda frames: recorded(frames)[0].numpy(), 7)
     environment, policy = make_environment("leaper", num_envs), RecordingPolicy(seed=3)
     episodes = [[] for _ in range(num_envs)]
     total, length = np.zeros(num_envs), np.zeros(num_envs, int)

@@ -13,7 +13,8 @@ from absl.testing import flagsaver
 from gin import config_parser
 
 from rldarts_tf import launching
-from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings
+from rldarts_tf.envs import games
 from rldarts_tf.search_space import get_search_space
 from rldarts_tf.settings import EncoderSettings, ProcgenSettings, TrainingSettings
 from rldarts_tf.stages import TRAINED_STAGES, check_encoders
@@ -21,7 +22,7 @@ from rldarts_tf.stages import TRAINED_STAGES, check_encoders
 ROOT = Path(__file__).resolve().parents[1]
 GIN = ROOT / "gin"
 FILES = sorted(str(path.relative_to(GIN)) for path in GIN.rglob("*.gin"))
-SETTINGS = (EncoderSettings, PPOSettings, ProcgenSettings, TrainingSettings)
+SETTINGS = (EncoderSettings, *ALGORITHMS, ProcgenSettings, TrainingSettings)
 
 
 class PlainParser(config_parser.ParserDelegate):
@@ -93,7 +94,9 @@ def all_settings(*files: str) -> dict:
 
 def test_the_shipped_files_are_found():
     assert "classic.gin" in COMPLETE and "classic.gin" in COMPOSITE
+    assert "micro.gin" in COMPLETE and "micro.gin" in COMPOSITE
     assert {"algorithms/ppo.gin", "spaces/classic.gin", "hardware/v100.gin"} <= set(FILES)
+    assert {"algorithms/rainbow.gin", "spaces/micro.gin", "joint.gin"} <= set(FILES)
     assert "hardware/cpu.gin" in FILES
 
 
@@ -115,10 +118,11 @@ def test_every_complete_composition_resolves_to_networks_that_can_be_made(file):
 
 
 @pytest.mark.parametrize(
-    ("space", "hardware"), itertools.product(BY_KIND["spaces"], BY_KIND["hardware"])
+    ("algorithm", "space", "hardware"),
+    itertools.product(BY_KIND["algorithms"], BY_KIND["spaces"], BY_KIND["hardware"]),
 )
-def test_space_algorithm_and_hardware_are_independent_choices(space, hardware):
-    resolved = resolve("algorithms/ppo.gin", space, hardware)
+def test_space_algorithm_and_hardware_are_independent_choices(algorithm, space, hardware):
+    resolved = resolve(algorithm, space, hardware)
     encoders = {stage: settings[EncoderSettings] for stage, settings in resolved.items()}
     check_encoders(encoders)
     assert encoders["search"].search_space == Path(space).stem
@@ -170,6 +174,36 @@ ONE_V100 = {
     "PPOSettings.num_epochs": 1,
 }
 # ... and by stage.
+RAINBOW = {
+    "RainbowSettings.batch_size": 256,
+    "RainbowSettings.samples_per_insert": 4.0,
+    "RainbowSettings.min_replay_size": 10_000,
+    "RainbowSettings.learning_rate": 5e-5,
+    "RainbowSettings.discount": 0.99,
+    "RainbowSettings.priority_exponent": 0.8,
+    "RainbowSettings.importance_exponent": 0.2,
+    "RainbowSettings.num_atoms": 51,
+    "RainbowSettings.v_min": 0.0,
+    "RainbowSettings.v_max": 1.0,
+    "RainbowSettings.hidden_size": 512,
+    "RainbowSettings.target_update_period": 500,
+    "ProcgenSettings.distribution_mode": "easy",
+    "ProcgenSettings.num_levels": 0,
+    "TrainingSettings.num_env_steps": 25_000_000,
+    "EncoderSettings.features": 256,
+}
+MICRO = {
+    "search": {
+        **RAINBOW,
+        "EncoderSettings.search_space": "micro",
+        "EncoderSettings.depths": [16, 16, 16],
+        "EncoderSettings.inverse_temperature": 10.0,
+        "EncoderSettings.output_mode": "concat",
+    },
+    "evaluate": {**RAINBOW, "EncoderSettings.depths": [64, 64, 64]},
+    "baseline": {**RAINBOW, "EncoderSettings.depths": [64, 64, 64]},
+}
+REACTIVE = {"bigfish", "bossfight", "chaser", "dodgeball", "miner", "plunder", "starpilot"}
 CLASSIC = {
     "search": {
         **COMMON,
@@ -200,27 +234,57 @@ CLASSIC = {
 
 
 @pytest.mark.parametrize("stage", TRAINED_STAGES)
-def test_classic_has_the_numbers_of_the_paper(stage):
-    settings = all_settings("classic.gin")
-    expected = {f"{stage}/{name}": value for name, value in CLASSIC[stage].items()}
+@pytest.mark.parametrize(("file", "numbers"), [("classic.gin", CLASSIC), ("micro.gin", MICRO)])
+def test_a_composite_has_the_numbers_of_the_paper(file, numbers, stage):
+    settings = all_settings(file)
+    expected = {f"{stage}/{name}": value for name, value in numbers[stage].items()}
     assert {name: settings[name] for name in expected} == expected
 
 
-def test_every_number_of_the_program_stands_in_a_file_and_not_in_a_default():
+@pytest.mark.parametrize("game", [*games.GAMES, "all"])
+def test_the_game_chooses_return_and_replay(game):
+    binding = f"ProcgenSettings.game = {game!r}"
+    settings = resolve("micro.gin", bindings=[binding])["search"]
+    chosen = settings[RainbowSettings].for_games(settings[ProcgenSettings].games)
+    expected = (2, 10_000) if game in REACTIVE else (7, 500_000)
+    assert (chosen.n_step, chosen.replay_capacity) == expected
+
+
+def test_a_number_that_is_bound_holds_for_every_game():
+    bindings = ["RainbowSettings.n_step = 3", "RainbowSettings.replay_capacity = 20_000"]
+    settings = resolve("micro.gin", bindings=bindings)["search"][RainbowSettings]
+    for game in ("starpilot", "coinrun"):
+        chosen = settings.for_games([game])
+        assert (chosen.n_step, chosen.replay_capacity) == (3, 20_000)
+
+
+def test_the_joint_search_differs_from_micro_in_its_games_alone():
+    joint, micro = all_settings("joint.gin"), all_settings("micro.gin")
+    differing = {name for name in joint if joint[name] != micro[name]}
+    assert differing == {f"{stage}/ProcgenSettings.game" for stage in TRAINED_STAGES}
+    assert resolve("joint.gin")["search"][ProcgenSettings].games == games.GAMES
+
+
+@pytest.mark.parametrize(
+    ("file", "algorithm"), [("classic.gin", PPOSettings), ("micro.gin", RainbowSettings)]
+)
+def test_every_number_of_the_program_stands_in_a_file_and_not_in_a_default(file, algorithm):
     bound = {
-        setting.rpartition("/")[2]
-        for file in closure("classic.gin")
-        for setting, _ in statements(file)[1]
+        setting.rpartition("/")[2] for file in closure(file) for setting, _ in statements(file)[1]
     }
-    for kind in (PPOSettings, ProcgenSettings, TrainingSettings):
+    for kind in (algorithm, ProcgenSettings, TrainingSettings):
         for field in dataclasses.fields(kind):
             assert f"{kind.__name__}.{field.name}" in bound
 
 
-def test_the_defaults_of_ppo_in_python_are_those_of_its_file():
-    resolved = resolve("algorithms/ppo.gin")
+@pytest.mark.parametrize(
+    ("file", "algorithm"),
+    [("algorithms/ppo.gin", PPOSettings), ("algorithms/rainbow.gin", RainbowSettings)],
+)
+def test_the_defaults_in_python_are_those_of_the_file(file, algorithm):
+    resolved = resolve(file)
     gin.clear_config()
-    assert resolved["search"][PPOSettings] == PPOSettings()
+    assert resolved["search"][algorithm] == algorithm()
 
 
 def test_the_ablation_differs_from_classic_in_its_ops_alone():
@@ -298,8 +362,9 @@ def test_the_default_file_of_a_launcher_exists(launcher):
     calls = [
         node
         for node in ast.walk(ast.parse(launcher.read_text("utf-8")))
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "load_gin"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "procgen_launcher.main"
     ]
     assert len(calls) == 1
-    named = {keyword.arg: keyword.value for keyword in calls[0].keywords}
-    assert named["default_file"].value in COMPLETE
+    name, default_file = (argument.value for argument in calls[0].args[:2])
+    assert name == launcher.stem
+    assert default_file in COMPLETE

@@ -17,9 +17,11 @@ pytest.importorskip("tf_agents")
 import tensorflow as tf
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
-from rldarts_tf.agents import ppo, ppo_training
-from rldarts_tf.agents.ppo_training import PPOTraining, SearchRecorder, StageSettings
+from rldarts_tf.agents.ppo_training import PPOProgram
+from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.training import SearchRecorder, StageSettings, Training
 from rldarts_tf.cost import count_cost
+from rldarts_tf.envs import joint
 from rldarts_tf.envs.procgen import ProcgenEnvironment
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.directory import StageDirectory
@@ -32,7 +34,7 @@ SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1,
 BATCH = 8 * 16
 UPDATES = 4
 SETTINGS = StageSettings(
-    ppo.PPOSettings(num_envs=8, steps_per_update=16, num_epochs=2, minibatch_size=64),
+    PPOSettings(num_envs=8, steps_per_update=16, num_epochs=2, minibatch_size=64),
     ProcgenSettings(game="starpilot", num_levels=3, start_level=50),
     TrainingSettings(
         num_env_steps=UPDATES * BATCH - 1,  # The update that passes it is made in full.
@@ -51,9 +53,9 @@ class RecordingEnvironment(ProcgenEnvironment):
 
     made: ClassVar[list[RecordingEnvironment]] = []
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.arguments = kwargs
+    def __init__(self, game, num_envs, *, num_threads, **kwargs):
+        super().__init__(game, num_envs, num_threads=num_threads, **kwargs)
+        self.arguments = {"game": game, "num_envs": num_envs, **kwargs}
         self.rewards, self.ended, self.closed = [], [], False
         self.made.append(self)
 
@@ -72,7 +74,7 @@ class RecordingEnvironment(ProcgenEnvironment):
 def recording_environments_and_small_space():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(search_space._REGISTRY, SPACE.name, SPACE)
-        patch.setattr(ppo_training, "ProcgenEnvironment", RecordingEnvironment)
+        patch.setattr(joint, "ProcgenEnvironment", RecordingEnvironment)
         yield
 
 
@@ -89,13 +91,17 @@ class StopAfter:
         return self.updates == 0
 
 
+def make_training(stage_dir, label, encoder, settings, *stopping):
+    return Training(stage_dir, label, encoder, PPOProgram, settings, *stopping)
+
+
 def make_supernet():
     return Supernet(SPACE, [4], features=16)
 
 
 def snapshot(training):
     """Everything that a training goes on from, as arrays, but for the seconds it took."""
-    agent = training._agent
+    agent = training.program.agent
     state = training._state()
     del state["seconds"]
     return {
@@ -104,7 +110,7 @@ def snapshot(training):
         **{f"optimizer/{i}": v.numpy() for i, v in enumerate(agent.optimizer.variables)},
         **{f"alpha/{i}": v.numpy() for i, v in enumerate(training._encoder.alpha.weights)},
         "train_step": agent.train_step_counter.numpy(),
-        "generator": training._act._generator.state.numpy(),
+        "generator": training.program._act._generator.state.numpy(),
         **state,
     }
 
@@ -122,7 +128,7 @@ def whole(tmp_path_factory):
     """A search from start to end."""
     stage_dir = StageDirectory(tmp_path_factory.mktemp("whole") / "search")
     first = len(RecordingEnvironment.made)
-    training = PPOTraining(stage_dir, "search", make_supernet(), SETTINGS)
+    training = make_training(stage_dir, "search", make_supernet(), SETTINGS)
     summary = training.run()
     yield SimpleNamespace(
         stage_dir=stage_dir,
@@ -141,7 +147,7 @@ def in_parts(tmp_path_factory):
     stage_dir = StageDirectory(tmp_path_factory.mktemp("parts") / "search")
     begins, summaries = [], []
     for stopping in (StopAfter(2), StopAfter(2, KeyboardInterrupt()), StopAfter(0)):
-        training = PPOTraining(stage_dir, "search", make_supernet(), SETTINGS, stopping)
+        training = make_training(stage_dir, "search", make_supernet(), SETTINGS, stopping)
         begins.append(training.step)
         try:
             summaries.append(training.run())
@@ -160,15 +166,18 @@ def in_parts(tmp_path_factory):
 def test_it_ends_with_the_first_update_that_reaches_the_number_of_steps(whole):
     assert whole.training.step == UPDATES * BATCH
     assert whole.metrics["step"].tolist() == STEPS
-    assert int(whole.training._agent.train_step_counter) == UPDATES * 2 * (BATCH // 64)
+    assert int(whole.training.program.agent.train_step_counter) == UPDATES * 2 * (BATCH // 64)
 
 
 def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(whole):
     evaluations = {
-        f"eval_{levels}_return_{what}" for levels in ("train", "test") for what in ("mean", "std")
+        f"eval_{levels}_return_{what}"
+        for levels in ("train", "test")
+        for what in ("mean", "std", "mean_normalized")
     }
     assert set(whole.metrics) == {
-        "step", "wall_time", "return_mean", "return_std", "episodes", "length_mean", "loss",
+        "step", "wall_time", "return_mean", "return_std", "return_mean_normalized",
+        "episodes", "length_mean", "loss",
         "policy_loss", "value_loss", "entropy", "clip_fraction", "steps_per_second",
         "alpha_entropy_normal", "distinct_genotypes", *evaluations,
     }  # fmt: skip
@@ -179,7 +188,7 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
         if name in evaluations:
             # Every 2 updates, but not at the end, where the last evaluation follows.
             filled = whole.metrics["step"] == 2 * BATCH
-        elif name in ("return_mean", "return_std", "length_mean"):
+        elif name.startswith("return_") or name == "length_mean":
             filled = begun
         else:
             filled = np.full(len(column), True)
@@ -336,7 +345,7 @@ def test_in_parts_the_summary_is_that_of_one_run(whole, in_parts):
 def test_a_finished_training_is_only_evaluated_again(whole, tmp_path):
     shutil.copytree(whole.stage_dir.path, tmp_path / "search")
     stage_dir = StageDirectory(tmp_path / "search")
-    training = PPOTraining(stage_dir, "search", make_supernet(), SETTINGS)
+    training = make_training(stage_dir, "search", make_supernet(), SETTINGS)
     assert training.step == UPDATES * BATCH
     restored = snapshot(training)
     for name in (n for n in restored if n != "generator"):  # the last evaluation has drawn since
@@ -352,7 +361,7 @@ def test_a_finished_training_is_only_evaluated_again(whole, tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_checkpoint(tmp_path):
     settings = StageSettings(
-        SETTINGS.ppo,
+        SETTINGS.algorithm,
         ProcgenSettings(game="leaper"),
         TrainingSettings(
             num_env_steps=10 * BATCH,
@@ -368,11 +377,11 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_checkpo
 
     def spoil():
         # After the first update, before its checkpoint: the second one must diverge.
-        training._agent.optimizer.learning_rate.assign(1e18)
+        training.program.agent.optimizer.learning_rate.assign(1e18)
         at_checkpoint.extend(w.numpy() for w in training._encoder.weights)
         return False
 
-    training = PPOTraining(stage_dir, "baseline", ImpalaCNN([4], features=16), settings, spoil)
+    training = make_training(stage_dir, "baseline", ImpalaCNN([4], features=16), settings, spoil)
     with pytest.raises(RunError, match=r"diverged.*PPOSettings\.learning_rate") as caught:
         training.run()
     training.close()
@@ -381,14 +390,14 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_checkpo
     assert metrics["step"].tolist() == [BATCH]
     # All levels are in training: there are no others to evaluate on.
     assert np.isfinite(metrics["eval_test_return_mean"]).all()
-    assert np.isnan(metrics["eval_train_return_mean"]).all()
+    assert "eval_train_return_mean" not in metrics
     assert len(RecordingEnvironment.made) == first + 2
     assert RecordingEnvironment.made[-1].arguments["num_envs"] == 2
     # What only a search has.
     assert not {"alpha_entropy_normal", "distinct_genotypes"} & set(metrics)
     assert not stage_dir.alphas_path.exists() and not stage_dir.genotypes_path.exists()
 
-    restored = PPOTraining(stage_dir, "baseline", ImpalaCNN([4], features=16), settings)
+    restored = make_training(stage_dir, "baseline", ImpalaCNN([4], features=16), settings)
     restored.close()
     assert restored.step == BATCH
     assert at_checkpoint

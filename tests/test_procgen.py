@@ -172,6 +172,7 @@ def test_every_game_steps_and_goes_on_exactly_from_a_state(game, mode):
 def test_specs():
     env = make(num_envs=3)
     assert env.batched and env.batch_size == 3
+    assert env.game == "fruitbot" and env.games == ("fruitbot",) * 3
     observation = env.observation_spec()
     assert observation.shape == (64, 64, 3) and observation.dtype == np.uint8
     assert (observation.minimum == 0).all() and (observation.maximum == 255).all()
@@ -207,6 +208,32 @@ def test_reset_hands_out_the_current_frames_and_restarts_nothing():
             np.testing.assert_array_equal(again.discount, np.ones(4))
     for a, b in zip(plain.episodes.state().values(), interrupted.episodes.state().values()):
         np.testing.assert_array_equal(a, b)
+
+
+def test_restarting_starts_the_next_episodes_and_does_not_count_the_abandoned():
+    env = make("coinrun", 3)
+    for action in random_actions(12, 3):
+        env.step(action)
+    before = env.get_info()["level_seed"]
+    env.episodes.take()
+    time_step = env.restart_episodes()
+    assert_same_time_step(env.current_time_step(), time_step)
+    np.testing.assert_array_equal(time_step.step_type, [FIRST] * 3)
+    info = env.get_info()
+    assert (info["level_seed"] != before).all()
+    np.testing.assert_array_equal(info["prev_level_seed"], before)
+    assert not any(values.any() for values in env.episodes.state().values())
+
+
+def test_a_restarted_level_begins_as_it_began_before():
+    env = make("coinrun", 2, num_levels=1, start_level=7)
+    first = env.reset().observation
+    actions = random_actions(12, 2)
+    before = [env.step(action) for action in actions]
+    assert not any(step.is_last().any() for step in before)
+    np.testing.assert_array_equal(env.restart_episodes().observation, first)
+    for action, step in zip(actions, before):
+        assert_same_time_step(env.step(action), step)
 
 
 def test_a_step_where_all_environments_ended_does_not_reset():
@@ -502,6 +529,16 @@ def test_episode_statistics_by_hand():
     np.testing.assert_array_equal(last.lengths, [1, 1, 3])
     assert episodes.take().returns.size == 3
     assert episodes.take().returns.size == 0
+
+
+def test_episodes_that_are_discarded_count_from_zero_and_finished_ones_stay():
+    episodes = EpisodeStatistics(2)
+    episodes.add([1, 2], [True, False])
+    episodes.discard_running()
+    last = episodes.add([4, 8], [True, True])
+    np.testing.assert_array_equal(last.returns, [4.0, 8.0])
+    np.testing.assert_array_equal(last.lengths, [1, 1])
+    np.testing.assert_array_equal(episodes.take().returns, [1.0, 4.0, 8.0])
 
 
 def test_episode_statistics_refuse_other_shapes():

@@ -1,4 +1,4 @@
-"""Reward normalization against a plain per-environment reference and hand-made cases."""
+"""Reward scales against a plain per-environment reference and hand-made cases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.envs.reward import MaximumReturnScale, RewardNormalizer
 from rldarts_tf.errors import ConfigError, RunError
 
 
@@ -69,6 +69,46 @@ def test_equals_the_reference_over_whole_trajectories(trajectory, gamma, clip, e
     assert normalizer.variance == pytest.approx(expected_variance, rel=1e-9, abs=1e-12)
 
 
+@settings(max_examples=100)
+@given(trajectory=trajectories(), data=st.data())
+def test_groups_equal_separate_normalizers_of_their_environments(trajectory, data):
+    rewards, ended = (np.array(table) for table in trajectory)
+    num_envs = rewards.shape[1]
+    groups = data.draw(
+        st.lists(st.sampled_from("abc"), min_size=num_envs, max_size=num_envs), label="groups"
+    )
+    # A game of large rewards beside others.
+    rewards = rewards * np.where(np.array(groups) == "a", 1000.0, 1.0)
+    joint = RewardNormalizer(num_envs, 0.9, clip=5.0, groups=groups)
+    names = list(dict.fromkeys(groups))
+    members = {name: np.flatnonzero(np.array(groups) == name) for name in names}
+    alone = {name: RewardNormalizer(members[name].size, 0.9, clip=5.0) for name in names}
+    for r, e in zip(rewards, ended):
+        actual = joint(r, e)
+        for name in names:
+            np.testing.assert_array_equal(
+                actual[members[name]], alone[name](r[members[name]], e[members[name]])
+            )
+    for g, name in enumerate(names):
+        expected, actual = alone[name].state(), joint.state()
+        np.testing.assert_array_equal(actual["returns"][members[name]], expected["returns"])
+        for statistic in ("mean", "variance", "count"):
+            assert actual[statistic].reshape(-1)[g] == expected[statistic]
+        assert np.reshape(joint.variance, -1)[g] == alone[name].variance
+
+
+@pytest.mark.parametrize("groups", [None, ["x"] * 3])
+def test_one_group_is_as_none(groups):
+    rng = np.random.default_rng(0)
+    normalizer, plain = RewardNormalizer(3, 0.9, groups=groups), RewardNormalizer(3, 0.9)
+    for _ in range(20):
+        rewards, ended = rng.normal(size=3), rng.random(3) < 0.2
+        np.testing.assert_array_equal(normalizer(rewards, ended), plain(rewards, ended))
+    for name, value in plain.state().items():
+        assert normalizer.state()[name].shape == value.shape == ((3,) if name == "returns" else ())
+        np.testing.assert_array_equal(normalizer.state()[name], value)
+
+
 def test_first_step_by_hand():
     # R = [3, 1]: mean 4/2.0001; variance (1e-4 (1 + mean^2) + (3-mean)^2 + (1-mean)^2) / 2.0001.
     normalizer = RewardNormalizer(2, gamma=0.9)
@@ -101,22 +141,23 @@ def test_rewards_after_a_long_silence_are_clipped_on_both_sides():
     np.testing.assert_array_equal(actual, [10.0, 0.0, 0.0, -10.0])
 
 
-def test_restored_statistics_go_on_exactly_and_survive_npz_without_pickle():
+@pytest.mark.parametrize("groups", [None, ["maze", "leaper", "maze"]])
+def test_restored_statistics_go_on_exactly_and_survive_npz_without_pickle(groups):
     rng = np.random.default_rng(0)
     rewards = rng.normal(size=(60, 3))
     ended = rng.random((60, 3)) < 0.1
-    original = RewardNormalizer(3, gamma=0.99)
+    original = RewardNormalizer(3, gamma=0.99, groups=groups)
     for r, e in zip(rewards[:30], ended[:30]):
         original(r, e)
     buffer = io.BytesIO()
     np.savez(buffer, **original.state())
     buffer.seek(0)
-    copy = RewardNormalizer(3, gamma=0.99)
+    copy = RewardNormalizer(3, gamma=0.99, groups=groups)
     with np.load(buffer, allow_pickle=False) as saved:
         copy.set_state(saved)
     for r, e in zip(rewards[30:], ended[30:]):
         np.testing.assert_array_equal(original(r, e), copy(r, e))
-    assert original.variance == copy.variance
+    np.testing.assert_array_equal(original.variance, copy.variance)
 
 
 def test_the_state_is_a_snapshot_and_inputs_are_not_changed():
@@ -156,6 +197,8 @@ def test_wrong_shapes_are_refused():
         ("gamma", {"gamma": math.nan}),
         ("clip", {"clip": 0.0}),
         ("epsilon", {"epsilon": 0.0}),
+        ("groups", {"groups": ["maze"]}),
+        ("groups", {"groups": []}),
     ],
 )
 def test_bad_arguments_name_the_field(field, change):
@@ -176,3 +219,44 @@ def test_a_damaged_state_is_refused(change, message):
     state = {k: v for k, v in {**normalizer.state(), **change}.items() if v is not None}
     with pytest.raises(RunError, match=message):
         normalizer.set_state(state)
+
+
+def test_a_state_of_another_number_of_groups_is_refused():
+    normalizer = RewardNormalizer(2, gamma=0.9, groups=["maze", "leaper"])
+    with pytest.raises(RunError, match=r"'mean' has shape \(\), not \(2,\)"):
+        normalizer.set_state(RewardNormalizer(2, gamma=0.9).state())
+
+
+# --- the maximum return -----------------------------------------------------------------------
+
+
+def test_rewards_are_divided_by_the_maximum_return_of_each_environments_game():
+    rewards = np.array([32.0, 8.0, -5.0], np.float32)
+    ended = np.array([False, True, False])
+    # Maxima of starpilot and bigfish: easy 64 and 40, hard 35 and 40.
+    for mode, expected in (("easy", [0.5, 0.125, -0.125]), ("hard", [32 / 35, 8 / 35, -0.125])):
+        scale = MaximumReturnScale(["starpilot", "starpilot", "bigfish"], mode)
+        for _ in range(2):  # nothing changes from step to step
+            actual = scale(rewards, ended)
+            assert actual.dtype == np.float32
+            np.testing.assert_array_equal(actual, np.array(expected, np.float32))
+
+
+def test_a_maximum_return_scale_has_an_empty_state_and_is_called_as_a_normalizer():
+    scale = MaximumReturnScale(["maze"] * 2, "easy")
+    assert scale.state() == {}
+    scale.set_state(scale.state())
+    np.testing.assert_array_equal(scale(np.array([10.0, 5.0]), np.zeros(2, bool)), [1.0, 0.5])
+    with pytest.raises(ValueError, match="shape"):
+        scale(np.zeros(3), np.zeros(3, bool))
+    with pytest.raises(ValueError, match="shape"):
+        scale(np.zeros(2), np.zeros(3, bool))
+
+
+@pytest.mark.parametrize(
+    ("game", "mode", "message"),
+    [("mase", "easy", "game: .* did you mean 'maze'"), ("maze", "extreme", "distribution_mode: ")],
+)
+def test_an_unknown_game_or_mode_has_no_maximum(game, mode, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        MaximumReturnScale([game], mode)

@@ -5,11 +5,8 @@ Sources: Schulman et al. 2017; Cobbe et al. 2020 (settings); RL-DARTS appendix A
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from typing import Any
 
-import gin
 import tensorflow as tf
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.trajectories import time_step as ts
@@ -17,84 +14,9 @@ from tf_agents.trajectories import trajectory
 from tf_agents.utils import value_ops
 
 from rldarts_tf.agents.adam import FusedAdam
+from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
-from rldarts_tf.errors import ConfigError
-from rldarts_tf.settings import check_integer
-
-
-@gin.configurable(module="rldarts_tf")
-@dataclasses.dataclass(frozen=True)
-class PPOSettings:
-    """The numbers of PPO; the defaults are those of Cobbe et al. 2020.
-
-    Attributes:
-      num_envs: N, environments stepped together.
-      steps_per_update: T, steps of each environment between two updates.
-      num_epochs: passes over the N T transitions of an update.
-      minibatch_size: transitions in a gradient step; it must divide N T.
-      learning_rate: of Adam.
-      adam_epsilon: of Adam.
-      discount: γ.
-      gae_lambda: λ of generalized advantage estimation.
-      clip: ε of the clipped policy ratio.
-      value_clip: bound on the change of a value prediction in one update.
-      entropy_coefficient: weight of the entropy bonus.
-      value_coefficient: weight of the squared value error.
-      max_gradient_norm: the global norm to which a gradient is clipped.
-      reward_clip: bound on a normalized reward.
-      jit_compile: compile each gradient step with XLA. On CPUs it is slower, as XLA's convolutions
-        are; untested on GPUs.
-    """
-
-    num_envs: int = 64
-    steps_per_update: int = 256
-    num_epochs: int = 3
-    minibatch_size: int = 2048
-    learning_rate: float = 5e-4
-    adam_epsilon: float = 1e-5
-    discount: float = 0.999
-    gae_lambda: float = 0.95
-    clip: float = 0.2
-    value_clip: float = 0.2
-    entropy_coefficient: float = 0.01
-    value_coefficient: float = 0.5
-    max_gradient_norm: float = 0.5
-    reward_clip: float = 10.0
-    jit_compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("num_envs", "steps_per_update", "num_epochs", "minibatch_size"):
-            check_integer(f"PPOSettings.{name}", getattr(self, name), least=1)
-        if not isinstance(self.jit_compile, bool):
-            raise ConfigError(
-                f"PPOSettings.jit_compile must be True or False, got {self.jit_compile!r}"
-            )
-        for field in dataclasses.fields(self):
-            if field.name == "jit_compile":
-                continue
-            value = getattr(self, field.name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0 <= value < math.inf:
-                raise ConfigError(
-                    f"PPOSettings.{field.name} must be a finite number >= 0, got {value!r}"
-                )
-        for name in ("discount", "gae_lambda"):
-            if getattr(self, name) > 1:
-                raise ConfigError(f"PPOSettings.{name} must be at most 1")
-        for name in ("learning_rate", "adam_epsilon", "clip", "max_gradient_norm", "reward_clip"):
-            if getattr(self, name) == 0:
-                raise ConfigError(f"PPOSettings.{name} must be positive")
-        if self.batch_size % self.minibatch_size:
-            raise ConfigError(
-                f"PPOSettings.minibatch_size = {self.minibatch_size} must divide num_envs * "
-                f"steps_per_update = {self.batch_size}"
-            )
-
-    @property
-    def batch_size(self) -> int:
-        """N T, the transitions of an update."""
-        return self.num_envs * self.steps_per_update
 
 
 class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):

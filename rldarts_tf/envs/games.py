@@ -6,6 +6,7 @@ Standard library only, so that a wrong game name is reported without loading Pro
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from rldarts_tf.errors import ConfigError
 
@@ -72,8 +73,35 @@ def check_game(game: str) -> str:
     raise ConfigError(f"game: there is no Procgen game {game!r}; {hint}")
 
 
-def check_distribution_mode(distribution_mode: str) -> str:
+def check_games(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns the games that a setting means.
+
+    Args:
+      value: a name, several separated by commas, a list or tuple of names, or "all".
+
+    Raises:
+      ConfigError: if a name is unknown or repeated, or there is none.
+    """
+    if value == "all":
+        return GAMES
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",")]
+    if not isinstance(value, (list, tuple)):
+        raise ConfigError(f"game: must be a name, a list of names or 'all', not {value!r}")
+    if not value:
+        raise ConfigError("game: there must be at least one")
+    for i, game in enumerate(value):
+        if check_game(game) in value[:i]:
+            raise ConfigError(f"game: {game!r} is listed twice")
+    return tuple(value)
+
+
+def check_distribution_mode(distribution_mode: str, field: str = "distribution_mode") -> str:
     """Returns `distribution_mode` if it is supported.
+
+    Args:
+      distribution_mode: the value of a setting.
+      field: the setting, for the message.
 
     Raises:
       ConfigError: if it is neither "easy" nor "hard".
@@ -81,7 +109,7 @@ def check_distribution_mode(distribution_mode: str) -> str:
     if distribution_mode in DISTRIBUTION_MODES:
         return distribution_mode
     raise ConfigError(
-        f"distribution_mode: {distribution_mode!r} is not supported; "
+        f"{field}: {distribution_mode!r} is not supported; "
         f"choose one of {', '.join(DISTRIBUTION_MODES)}"
     )
 

@@ -5,9 +5,10 @@ Procgen itself is loaded when the first environment is made, not when this modul
 
 from __future__ import annotations
 
+import abc
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +16,16 @@ from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
-from rldarts_tf.envs import games
+from rldarts_tf.envs.games import NUM_ACTIONS, check_distribution_mode, check_game
 from rldarts_tf.errors import ConfigError, RunError
 
 OBSERVATION_SHAPE = (64, 64, 3)
 """Height, width and RGB channels of a frame."""
 
 _INT32_MAX = 2**31 - 1
+
+# Procgen ends an episode at once, and starts the next, when it is sent this action.
+_FORCED_END = -1
 
 
 class FinishedEpisodes(NamedTuple):
@@ -91,6 +95,11 @@ class EpisodeStatistics:
             self._finished.append(finished)
         return finished
 
+    def discard_running(self) -> None:
+        """Forgets the steps of episodes that have not finished, as if these began now."""
+        self._returns[:] = 0.0
+        self._lengths[:] = 0
+
     def take(self) -> FinishedEpisodes:
         """Returns the episodes finished since the last call, and empties the queue."""
         finished = self._peek()
@@ -135,8 +144,11 @@ class EpisodeStatistics:
         self._finished = [finished] if finished.returns.size else []
 
 
-class ProcgenEnvironment(py_environment.PyEnvironment):
-    """N copies of one Procgen game that step together as one batched TF-Agents environment.
+class ProcgenBatch(py_environment.PyEnvironment):
+    """N Procgen environments that step together as one batched TF-Agents environment.
+
+    What `ProcgenEnvironment` (one game) and `JointEnvironment` (several) have in common, which is
+    everything but where the simulators are.
 
     Time steps (N leading everywhere):
       observation: uint8 [N, 64, 64, 3], 0 to 255.
@@ -152,111 +164,70 @@ class ProcgenEnvironment(py_environment.PyEnvironment):
     that drops transitions that start at LAST, as TF-Agents' agents do (and its drivers, when they
     count steps), would drop the first transition of each episode: hand those on as MID.
 
-    Reset. Procgen has none. `reset()` hands out the current observations as FIRST (reward 0,
-    discount 1) without touching the simulator, so calling it again restarts nothing: episodes, and
-    their statistics, run on. For fresh episodes make a new environment.
+    Reset. `reset()` hands out the current observations as FIRST (reward 0, discount 1) without
+    touching the simulator, so calling it again restarts nothing: episodes, and their statistics,
+    run on. For new episodes make a new environment, or call `restart_episodes`.
 
-    Ownership. Each time step has arrays of its own (gym3 copies its buffers once, and no further
-    copy is made), so time steps may be kept, or handed to TensorFlow, without copying.
+    Ownership. Each time step has arrays of its own, so time steps may be kept, or handed to
+    TensorFlow, without copying. (gym3 copies its buffers once, and no further copy is made but for
+    joining several games.)
 
     Attributes:
       episodes: the `EpisodeStatistics` of raw rewards, updated by every step.
     """
 
-    def __init__(
-        self,
-        game: str,
-        num_envs: int,
-        *,
-        seed: int | None = None,
-        distribution_mode: str = "easy",
-        num_levels: int = 0,
-        start_level: int = 0,
-        num_threads: int = 4,
-        center_agent: bool = True,
-        use_backgrounds: bool = True,
-        use_monochrome_assets: bool = False,
-        restrict_themes: bool = False,
-        use_generated_assets: bool = False,
-        paint_vel_info: bool = False,
-        use_sequential_levels: bool = False,
-    ) -> None:
-        """Starts the simulator. The defaults below are the settings of Cobbe et al. 2020.
+    def __init__(self, games: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Takes what the subclass knows.
 
         Args:
-          game: one of `games.GAMES`.
-          num_envs: N, at least 1.
-          seed: decides the sequence of levels and all randomness in them, 0 to 2**31 - 1. It has
-            no default: None is refused.
-          distribution_mode: "easy" or "hard".
-          num_levels: size of the set of levels; 0 is all of them.
-          start_level: the set is start_level to start_level + num_levels - 1. Procgen ignores it
-            when num_levels is 0, so then it must be 0.
-          num_threads: threads of the simulator; 0 steps in the calling thread. The result does not
-            depend on it. 4 was fastest with 64 environments on 2 cores.
-          center_agent: keep the agent in the middle of the frame where the game scrolls.
-          use_backgrounds: paint pictures, not black, behind the level.
-          use_monochrome_assets: paint one-coloured rectangles instead of pictures.
-          restrict_themes: use one theme only where a game has several.
-          use_generated_assets: paint random patterns instead of drawn pictures.
-          paint_vel_info: paint the agent's velocity into the corner of the frame.
-          use_sequential_levels: go on to the next level within the episode when one is solved.
-
-        Raises:
-          ConfigError: if an argument is not valid, or Procgen cannot be loaded.
+          games: the game of each environment, N names.
+          settings: what a saved state must agree with, as JSON takes it. Procgen restores the
+            levels and options of the state itself, silently, whatever it was made with.
         """
         super().__init__(handle_auto_reset=False)
-        # Procgen aborts the whole process on bad options, so all are checked here.
-        games.check_game(game)
-        games.check_distribution_mode(distribution_mode)
-        self._num_envs = _integer("num_envs", num_envs, minimum=1)
-        if seed is None:
-            raise ConfigError("seed: is required; give an integer from 0 to 2147483647")
-        seed = _integer("seed", seed)
-        num_threads = _integer("num_threads", num_threads)
-        num_levels = _integer("num_levels", num_levels)
-        start_level = _integer("start_level", start_level)
-        if start_level and not num_levels:
-            raise ConfigError(
-                f"start_level: {start_level} has no effect when num_levels is 0 (all levels); "
-                "set num_levels or leave start_level at 0"
-            )
-        if start_level + num_levels > _INT32_MAX:
-            raise ConfigError(
-                f"start_level: start_level + num_levels must be at most {_INT32_MAX}, "
-                f"not {start_level + num_levels}"
-            )
-        # What a saved state must agree with: Procgen restores the levels and options of the state
-        # itself, silently, whatever it was made with.
-        self._settings: dict[str, Any] = {
-            "game": game,
-            "num_envs": self._num_envs,
-            "distribution_mode": distribution_mode,
-            "num_levels": num_levels,
-            "start_level": start_level,
-            "center_agent": _boolean("center_agent", center_agent),
-            "use_backgrounds": _boolean("use_backgrounds", use_backgrounds),
-            "use_monochrome_assets": _boolean("use_monochrome_assets", use_monochrome_assets),
-            "restrict_themes": _boolean("restrict_themes", restrict_themes),
-            "use_generated_assets": _boolean("use_generated_assets", use_generated_assets),
-            "paint_vel_info": _boolean("paint_vel_info", paint_vel_info),
-            "use_sequential_levels": _boolean("use_sequential_levels", use_sequential_levels),
-        }
+        self._games = tuple(games)
+        self._num_envs = len(self._games)
+        self._settings = dict(settings)
         self._observation_spec = array_spec.BoundedArraySpec(
             OBSERVATION_SHAPE, np.uint8, minimum=0, maximum=255, name="observation"
         )
         self._action_spec = array_spec.BoundedArraySpec(
-            (), np.int32, minimum=0, maximum=games.NUM_ACTIONS - 1, name="action"
+            (), np.int32, minimum=0, maximum=NUM_ACTIONS - 1, name="action"
         )
         self.episodes = EpisodeStatistics(self._num_envs)
-        options = dict(self._settings)
-        self._env = _load_procgen()(
-            num=options.pop("num_envs"),
-            env_name=options.pop("game"),
-            rand_seed=seed,
-            num_threads=num_threads,
-            **options,
-        )
+
+    @abc.abstractmethod
+    def _act(self, action: np.ndarray) -> None:
+        """Sends checked actions, integer [N], to the simulators; need not wait for them."""
+
+    @abc.abstractmethod
+    def _observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Waits for the simulators.
+
+        Returns:
+          Rewards float32 [N], frames uint8 [N, 64, 64, 3], and bool [N], True where the step ended
+          an episode: all new arrays.
+        """
+
+    @abc.abstractmethod
+    def _get_simulators(self) -> list[bytes]:
+        """Returns the states of the N simulators."""
+
+    @abc.abstractmethod
+    def _set_simulators(self, states: list[bytes]) -> None:
+        """Restores what `_get_simulators` returned."""
+
+    @abc.abstractmethod
+    def get_info(self) -> dict[str, np.ndarray]:
+        """Returns what Procgen tells about the levels, one array [N] per entry.
+
+        `level_seed` (int32) is the level being played, `prev_level_seed` (int32) the one before,
+        and `prev_level_complete` (uint8) whether that one was solved.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Ends the simulators and their threads. May be called twice."""
 
     @property
     def batched(self) -> bool:
@@ -269,9 +240,9 @@ class ProcgenEnvironment(py_environment.PyEnvironment):
         return self._num_envs
 
     @property
-    def game(self) -> str:
-        """Name of the game."""
-        return self._settings["game"]
+    def games(self) -> tuple[str, ...]:
+        """The game of each environment, N names."""
+        return self._games
 
     @property
     def distribution_mode(self) -> str:
@@ -288,12 +259,12 @@ class ProcgenEnvironment(py_environment.PyEnvironment):
 
     def _reset(self) -> ts.TimeStep:
         """Hands out the current observations as FIRST; see the class on what this does not do."""
-        _, observation, _ = self._env.observe()
+        _, frames, _ = self._observe()
         return ts.TimeStep(
             step_type=np.full(self._num_envs, ts.StepType.FIRST, np.int32),
             reward=np.zeros(self._num_envs, np.float32),
             discount=np.ones(self._num_envs, np.float32),
-            observation=observation["rgb"],
+            observation=frames,
         )
 
     def _step(self, action: np.ndarray) -> ts.TimeStep:
@@ -308,30 +279,32 @@ class ProcgenEnvironment(py_environment.PyEnvironment):
                 f"action: must be integers of shape ({self._num_envs},), "
                 f"not {action.dtype} of shape {action.shape}"
             )
-        if action.min() < 0 or action.max() >= games.NUM_ACTIONS:
+        if action.min() < 0 or action.max() >= NUM_ACTIONS:
             raise ValueError(
-                f"action: must lie in 0 to {games.NUM_ACTIONS - 1}, "
-                f"not {action.min()} to {action.max()}"
+                f"action: must lie in 0 to {NUM_ACTIONS - 1}, not {action.min()} to {action.max()}"
             )
-        self._env.act(action)
-        reward, observation, ended = self._env.observe()
+        self._act(action)
+        reward, frames, ended = self._observe()
         self.episodes.add(reward, ended)
         return ts.TimeStep(
             step_type=np.where(ended, ts.StepType.LAST, ts.StepType.MID),
             reward=reward,
             discount=np.logical_not(ended).astype(np.float32),
-            observation=observation["rgb"],
+            observation=frames,
         )
 
-    def get_info(self) -> dict[str, np.ndarray]:
-        """Returns what Procgen tells about the levels, one array [N] per entry.
+    def restart_episodes(self) -> ts.TimeStep:
+        """Abandons all running episodes and starts the next ones.
 
-        `level_seed` (int32) is the level being played, `prev_level_seed` (int32) the one before,
-        and `prev_level_complete` (uint8) whether that one was solved.
+        Episodes that are abandoned do not count in `episodes`.
+
+        Returns:
+          The first frames of the new episodes as FIRST.
         """
-        self._env.observe()
-        # gym3's own get_info takes these arrays apart into one dictionary per environment.
-        return {name: values.copy() for name, values in self._env._info.items()}
+        self._act(np.full(self._num_envs, _FORCED_END))
+        self._observe()
+        self.episodes.discard_running()
+        return self.reset()
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns everything needed to go on exactly from here.
@@ -347,7 +320,7 @@ class ProcgenEnvironment(py_environment.PyEnvironment):
         if time_step is None:
             time_step = self.reset()
         # Procgen saves and restores one environment at a time; this is no part of stepping.
-        simulators = self._env.get_state()
+        simulators = self._get_simulators()
         return {
             "settings": np.array(json.dumps(self._settings, sort_keys=True)),
             "simulator": np.frombuffer(b"".join(simulators), np.uint8),
@@ -379,11 +352,11 @@ class ProcgenEnvironment(py_environment.PyEnvironment):
         reward = _entry(state, "reward", np.float32, shape)
         discount = _entry(state, "discount", np.float32, shape)
         self.episodes.set_state(state)
-        self._env.set_state(
+        self._set_simulators(
             list(map(np.ndarray.tobytes, np.split(simulator, np.cumsum(sizes)[:-1])))
         )
-        _, observation, _ = self._env.observe()
-        self._current_time_step = ts.TimeStep(step_type, reward, discount, observation["rgb"])
+        _, frames, _ = self._observe()
+        self._current_time_step = ts.TimeStep(step_type, reward, discount, frames)
 
     def _check_settings(self, state: Mapping[str, np.ndarray]) -> None:
         """Raises `RunError` unless the state was taken with this environment's settings."""
@@ -398,6 +371,124 @@ class ProcgenEnvironment(py_environment.PyEnvironment):
                 raise RunError(
                     f"environment state: {name} was {saved.get(name)!r} and is {value!r} here"
                 )
+
+
+class ProcgenEnvironment(ProcgenBatch):
+    """N copies of one Procgen game; see `ProcgenBatch` for time steps, episodes and states."""
+
+    def __init__(
+        self,
+        game: str,
+        num_envs: int,
+        *,
+        seed: int | None = None,
+        distribution_mode: str = "easy",
+        num_levels: int = 0,
+        start_level: int = 0,
+        num_threads: int = 4,
+        center_agent: bool = True,
+        use_backgrounds: bool = True,
+        use_monochrome_assets: bool = False,
+        restrict_themes: bool = False,
+        use_generated_assets: bool = False,
+        paint_vel_info: bool = False,
+        use_sequential_levels: bool = False,
+    ) -> None:
+        """Starts the simulator. The defaults below are the settings of Cobbe et al. 2020.
+
+        Args:
+          game: one of `rldarts_tf.envs.games.GAMES`.
+          num_envs: N, at least 1.
+          seed: decides the sequence of levels and all randomness in them, 0 to 2**31 - 1. It has
+            no default: None is refused.
+          distribution_mode: "easy" or "hard".
+          num_levels: size of the set of levels; 0 is all of them.
+          start_level: the set is start_level to start_level + num_levels - 1. Procgen ignores it
+            when num_levels is 0, so then it must be 0.
+          num_threads: threads of the simulator; 0 steps in the calling thread. The result does not
+            depend on it. 4 was fastest with 64 environments on 2 cores.
+          center_agent: keep the agent in the middle of the frame where the game scrolls.
+          use_backgrounds: paint pictures, not black, behind the level.
+          use_monochrome_assets: paint one-coloured rectangles instead of pictures.
+          restrict_themes: use one theme only where a game has several.
+          use_generated_assets: paint random patterns instead of drawn pictures.
+          paint_vel_info: paint the agent's velocity into the corner of the frame.
+          use_sequential_levels: go on to the next level within the episode when one is solved.
+
+        Raises:
+          ConfigError: if an argument is not valid, or Procgen cannot be loaded.
+        """
+        # Procgen aborts the whole process on bad options, so all are checked here.
+        check_game(game)
+        check_distribution_mode(distribution_mode)
+        num_envs = checked_integer("num_envs", num_envs, minimum=1)
+        if seed is None:
+            raise ConfigError("seed: is required; give an integer from 0 to 2147483647")
+        seed = checked_integer("seed", seed)
+        num_threads = checked_integer("num_threads", num_threads)
+        num_levels = checked_integer("num_levels", num_levels)
+        start_level = checked_integer("start_level", start_level)
+        if start_level and not num_levels:
+            raise ConfigError(
+                f"start_level: {start_level} has no effect when num_levels is 0 (all levels); "
+                "set num_levels or leave start_level at 0"
+            )
+        if start_level + num_levels > _INT32_MAX:
+            raise ConfigError(
+                f"start_level: start_level + num_levels must be at most {_INT32_MAX}, "
+                f"not {start_level + num_levels}"
+            )
+        settings: dict[str, Any] = {
+            "game": game,
+            "num_envs": num_envs,
+            "distribution_mode": distribution_mode,
+            "num_levels": num_levels,
+            "start_level": start_level,
+            "center_agent": _boolean("center_agent", center_agent),
+            "use_backgrounds": _boolean("use_backgrounds", use_backgrounds),
+            "use_monochrome_assets": _boolean("use_monochrome_assets", use_monochrome_assets),
+            "restrict_themes": _boolean("restrict_themes", restrict_themes),
+            "use_generated_assets": _boolean("use_generated_assets", use_generated_assets),
+            "paint_vel_info": _boolean("paint_vel_info", paint_vel_info),
+            "use_sequential_levels": _boolean("use_sequential_levels", use_sequential_levels),
+        }
+        super().__init__((game,) * num_envs, settings)
+        options = settings.copy()
+        self._env = _load_procgen()(
+            num=options.pop("num_envs"),
+            env_name=options.pop("game"),
+            rand_seed=seed,
+            num_threads=num_threads,
+            **options,
+        )
+
+    @property
+    def game(self) -> str:
+        """Name of the game."""
+        return self._settings["game"]
+
+    def _act(self, action: np.ndarray) -> None:
+        self._env.act(action)
+
+    def _observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        reward, observation, ended = self._env.observe()
+        return reward, observation["rgb"], ended
+
+    def _get_simulators(self) -> list[bytes]:
+        return self._env.get_state()
+
+    def _set_simulators(self, states: list[bytes]) -> None:
+        self._env.set_state(states)
+
+    def get_info(self) -> dict[str, np.ndarray]:
+        """Returns what Procgen tells about the levels, one array [N] per entry.
+
+        `level_seed` (int32) is the level being played, `prev_level_seed` (int32) the one before,
+        and `prev_level_complete` (uint8) whether that one was solved.
+        """
+        self._env.observe()
+        # gym3's own get_info takes these arrays apart into one dictionary per environment.
+        return {name: values.copy() for name, values in self._env._info.items()}
 
     def close(self) -> None:
         """Ends the simulator and its threads. May be called twice."""
@@ -415,7 +506,7 @@ def _load_procgen() -> Any:
     return ProcgenGym3Env
 
 
-def _integer(field: str, value: Any, minimum: int = 0) -> int:
+def checked_integer(field: str, value: Any, minimum: int = 0) -> int:
     """Returns `value` as an int in [minimum, 2**31 - 1], or raises `ConfigError`."""
     try:
         if isinstance(value, (bool, np.bool_)):

@@ -1,11 +1,16 @@
-"""Reward normalization by the spread of the discounted return, as Cobbe et al. 2020 train with."""
+"""Scales of rewards: by the spread of the discounted return, or by a game's maximum return.
+
+Both kinds are called with one step of N environments and have a state to be saved, so that a
+training program takes either.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
+from rldarts_tf.envs.games import return_range
 from rldarts_tf.errors import ConfigError, RunError
 
 # The statistics start as if this much of one sample with mean 0 and variance 1 had been seen:
@@ -14,9 +19,10 @@ _INITIAL_COUNT = 1e-4
 
 
 class RewardNormalizer:
-    """Divides rewards by the running standard deviation of the discounted return.
+    """Divides rewards by the running standard deviation of the discounted return (PPO).
 
-    The rule of OpenAI Baselines' VecNormalize. At each step t, for N environments:
+    Cobbe et al. 2020 train with it; the rule is that of OpenAI Baselines' VecNormalize. At each
+    step t, for N environments:
 
         R   <- gamma * R + r_t                 one R per environment
         var <- variance of every R so far      over all environments and steps
@@ -25,10 +31,18 @@ class RewardNormalizer:
 
     So the step's own R counts in the variance that scales it, and the mean is not subtracted.
     Batches join the running variance by Chan's parallel formula, in float64.
+
+    Environments in different groups, such as different games, have nothing in common: each group
+    has a variance of its own, so that a game of large rewards does not drown the others.
     """
 
     def __init__(
-        self, num_envs: int, gamma: float, clip: float = 10.0, epsilon: float = 1e-8
+        self,
+        num_envs: int,
+        gamma: float,
+        clip: float = 10.0,
+        epsilon: float = 1e-8,
+        groups: Sequence[Hashable] | None = None,
     ) -> None:
         """Creates the statistics of `num_envs` environments.
 
@@ -37,9 +51,11 @@ class RewardNormalizer:
           gamma: discount of the return R, in [0, 1].
           clip: bound on the size of a normalized reward.
           epsilon: added to the variance.
+          groups: the group of each environment, N values, such as the names of the games; None is
+            one group. Groups are numbered in the order in which they first occur.
 
         Raises:
-          ConfigError: if an argument is out of range.
+          ConfigError: if an argument is out of range, or there are not N groups.
         """
         if num_envs < 1:
             raise ConfigError(f"num_envs: must be at least 1, not {num_envs}")
@@ -49,18 +65,34 @@ class RewardNormalizer:
             raise ConfigError(f"clip: must be positive, not {clip}")
         if not epsilon > 0.0:
             raise ConfigError(f"epsilon: must be positive, not {epsilon}")
+        if groups is None:
+            groups = (None,) * num_envs
+        if len(groups) != num_envs:
+            raise ConfigError(f"groups: must name a group for each of {num_envs} environments")
+        numbers = {group: g for g, group in enumerate(dict.fromkeys(groups))}
+        self._group = np.array([numbers[group] for group in groups])  # [N]
+        sizes = np.bincount(self._group)  # [G]
+        self._size = sizes.astype(np.float64)
+        # Groups of equal size are computed together: pairs of groups [g] and their environments
+        # [g, size].
+        by_group = np.argsort(self._group, kind="stable")
+        first = np.cumsum(sizes) - sizes
+        self._same_size = []
+        for size in np.unique(sizes):
+            members = np.flatnonzero(sizes == size)
+            self._same_size.append((members, by_group[first[members, None] + np.arange(size)]))
         self._gamma = float(gamma)
         self._clip = float(clip)
         self._epsilon = float(epsilon)
         self._returns = np.zeros(num_envs, np.float64)
-        self._mean = 0.0
-        self._variance = 1.0
-        self._count = _INITIAL_COUNT
+        self._mean = np.zeros(len(numbers), np.float64)
+        self._variance = np.ones(len(numbers), np.float64)
+        self._count = np.full(len(numbers), _INITIAL_COUNT, np.float64)
 
     @property
-    def variance(self) -> float:
-        """Running variance of the discounted return."""
-        return self._variance
+    def variance(self) -> np.ndarray:
+        """Running variance of the discounted return, float64 [G]; a scalar if G is 1."""
+        return self._by_group(self._variance)
 
     def __call__(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
         """Takes one step of all environments into the statistics and normalizes its rewards.
@@ -86,31 +118,43 @@ class RewardNormalizer:
         if not np.isfinite(rewards).all():
             raise ValueError("rewards: not finite")
         self._returns = self._gamma * self._returns + rewards
-        self._merge(self._returns)
-        scaled = rewards / np.sqrt(self._variance + self._epsilon)
+        self._merge()
+        scaled = rewards / np.sqrt(self._variance + self._epsilon)[self._group]
         self._returns[ended] = 0.0
         return np.clip(scaled, -self._clip, self._clip).astype(np.float32)
 
-    def _merge(self, batch: np.ndarray) -> None:
-        """Joins a batch of returns, float64 [N], to mean, variance and count (Chan et al. 1979)."""
-        total = self._count + batch.size
-        delta = float(batch.mean()) - self._mean
+    def _merge(self) -> None:
+        """Joins the returns to mean, variance and count of their groups (Chan et al. 1979)."""
+        mean, variance = np.empty_like(self._mean), np.empty_like(self._variance)
+        for groups, environments in self._same_size:
+            batches = self._returns[environments]
+            mean[groups] = batches.mean(axis=1)
+            variance[groups] = batches.var(axis=1)
+        size = self._size
+        total = self._count + size
+        delta = mean - self._mean
         squares = (
-            self._variance * self._count
-            + float(batch.var()) * batch.size
-            + delta**2 * self._count * batch.size / total
+            self._variance * self._count + variance * size + delta**2 * self._count * size / total
         )
-        self._mean += delta * batch.size / total
+        self._mean += delta * size / total
         self._variance = squares / total
         self._count = total
 
+    @staticmethod
+    def _by_group(values: np.ndarray) -> np.ndarray:
+        """Returns a copy of values [G], as a scalar if G is 1."""
+        return values.reshape(() if values.size == 1 else values.shape).copy()
+
     def state(self) -> dict[str, np.ndarray]:
-        """Returns the statistics as float64 arrays: `returns` [N], `mean`, `variance`, `count`."""
+        """Returns the statistics as float64 arrays.
+
+        `returns` is [N]; `mean`, `variance` and `count` are [G], or scalars if G is 1.
+        """
         return {
             "returns": self._returns.copy(),
-            "mean": np.asarray(self._mean, np.float64),
-            "variance": np.asarray(self._variance, np.float64),
-            "count": np.asarray(self._count, np.float64),
+            "mean": self._by_group(self._mean),
+            "variance": self._by_group(self._variance),
+            "count": self._by_group(self._count),
         }
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
@@ -133,6 +177,56 @@ class RewardNormalizer:
                 raise RunError(f"reward statistics: {name!r} is not finite")
             values[name] = value
         self._returns = values["returns"]
-        self._mean = float(values["mean"])
-        self._variance = float(values["variance"])
-        self._count = float(values["count"])
+        self._mean = values["mean"].reshape(-1)
+        self._variance = values["variance"].reshape(-1)
+        self._count = values["count"].reshape(-1)
+
+
+class MaximumReturnScale:
+    """Divides rewards by the greatest return of the environment's game (Rainbow).
+
+    Returns are then at most about 1, in every game. There are no statistics, so nothing changes
+    from step to step.
+    """
+
+    def __init__(self, games: Sequence[str], distribution_mode: str) -> None:
+        """Looks up R_max in `rldarts_tf.envs.games.RETURN_RANGES`.
+
+        Args:
+          games: the game of each environment, N names.
+          distribution_mode: "easy" or "hard": the mode whose R_max it is, which need not be the
+            mode that is played.
+
+        Raises:
+          ConfigError: if the mode or a game is unknown.
+        """
+        self._maximum = np.array([return_range(game, distribution_mode)[1] for game in games])
+
+    def __call__(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """Scales the rewards of one step of all environments.
+
+        Args:
+          rewards: raw rewards, float [N].
+          ended: bool [N]; of no influence.
+
+        Returns:
+          Scaled rewards, float32 [N].
+
+        Raises:
+          ValueError: if a shape is wrong.
+        """
+        rewards = np.asarray(rewards, np.float64)
+        if not rewards.shape == np.shape(ended) == self._maximum.shape:
+            raise ValueError(
+                f"rewards {rewards.shape} and ended {np.shape(ended)} must have the shape "
+                f"{self._maximum.shape}"
+            )
+        return (rewards / self._maximum).astype(np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns no arrays."""
+        return {}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores nothing."""
+        del state

@@ -53,6 +53,12 @@ class ArrayState(tf.train.experimental.PythonState):
             self._set({name: arrays[name] for name in arrays.files})
 
 
+def part_of(state: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The entries `<name>/...` of a state, without that prefix."""
+    prefix = f"{name}/"
+    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+
+
 class Checkpoints:
     """Saves and restores the state of a stage.
 

@@ -53,6 +53,11 @@ class StageDirectory:
         return self.path / "checkpoints"
 
     @property
+    def replay_dir(self) -> Path:
+        """The folder of what replay held at the last checkpoint."""
+        return self.path / "checkpoints" / "replay"
+
+    @property
     def alphas_path(self) -> Path:
         """The softmax weights over time, alphas.npz."""
         return self.path / "alphas.npz"

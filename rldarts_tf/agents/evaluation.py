@@ -1,0 +1,49 @@
+"""What a policy is worth: returns of whole episodes in fresh environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from rldarts_tf.envs.procgen import EpisodeStatistics, ProcgenBatch
+
+Policy = Callable[[np.ndarray], np.ndarray]
+"""uint8 [N, H, W, C] -> actions int32 [N]."""
+
+
+class Evaluation(NamedTuple):
+    """K whole episodes, raw rewards."""
+
+    returns: np.ndarray
+    """float64 [K]."""
+    lengths: np.ndarray
+    """int64 [K]."""
+    environments: np.ndarray
+    """Index of the environment that played each, int64 [K]."""
+
+
+def evaluate(environment: ProcgenBatch, policy: Policy, num_episodes: int) -> Evaluation:
+    """Plays fresh environments, each for equally many whole episodes.
+
+    Equally many of each, because the first episodes to finish of all are the short ones.
+
+    Args:
+      environment: N fresh environments.
+      policy: what acts.
+      num_episodes: the least number; rounded up to a multiple of N.
+    """
+    quota = -(-num_episodes // environment.batch_size)
+    counts = np.zeros(environment.batch_size, np.int64)
+    episodes = EpisodeStatistics(environment.batch_size)
+    counted_episodes = []
+    time_step = environment.reset()
+    while counts.min() < quota:
+        time_step = environment.step(policy(time_step.observation))
+        finished = episodes.add(time_step.reward, time_step.is_last())
+        # An environment ends at most one episode a step, so indices do not repeat.
+        counted = counts[finished.environments] < quota
+        counts[finished.environments] += 1
+        counted_episodes.append([column[counted] for column in finished])
+    return Evaluation(*map(np.concatenate, zip(*counted_episodes)))

@@ -1,0 +1,381 @@
+"""Rainbow without noisy nets, from Acme's parts: double Q, dueling, C51, prioritized n-step replay.
+
+Sources: Hessel et al. 2018 (Rainbow); Bellemare et al. 2017 (C51); Wang et al. 2016 (dueling);
+van Hasselt et al. 2016 (double Q); RL-DARTS appendix A.1, Algorithm 3, and F.2.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import acme
+import dm_env
+import reverb
+import sonnet as snt
+import tensorflow as tf
+import trfl
+from acme import specs
+from acme.agents import agent
+from acme.agents.tf import actors
+from acme.tf import savers
+from acme.tf import utils as tf2_utils
+from acme.tf.losses.distributional import l2_project
+from acme.tf.networks import DiscreteValuedDistribution
+from acme.utils import counting, loggers
+
+from rldarts_tf.agents.replay import TABLE, Replay
+from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.errors import RunError
+from rldarts_tf.torso import Torso
+
+LOSSES = ("loss", "td_error", "q_mean", "gradient_norm", "importance_mean")
+"""What a learner step reports."""
+
+# A transition of priority 0 would never be sampled again.
+_MIN_PRIORITY = 1e-6
+
+
+class DuellingCategoricalHead(snt.Module):
+    """Features [B, D] -> a distribution of returns for every action, batch shape [B, A].
+
+    The logits of atom z are V_z + A_z(a) - mean over a' of A_z(a') (Hessel et al. 2018, "Distribu-
+    tional RL" and "Dueling networks"), V and A being MLPs with one hidden layer each.
+
+    Args:
+      num_actions: A.
+      hidden_size: units of each hidden layer.
+      num_atoms: K.
+      v_min: the least return.
+      v_max: the largest.
+    """
+
+    def __init__(
+        self, num_actions: int, hidden_size: int, num_atoms: int, v_min: float, v_max: float
+    ) -> None:
+        super().__init__(name="duelling_categorical_head")
+        self._shape = (num_actions, num_atoms)
+        self._value = snt.nets.MLP([hidden_size, num_atoms], name="value")
+        self._advantage = snt.nets.MLP([hidden_size, num_actions * num_atoms], name="advantage")
+        self._atoms = tf.linspace(float(v_min), float(v_max), num_atoms)
+
+    def __call__(self, features: tf.Tensor) -> DiscreteValuedDistribution:
+        """See the class."""
+        value = self._value(features)[:, None]  # [B, 1, K]
+        advantage = tf.reshape(self._advantage(features), [-1, *self._shape])  # [B, A, K]
+        logits = value + advantage - tf.reduce_mean(advantage, axis=1, keepdims=True)
+        return DiscreteValuedDistribution(values=self._atoms, logits=logits)
+
+
+def make_network(encoder: Encoder, num_actions: int, settings: RainbowSettings) -> snt.Sequential:
+    """The Q network around an encoder (Algorithm 3); its variables do not exist yet.
+
+    Args:
+      encoder: used itself, not a copy.
+      num_actions: A.
+      settings: the numbers.
+    """
+    head = DuellingCategoricalHead(
+        num_actions, settings.hidden_size, settings.num_atoms, settings.v_min, settings.v_max
+    )
+    return snt.Sequential([Torso(encoder), head])
+
+
+class EpsilonGreedy(snt.Module):
+    """Observations [N, ...] -> actions int32 [N]; with probability ε a uniformly random one.
+
+    Args:
+      network: gives distributions of returns.
+      epsilon: ε, a number or a variable that somebody changes.
+      generator: the source of randomness; its state belongs into a checkpoint.
+    """
+
+    def __init__(
+        self,
+        network: snt.Module,
+        epsilon: float | tf.Variable,
+        generator: tf.random.Generator,
+    ) -> None:
+        super().__init__(name="epsilon_greedy")
+        self._network = network
+        self._epsilon = epsilon
+        self._generator = generator
+
+    def __call__(self, observations: tf.Tensor) -> tf.Tensor:
+        """Acts."""
+        return self.act(observations)[0]
+
+    def act(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(actions int32 [N], action values float32 [N, A])."""
+        values = self._network(observations).mean()
+        policy = trfl.epsilon_greedy(values, epsilon=self._epsilon)
+        # TFP takes stateless seeds as int32.
+        seed = tf.cast(self._generator.make_seeds()[:, 0], tf.int32)
+        return policy.sample(seed=seed), values
+
+
+def categorical_double_q(
+    z_tm1: DiscreteValuedDistribution,
+    a_tm1: tf.Tensor,
+    r_t: tf.Tensor,
+    d_t: tf.Tensor,
+    z_t: DiscreteValuedDistribution,
+    q_t_selector: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The C51 loss with double Q: m = Φ(r + d z_{θ'}(s_t, a*)), a* = argmax_a q_θ(s_t, a).
+
+    Args:
+      z_tm1: distributions of returns of all actions at s_{t-1}, batch shape [B, A].
+      a_tm1: the actions taken, int32 [B].
+      r_t: float32 [B], the n-step return.
+      d_t: float32 [B], γ^n, or 0 where the episode terminated on the way.
+      z_t: distributions at s_t by the target network, batch shape [B, A].
+      q_t_selector: action values at s_t by the online network, [B, A].
+
+    Returns:
+      (cross-entropy H(m, p) [B], the loss; D_KL(m || p) [B], the priority of Hessel et al. 2018).
+    """
+    a_t = tf.argmax(q_t_selector, axis=-1, output_type=a_tm1.dtype)
+    p_t = tf.nn.softmax(tf.gather(z_t.logits, a_t, batch_dims=1))  # [B, K]
+    atoms = r_t[:, None] + d_t[:, None] * z_t.values  # [B, K]
+    target = tf.stop_gradient(l2_project(atoms, p_t, z_t.values))  # m
+    logits = tf.gather(z_tm1.logits, a_tm1, batch_dims=1)
+    cross_entropy = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
+    entropy = -tf.reduce_sum(tf.math.xlogy(target, target), axis=-1)
+    return cross_entropy, tf.stop_gradient(cross_entropy - entropy)
+
+
+def importance_weights(probabilities: tf.Tensor, exponent: float) -> tf.Tensor:
+    """w_i = P(i)^-exponent / max_j P(j)^-exponent (Schaul et al. 2016, section 3.4): [B] -> [B].
+
+    The number of transitions, which is a factor there, cancels out.
+    """
+    weights = tf.pow(tf.cast(probabilities, tf.float32), -exponent)
+    return weights / tf.reduce_max(weights)
+
+
+class RainbowLearner(acme.Learner, savers.TFSaveable):
+    """Learns from replay; an `acme.Learner`.
+
+    Args:
+      network: the online network, with variables.
+      target_network: a copy of it.
+      settings: the numbers.
+      counter: counts learner steps.
+      logger: is given the numbers of each step.
+    """
+
+    def __init__(
+        self,
+        network: snt.Module,
+        target_network: snt.Module,
+        settings: RainbowSettings,
+        counter: counting.Counter | None = None,
+        logger: loggers.Logger | None = None,
+    ) -> None:
+        self._network = network
+        self._target_network = target_network
+        self._settings = settings
+        self._samples: Iterator[reverb.ReplaySample] = iter(())
+        self._client: reverb.Client | None = None
+        self._optimizer = snt.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon)
+        # So that a checkpoint restored before the first step finds them.
+        self._optimizer._initialize(network.trainable_variables)
+        self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="learner_steps")
+        self._counter = counter or counting.Counter()
+        self._logger = logger or loggers.NoOpLogger()
+        self._walltime: float | None = None
+
+    @property
+    def num_steps(self) -> int:
+        """Learner steps so far."""
+        return int(self._num_steps)
+
+    def connect(
+        self, samples: Iterator[reverb.ReplaySample], client: reverb.Client | None = None
+    ) -> None:
+        """Says what to learn from; apart from the constructor, for replay may start later.
+
+        Args:
+          samples: as `Replay.sample` gives them.
+          client: of the replay, for new priorities; None if they are of no use.
+        """
+        self._samples, self._client = samples, client
+
+    def disconnect(self) -> None:
+        """Lets go of the samples, so that replay can end."""
+        self.connect(iter(()))
+
+    def step(self) -> None:
+        """One gradient step; new priorities; the target network when it is its turn.
+
+        Raises:
+          RunError: the loss or its gradient is not finite.
+        """
+        sample = next(self._samples)
+        metrics, priorities = self._step(sample)
+        metrics = {name: float(value) for name, value in metrics.items()}
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(metrics[name]):
+                raise RunError(
+                    f"the {name} is {metrics[name]}: training has diverged; lower "
+                    "RainbowSettings.learning_rate (the last checkpoint is intact)"
+                )
+        if self._client is not None:
+            # A transition may be in a batch twice; both have the same priority.
+            keys = sample.info.key.numpy().tolist()
+            self._client.mutate_priorities(TABLE, dict(zip(keys, priorities.numpy().tolist())))
+        if self.num_steps % self._settings.target_update_period == 0:
+            self._update_target()
+        now = time.monotonic()
+        elapsed, self._walltime = now - (self._walltime or now), now
+        counts = self._counter.increment(steps=1, walltime=elapsed)
+        self._logger.write({**metrics, **counts})
+
+    # Without AutoGraph, which would translate Sonnet and Keras too, tracing is faster.
+    @tf.function(autograph=False)
+    def _step(self, sample: reverb.ReplaySample) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """One gradient step; (`LOSSES`, new priorities [B])."""
+        settings, transitions = self._settings, sample.data
+        r_t = tf.cast(transitions.reward, tf.float32)
+        # The adder multiplies by γ^(n-1) and the discounts of the environment.
+        d_t = settings.discount * tf.cast(transitions.discount, tf.float32)
+        weights = importance_weights(sample.info.probability, settings.importance_exponent)
+        # Outside of the tape: the target is a constant.
+        q_t_selector = self._network(transitions.next_observation).mean()
+        z_t = self._target_network(transitions.next_observation)
+        variables = self._network.trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            z_tm1 = self._network(transitions.observation)
+            losses, priorities = categorical_double_q(
+                z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
+            )
+            loss = tf.reduce_mean(weights * losses)
+        gradients, norm = tf.clip_by_global_norm(
+            tape.gradient(loss, variables), settings.max_gradient_norm
+        )
+        self._optimizer.apply(gradients, variables)
+        self._num_steps.assign_add(1)
+        metrics = {
+            "loss": loss,
+            "td_error": tf.reduce_mean(priorities),
+            "q_mean": tf.reduce_mean(tf.gather(z_tm1.mean(), transitions.action, batch_dims=1)),
+            "gradient_norm": norm,
+            "importance_mean": tf.reduce_mean(weights),
+        }
+        return metrics, tf.maximum(priorities, _MIN_PRIORITY)
+
+    @tf.function(autograph=False)
+    def _update_target(self) -> None:
+        for source, target in zip(self._network.variables, self._target_network.variables):
+            target.assign(source)
+
+    def get_variables(self, names: list[str]) -> list[Any]:
+        """The online network's trainable variables, as Acme's variable clients ask for them."""
+        del names
+        return tf2_utils.to_numpy([self._network.trainable_variables])
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "network": self._network,
+            "target_network": self._target_network,
+            "optimizer": self._optimizer,
+            "num_steps": self._num_steps,
+        }
+
+
+def make_learner(
+    network: snt.Module, observation_spec: specs.Array, settings: RainbowSettings, **parts: Any
+) -> RainbowLearner:
+    """Creates the variables of a network, its target network and their learner.
+
+    Args:
+      network: the online network.
+      observation_spec: of one observation.
+      settings: the numbers.
+      **parts: `counter` and `logger` of the learner.
+    """
+    tf2_utils.create_variables(network, [observation_spec])
+    return RainbowLearner(network, copy.deepcopy(network), settings, **parts)
+
+
+def epsilon_at(settings: RainbowSettings, step: int) -> float:
+    """ε after so many environment steps: linear from start to end."""
+    fraction = min(step / settings.epsilon_steps, 1.0)
+    return settings.epsilon_start + fraction * (settings.epsilon_end - settings.epsilon_start)
+
+
+class Rainbow(agent.Agent):
+    """Rainbow for one environment and Acme's EnvironmentLoop, as Acme's own `DQN` is.
+
+    Args:
+      environment_spec: of the environment: images, discrete actions.
+      encoder: the encoder, not yet built; used itself, so that the α you hold is trained.
+      settings: the numbers, with `n_step` and `replay_capacity` (see `RainbowSettings.for_games`);
+        those of many environments and of evaluations are not used.
+      seed: of the exploration.
+      counter: counts learner steps.
+      logger: is given the losses.
+      checkpoint_directory: where Acme's Checkpointer saves the learner, every ten minutes; None for
+        nowhere.
+    """
+
+    def __init__(
+        self,
+        environment_spec: specs.EnvironmentSpec,
+        encoder: Encoder,
+        settings: RainbowSettings,
+        seed: int = 0,
+        counter: counting.Counter | None = None,
+        logger: loggers.Logger | None = None,
+        checkpoint_directory: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._replay = Replay(
+            environment_spec, settings.replay_capacity, settings.priority_exponent
+        )
+        network = make_network(encoder, environment_spec.actions.num_values, settings)
+        learner = make_learner(
+            network,
+            environment_spec.observations,
+            settings,
+            counter=counter,
+            logger=logger,
+        )
+        learner.connect(self._replay.sample(settings.batch_size), self._replay.client)
+        self._epsilon = tf.Variable(settings.epsilon_start, trainable=False, name="epsilon")
+        generator = tf.random.Generator.from_seed(seed, alg="philox")
+        self._checkpointer = None
+        if checkpoint_directory is not None:
+            self._checkpointer = savers.Checkpointer(
+                {**learner.state, "epsilon": self._epsilon, "generator": generator},
+                directory=checkpoint_directory,
+                subdirectory="rainbow_learner",
+            )
+        super().__init__(
+            actor=actors.FeedForwardActor(
+                EpsilonGreedy(network, self._epsilon, generator),
+                self._replay.adder(settings.n_step, settings.discount),
+            ),
+            learner=learner,
+            min_observations=max(settings.batch_size, settings.min_replay_size),
+            observations_per_step=settings.batch_size / settings.samples_per_insert,
+        )
+
+    def observe(self, action: Any, next_timestep: dm_env.TimeStep) -> None:
+        """Puts a step into replay, and lowers ε."""
+        super().observe(action, next_timestep)
+        self._epsilon.assign(epsilon_at(self._settings, self._num_observations))
+
+    def update(self) -> None:
+        """Learns, if it is time to."""
+        super().update()
+        if self._checkpointer is not None:
+            self._checkpointer.save()

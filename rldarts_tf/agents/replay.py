@@ -1,0 +1,198 @@
+"""Prioritized replay of n-step transitions on a Reverb server in this process.
+
+Sources: Schaul et al. 2016 (priorities); Acme's NStepTransitionAdder (what a transition is).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dm_env
+import numpy as np
+import reverb
+from acme import datasets, specs
+from acme.adders import reverb as adders
+
+from rldarts_tf.acme_compat import ReverbClient
+from rldarts_tf.errors import RunError
+
+TABLE = adders.DEFAULT_PRIORITY_TABLE
+
+
+class Replay:
+    """A Reverb server with one table of transitions.
+
+    Frames are stored once, as they come (uint8) and compressed, however many transitions they
+    belong to. When the table is full, the oldest transition goes first. A new transition has
+    priority 1 until it is first sampled.
+
+    Args:
+      environment_spec: of one environment.
+      capacity: transitions that it holds.
+      priority_exponent: of the sampling probability, P(i) = p_i^exponent / Σ_k p_k^exponent.
+      checkpoints_dir: where checkpoints of the table go; None for none.
+      checkpoint: name of the one to begin with; None: to begin empty. All others there are deleted.
+
+    Raises:
+      RunError: the checkpoint is missing or cannot be read.
+    """
+
+    def __init__(
+        self,
+        environment_spec: specs.EnvironmentSpec,
+        capacity: int,
+        priority_exponent: float,
+        checkpoints_dir: str | os.PathLike[str] | None = None,
+        checkpoint: str | None = None,
+    ) -> None:
+        self._checkpoints_dir = None if checkpoints_dir is None else Path(checkpoints_dir)
+        checkpointer = None
+        if self._checkpoints_dir is not None:
+            self._keep_only(checkpoint)
+            # Loads the newest that it finds there: the one that was kept.
+            checkpointer = reverb.checkpointers.DefaultCheckpointer(str(self._checkpoints_dir))
+        table = reverb.Table(
+            name=TABLE,
+            sampler=reverb.selectors.Prioritized(priority_exponent),
+            remover=reverb.selectors.Fifo(),
+            max_size=capacity,
+            # Who learns how much is the program's business: it never has to wait.
+            rate_limiter=reverb.rate_limiters.MinSize(1),
+            signature=adders.NStepTransitionAdder.signature(environment_spec),
+        )
+        try:
+            self._server = reverb.Server([table], port=None, checkpointer=checkpointer)
+        except (RuntimeError, ValueError) as error:
+            line = " ".join(str(error).split())[:200]
+            raise RunError(f"replay checkpoint {checkpoint!r} cannot be read: {line}") from error
+        self.address = f"localhost:{self._server.port}"
+        self.client = ReverbClient(self.address)
+
+    @property
+    def size(self) -> int:
+        """Transitions in the table."""
+        return self.client.server_info()[TABLE].current_size
+
+    def adder(self, n_step: int, discount: float) -> adders.NStepTransitionAdder:
+        """Acme's adder for one environment."""
+        return adders.NStepTransitionAdder(self.client, n_step=n_step, discount=discount)
+
+    def sample(self, batch_size: int) -> Iterator[reverb.ReplaySample]:
+        """Batches of (keys and probabilities, `acme.types.Transition`), for ever.
+
+        Sampling begins with the first batch that is asked for; the table must hold something then.
+        """
+        # Few batches are fetched ahead: their priorities are those of the moment of fetching.
+        dataset = datasets.make_reverb_dataset(
+            self.address,
+            batch_size=batch_size,
+            prefetch_size=1,
+            num_parallel_calls=1,
+            max_in_flight_samples_per_worker=batch_size,
+        )
+        yield from dataset
+
+    def save(self) -> str:
+        """Writes a checkpoint of the table; returns its name.
+
+        Raises:
+          RunError: it cannot be written.
+        """
+        try:
+            return os.path.basename(os.path.normpath(self.client.checkpoint()))
+        except RuntimeError as error:
+            line = " ".join(str(error).split())[:200]
+            raise RunError(f"the replay table cannot be saved: {line}") from error
+
+    def forget_all_but(self, checkpoint: str) -> None:
+        """Deletes all checkpoints but one."""
+        self._keep_only(checkpoint)
+
+    def close(self) -> None:
+        """Ends the server; iterators and adders must have been dropped."""
+        self._server.stop()
+
+    def _keep_only(self, checkpoint: str | None) -> None:
+        folder = self._checkpoints_dir
+        folder.mkdir(parents=True, exist_ok=True)
+        if checkpoint is not None and not (folder / checkpoint).is_dir():
+            raise RunError(
+                f"replay checkpoint {str(folder / checkpoint)!r} is missing: the run cannot go on"
+            )
+        for path in folder.iterdir():
+            if path.name != checkpoint:
+                shutil.rmtree(path)
+
+
+class BatchAdder:
+    """N environments that step together, each with an n-step adder of its own.
+
+    Args:
+      replay: where the transitions go.
+      num_envs: N.
+      n_step: rewards in a return.
+      discount: γ within a return.
+    """
+
+    def __init__(self, replay: Replay, num_envs: int, n_step: int, discount: float) -> None:
+        self._adders = [replay.adder(n_step, discount) for _ in range(num_envs)]
+
+    def add_first(self, observations: np.ndarray) -> None:
+        """Begins an episode in every environment: [N, ...]."""
+        for adder, observation in zip(self._adders, observations):
+            adder.add_first(dm_env.restart(observation))
+
+    def add(
+        self,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        discounts: np.ndarray,
+        ended: np.ndarray,
+        observations: np.ndarray,
+    ) -> None:
+        """One step of every environment.
+
+        Args:
+          actions: int32 [N].
+          rewards: float32 [N].
+          discounts: float32 [N], 0 where the episode terminated.
+          ended: bool [N].
+          observations: [N, ...], after the step; where an episode ended, the first of the next one,
+            as Procgen gives it: no target looks beyond a discount of 0.
+        """
+        columns = zip(self._adders, actions, rewards, discounts, ended, observations)
+        for adder, action, reward, discount, last, observation in columns:
+            step_type = dm_env.StepType.LAST if last else dm_env.StepType.MID
+            adder.add(action, dm_env.TimeStep(step_type, reward, discount, observation))
+            if last:
+                adder.add_first(dm_env.restart(observation))
+
+    def flush(self) -> None:
+        """Waits until the table has everything that was added."""
+        for adder in self._adders:
+            adder._writer.flush()  # Acme has no public way
+
+    def close(self) -> None:
+        """Ends the connections."""
+        self._adders = []
+
+
+def environment_spec(
+    observation: Any, num_actions: int, name: str = "observation"
+) -> specs.EnvironmentSpec:
+    """The spec of one environment with images, discrete actions and float32 rewards.
+
+    Args:
+      observation: an object with the shape and dtype of one image.
+      num_actions: A.
+    """
+    return specs.EnvironmentSpec(
+        observations=specs.Array(tuple(observation.shape), observation.dtype, name),
+        actions=specs.DiscreteArray(num_actions, dtype=np.int32),
+        rewards=specs.Array((), np.float32, "reward"),
+        discounts=specs.BoundedArray((), np.float32, 0.0, 1.0, "discount"),
+    )

@@ -1,0 +1,274 @@
+"""The numbers of each algorithm, as gin sees them.
+
+Apart from the agents, so that a gin file of the hardware may hold numbers of every algorithm, and
+so that bad ones are refused before a framework is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gin
+
+from rldarts_tf.envs import games
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.settings import check_integer
+
+
+@gin.configurable(module="rldarts_tf")
+@dataclasses.dataclass(frozen=True)
+class PPOSettings:
+    """The numbers of PPO; the defaults are those of Cobbe et al. 2020.
+
+    Attributes:
+      num_envs: N, environments stepped together.
+      steps_per_update: T, steps of each environment between two updates.
+      num_epochs: passes over the N T transitions of an update.
+      minibatch_size: transitions in a gradient step; it must divide N T.
+      learning_rate: of Adam.
+      adam_epsilon: of Adam.
+      discount: γ.
+      gae_lambda: λ of generalized advantage estimation.
+      clip: ε of the clipped policy ratio.
+      value_clip: bound on the change of a value prediction in one update.
+      entropy_coefficient: weight of the entropy bonus.
+      value_coefficient: weight of the squared value error.
+      max_gradient_norm: the global norm to which a gradient is clipped.
+      reward_clip: bound on a normalized reward.
+      jit_compile: compile each gradient step with XLA. On CPUs it is slower, as XLA's convolutions
+        are; untested on GPUs.
+    """
+
+    num_envs: int = 64
+    steps_per_update: int = 256
+    num_epochs: int = 3
+    minibatch_size: int = 2048
+    learning_rate: float = 5e-4
+    adam_epsilon: float = 1e-5
+    discount: float = 0.999
+    gae_lambda: float = 0.95
+    clip: float = 0.2
+    value_clip: float = 0.2
+    entropy_coefficient: float = 0.01
+    value_coefficient: float = 0.5
+    max_gradient_norm: float = 0.5
+    reward_clip: float = 10.0
+    jit_compile: bool = False
+
+    def __post_init__(self) -> None:
+        _check_integers(self, "num_envs", "steps_per_update", "num_epochs", "minibatch_size")
+        if not isinstance(self.jit_compile, bool):
+            raise ConfigError(
+                f"PPOSettings.jit_compile must be True or False, got {self.jit_compile!r}"
+            )
+        _check_numbers(
+            self,
+            *("discount", "gae_lambda", "value_clip", "entropy_coefficient", "value_coefficient"),
+        )
+        _check_numbers(
+            self,
+            *("learning_rate", "adam_epsilon", "clip", "max_gradient_norm", "reward_clip"),
+            positive=True,
+        )
+        _check_at_most_one(self, "discount", "gae_lambda")
+        if self.batch_size % self.minibatch_size:
+            raise ConfigError(
+                f"PPOSettings.minibatch_size = {self.minibatch_size} must divide num_envs * "
+                f"steps_per_update = {self.batch_size}"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """N T, the transitions of an update."""
+        return self.num_envs * self.steps_per_update
+
+    def for_games(self, names: Sequence[str]) -> PPOSettings:
+        """These settings, for they are the same for all games.
+
+        Raises:
+          ConfigError: there are fewer environments than games.
+        """
+        _check_one_each(self, names)
+        return self
+
+
+# Appendix F.2: games with a return of their own. Pairs, not dictionaries: gin can then write them
+# where they are defaults.
+_REACTIVE = ("bigfish", "bossfight", "chaser", "dodgeball", "miner", "plunder", "starpilot")
+_N_STEP_BY_GAME = (("default", 7), *((game, 2) for game in _REACTIVE))
+_REPLAY_CAPACITY_BY_GAME = (("default", 500_000), *((game, 10_000) for game in _REACTIVE))
+
+
+@gin.configurable(module="rldarts_tf")
+@dataclasses.dataclass(frozen=True)
+class RainbowSettings:
+    """The numbers of Rainbow; the defaults are those of RL-DARTS (appendix F.2).
+
+    Without noisy nets: exploration is ε-greedy (appendix A.1, Algorithm 3).
+
+    Attributes:
+      num_envs: N, environments stepped together.
+      batch_size: transitions in a learner step.
+      samples_per_insert: how often a transition is sampled on average; a learner step follows every
+        batch_size / samples_per_insert environment steps.
+      min_replay_size: environment steps before the first learner step.
+      n_step: rewards in a return; None: that of the game in `n_step_by_game`.
+      n_step_by_game: by name of the game; "default" is for all others, and for several at once.
+      replay_capacity: transitions that replay holds; None: that of `replay_capacity_by_game`.
+      replay_capacity_by_game: as `n_step_by_game`.
+      reward_maximum: the distribution mode ("easy" or "hard") whose maximum return of the game
+        divides rewards; None: the mode that is played.
+      learning_rate: of Adam.
+      adam_epsilon: of Adam.
+      discount: γ.
+      priority_exponent: of the sampling probability, P ∝ priority^exponent.
+      importance_exponent: of the importance weights, w ∝ P^-exponent.
+      num_atoms: atoms of the distribution of returns (C51).
+      v_min: the least of them.
+      v_max: the largest.
+      hidden_size: units of the hidden layer of value and of advantages.
+      target_update_period: learner steps between copies of the weights to the target network.
+      max_gradient_norm: the global norm to which a gradient is clipped.
+      epsilon_start: probability of a random action at the first environment step.
+      epsilon_end: the same after `epsilon_steps`; linear in between.
+      epsilon_steps: environment steps.
+      evaluation_epsilon: probability of a random action in evaluations.
+      steps_per_update: environment steps of each environment between two rows of metrics.
+    """
+
+    num_envs: int = 64
+    batch_size: int = 256
+    samples_per_insert: float = 4.0
+    min_replay_size: int = 10_000
+    n_step: int | None = None
+    n_step_by_game: Mapping[str, int] | Sequence[tuple[str, int]] = _N_STEP_BY_GAME
+    replay_capacity: int | None = None
+    replay_capacity_by_game: Mapping[str, int] | Sequence[tuple[str, int]] = (
+        _REPLAY_CAPACITY_BY_GAME
+    )
+    reward_maximum: str | None = None
+    learning_rate: float = 5e-5
+    adam_epsilon: float = 1e-8
+    discount: float = 0.99
+    priority_exponent: float = 0.8
+    importance_exponent: float = 0.2
+    num_atoms: int = 51
+    v_min: float = 0.0
+    v_max: float = 1.0
+    hidden_size: int = 512
+    target_update_period: int = 500
+    max_gradient_norm: float = 10.0
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.05
+    epsilon_steps: int = 250_000
+    evaluation_epsilon: float = 0.05
+    steps_per_update: int = 16
+
+    def __post_init__(self) -> None:
+        _check_integers(
+            self,
+            *("num_envs", "batch_size", "min_replay_size", "hidden_size", "target_update_period"),
+            *("epsilon_steps", "steps_per_update"),
+        )
+        check_integer("RainbowSettings.num_atoms", self.num_atoms, least=2)
+        for name in ("n_step", "replay_capacity"):
+            if getattr(self, name) is not None:
+                _check_integers(self, name)
+            self._check_by_game(f"{name}_by_game")
+        _check_numbers(self, "discount", "priority_exponent", "importance_exponent")
+        _check_numbers(self, "epsilon_start", "epsilon_end", "evaluation_epsilon")
+        _check_numbers(
+            self,
+            *("samples_per_insert", "learning_rate", "adam_epsilon", "max_gradient_norm"),
+            positive=True,
+        )
+        _check_at_most_one(self, "discount", "epsilon_start", "epsilon_end", "evaluation_epsilon")
+        if self.reward_maximum is not None:
+            games.check_distribution_mode(self.reward_maximum, "RainbowSettings.reward_maximum")
+        for name in ("v_min", "v_max"):
+            if not _is_number(getattr(self, name)):
+                raise ConfigError(
+                    f"RainbowSettings.{name} must be a finite number, got {getattr(self, name)!r}"
+                )
+        if not self.v_min < self.v_max:
+            raise ConfigError(
+                f"RainbowSettings.v_min = {self.v_min} must be less than v_max = {self.v_max}"
+            )
+
+    def _check_by_game(self, name: str) -> None:
+        field = f"RainbowSettings.{name}"
+        try:
+            table = dict(getattr(self, name))
+        except (TypeError, ValueError):
+            table = {}
+        if "default" not in table:
+            raise ConfigError(f"{field} must be a dictionary with an entry 'default'")
+        object.__setattr__(self, name, table)
+        for game, value in table.items():
+            if game != "default" and game not in games.GAMES:
+                raise ConfigError(f"{field}: there is no Procgen game {game!r}")
+            check_integer(f"{field}[{game!r}]", value, least=1)
+
+    def for_games(self, names: Sequence[str]) -> RainbowSettings:
+        """These settings with `n_step` and `replay_capacity` chosen for the games.
+
+        Args:
+          names: the games; where there are several, the entries "default" hold.
+
+        Raises:
+          ConfigError: there are fewer environments than games, or `replay_capacity` is less than
+            `min_replay_size`.
+        """
+        _check_one_each(self, names)
+        chosen = {}
+        for name in ("n_step", "replay_capacity"):
+            value, table = getattr(self, name), getattr(self, f"{name}_by_game")
+            game = names[0] if len(names) == 1 else "default"
+            chosen[name] = table.get(game, table["default"]) if value is None else value
+        if chosen["replay_capacity"] < self.min_replay_size:
+            raise ConfigError(
+                f"RainbowSettings.min_replay_size = {self.min_replay_size} is more than "
+                f"replay_capacity = {chosen['replay_capacity']}"
+            )
+        return dataclasses.replace(self, **chosen)
+
+
+ALGORITHMS = (PPOSettings, RainbowSettings)
+"""The settings of every algorithm."""
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
+
+
+def _check_one_each(settings: Any, names: Sequence[str]) -> None:
+    if settings.num_envs < len(names):
+        raise ConfigError(
+            f"{type(settings).__name__}.num_envs = {settings.num_envs} must be at least the number "
+            f"of games, {len(names)}"
+        )
+
+
+def _check_integers(settings: Any, *names: str) -> None:
+    for name in names:
+        check_integer(f"{type(settings).__name__}.{name}", getattr(settings, name), least=1)
+
+
+def _check_numbers(settings: Any, *names: str, positive: bool = False) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        field = f"{type(settings).__name__}.{name}"
+        if not _is_number(value) or value < 0:
+            raise ConfigError(f"{field} must be a finite number >= 0, got {value!r}")
+        if positive and value == 0:
+            raise ConfigError(f"{field} must be positive")
+
+
+def _check_at_most_one(settings: Any, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) > 1:
+            raise ConfigError(f"{type(settings).__name__}.{name} must be at most 1")

@@ -1,0 +1,351 @@
+"""The training program of a stage: one encoder, one agent, one stage directory.
+
+Supernet, discrete cell and IMPALA-CNN differ in the encoder alone, and algorithms in the
+`AgentProgram` alone: metrics, evaluations, checkpoints and resuming are the same for all.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rldarts_tf.agents.evaluation import evaluate
+from rldarts_tf.agents.returns import ReturnTracker, game_columns, summarize
+from rldarts_tf.agents.settings import PPOSettings, RainbowSettings
+from rldarts_tf.cost import count_cost
+from rldarts_tf.encoders import Encoder, Supernet
+from rldarts_tf.envs.procgen import ProcgenBatch
+from rldarts_tf.envs.suite import ProcgenSuite
+from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints, part_of
+from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.metrics import MetricsWriter
+from rldarts_tf.runs.progress import Progress
+from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
+from rldarts_tf.settings import ProcgenSettings, TrainingSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+    """All settings of a stage but those of its encoder."""
+
+    algorithm: PPOSettings | RainbowSettings
+    procgen: ProcgenSettings
+    training: TrainingSettings
+
+
+class AgentProgram(abc.ABC):
+    """An agent in its environments, which `Training` advances update by update.
+
+    Attributes:
+      environment: N environments; the agent alone steps them.
+      columns: the metrics that `advance` returns.
+      trackables: what a checkpoint holds beside `state`, by name: objects of TensorFlow.
+    """
+
+    environment: ProcgenBatch
+    columns: tuple[str, ...]
+    trackables: Mapping[str, Any]
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Called once before the first `advance`, and after `set_state` where a run goes on."""
+
+    @abc.abstractmethod
+    def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
+        """Acts and learns for one row of metrics.
+
+        Args:
+          stopping: tells whether a stop was asked for; an update that takes long may then end
+            early.
+
+        Returns:
+          (environment steps made, metrics).
+
+        Raises:
+          RunError: training has diverged.
+        """
+
+    @abc.abstractmethod
+    def policy(self, observations: np.ndarray) -> np.ndarray:
+        """Acts as in an evaluation: uint8 [N, H, W, C] -> actions int32 [N]."""
+
+    @abc.abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything needed to go on from here that is not in `trackables`."""
+
+    @abc.abstractmethod
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `state` returned."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Ends what runs in the background; may be called twice."""
+
+    def before_checkpoint(self) -> None:  # noqa: B027 - most agents keep no files of their own
+        """Called before `state` is taken for a checkpoint."""
+
+    def after_checkpoint(self) -> None:  # noqa: B027
+        """Called when the checkpoint is safe on disk."""
+
+
+MakeProgram = Callable[[Encoder, ProcgenSuite, Any, int, StageDirectory], AgentProgram]
+"""(encoder, not yet built; environments; settings of the algorithm; seed; where files of its own
+go) -> program."""
+
+
+class SearchRecorder:
+    """Writes what a search is watched by: op weights over time, and the cells they stand for.
+
+    Args:
+      stage_dir: where the logs go.
+      supernet: whose α is recorded.
+      resume_step: the step of the restored checkpoint, or None.
+    """
+
+    def __init__(
+        self, stage_dir: StageDirectory, supernet: Supernet, resume_step: int | None
+    ) -> None:
+        self._supernet = supernet
+        space = supernet.space
+        self._alphas = AlphaLog(
+            stage_dir.alphas_path,
+            {cell_type: space.ops(cell_type) for cell_type in space.cell_types},
+            space.num_nodes,
+            resume_step,
+        )
+        self._genotypes = GenotypeLog(stage_dir.genotypes_path, resume_step)
+
+    @staticmethod
+    def columns(supernet: Supernet) -> tuple[str, ...]:
+        """The metrics that `record` returns."""
+        return (*(f"alpha_entropy_{t}" for t in supernet.space.cell_types), "distinct_genotypes")
+
+    def record(self, step: int) -> dict[str, float]:
+        """Logs α and the cell of this step; returns metrics."""
+        self._alphas.record(step, self._supernet.alpha.numpy_op_weights())
+        self._genotypes.record(step, self._supernet.discretize().to_dict())
+        entropy = {
+            f"alpha_entropy_{cell_type}": float(value)
+            for cell_type, value in self._supernet.alpha.entropy().items()
+        }
+        return {**entropy, "distinct_genotypes": len(self._genotypes)}
+
+    def flush(self) -> None:
+        """Writes what is held in memory; to be called before a checkpoint."""
+        self._alphas.flush()
+
+
+class Training:
+    """Trains one encoder; continues from the last checkpoint of its stage directory.
+
+    Args:
+      stage_dir: where everything goes.
+      label: what the progress display calls the stage.
+      encoder: the encoder, not yet built.
+      make_program: the algorithm.
+      settings: all settings.
+      stopping: asked after each update; True ends the training early, with a checkpoint.
+    """
+
+    def __init__(
+        self,
+        stage_dir: StageDirectory,
+        label: str,
+        encoder: Encoder,
+        make_program: MakeProgram,
+        settings: StageSettings,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._stage_dir = stage_dir
+        self._label = label
+        self._encoder = encoder
+        self._settings = settings
+        self._stopping = stopping
+        self._suite = ProcgenSuite(settings.procgen)
+        seed = settings.training.seed
+        tf.keras.utils.set_random_seed(seed)
+        self._program = make_program(encoder, self._suite, settings.algorithm, seed, stage_dir)
+        environment = self._program.environment
+        self._episodes = environment.episodes
+        self._returns = ReturnTracker(environment.games, self._suite.distribution_mode)
+        self._step = 0
+        self._seconds = 0.0
+        self._checkpoints = Checkpoints(
+            stage_dir,
+            {**self._program.trackables, "program": ArrayState(self._state, self._set_state)},
+        )
+        self._restored = self._checkpoints.restore()
+        self._program.start()
+
+    @property
+    def step(self) -> int:
+        """Environment steps made so far."""
+        return self._step
+
+    @property
+    def _is_search(self) -> bool:
+        return isinstance(self._encoder, Supernet)
+
+    @property
+    def program(self) -> AgentProgram:
+        """The agent."""
+        return self._program
+
+    def run(self) -> dict[str, Any]:
+        """Trains to the end; returns the stage's entry in summary.json.
+
+        Raises:
+          RunError: training has diverged, or a file cannot be written.
+        """
+        training = self._settings.training
+        resume_step = self._step if self._restored else None
+        recorder = (
+            SearchRecorder(self._stage_dir, self._encoder, resume_step) if self._is_search else None
+        )
+        cost = count_cost(self._encoder, self._program.environment.observation_spec().shape)
+        evaluated: dict[str, float] = {}
+        interrupted = False
+        saved_at = time.monotonic()
+        with (
+            MetricsWriter(self._stage_dir, self._columns(), resume_step) as metrics,
+            Progress(training.num_env_steps, self._label, start_step=self._step) as progress,
+        ):
+            if recorder is not None and not self._restored:
+                recorder.record(0)
+            while self._step < training.num_env_steps and not interrupted:
+                started, before = time.monotonic(), self._step
+                row = self._update()
+                if recorder is not None:
+                    row |= recorder.record(self._step)
+                if self._evaluation_is_due(before):
+                    row |= self._evaluate(training.evaluation_episodes)
+                elapsed = time.monotonic() - started
+                self._seconds += elapsed
+                row["steps_per_second"] = (self._step - before) / elapsed
+                metrics.write(self._step, row)
+                progress.update(self._step, **_shown(row))
+                interrupted = self._stopping() and self._step < training.num_env_steps
+                due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
+                if due or interrupted or self._step >= training.num_env_steps:
+                    if recorder is not None:
+                        recorder.flush()
+                    self._save()
+                    saved_at = time.monotonic()
+        if not interrupted:
+            evaluated = self._evaluate(training.final_evaluation_episodes)
+        return self._summary(evaluated, cost, interrupted)
+
+    def close(self) -> None:
+        """Ends what runs in the background."""
+        self._program.close()
+
+    def _columns(self) -> tuple[str, ...]:
+        evaluations = [
+            column
+            for name in self._suite.evaluation_sets
+            for metric in (f"eval_{name}_return",)
+            for column in (
+                f"{metric}_mean",
+                f"{metric}_std",
+                f"{metric}_mean_normalized",
+                *game_columns(f"{metric}_mean", self._suite.games),
+            )
+        ]
+        search = SearchRecorder.columns(self._encoder) if self._is_search else ()
+        return (
+            *self._returns.columns,
+            *self._program.columns,
+            "steps_per_second",
+            *evaluations,
+            *search,
+        )
+
+    def _update(self) -> dict[str, float]:
+        """Advances the agent, and returns the row of metrics."""
+        steps, metrics = self._program.advance(self._stopping)
+        self._step += steps
+        self._returns.add(self._episodes.take())
+        return {**self._returns.metrics(), **metrics}
+
+    def _save(self) -> None:
+        self._program.before_checkpoint()
+        self._checkpoints.save(self._step)
+        self._program.after_checkpoint()
+
+    def _evaluation_is_due(self, before: int) -> bool:
+        interval = self._settings.training.evaluation_interval
+        if not interval or self._step >= self._settings.training.num_env_steps:
+            return False
+        return self._step // interval > before // interval
+
+    def _evaluate(self, num_episodes: int) -> dict[str, float]:
+        """Plays fresh environments of every set of levels."""
+        games = self._suite.games
+        num_envs = min(max(num_episodes, len(games)), self._settings.algorithm.num_envs)
+        # The same episodes' seeds every time: what changes between evaluations is the policy.
+        seed = (self._settings.training.seed + 1) % 2**31
+        results: dict[str, float] = {}
+        for name, overrides in self._suite.evaluation_sets.items():
+            environment = self._suite.make(num_envs, seed, **overrides)
+            try:
+                played = evaluate(environment, self._program.policy, num_episodes)
+            finally:
+                environment.close()
+            of_episode = np.array(environment.games)[played.environments]
+            returns = {game: played.returns[of_episode == game] for game in games}
+            means = {game: float(np.mean(values)) for game, values in returns.items()}
+            results |= summarize(means, f"eval_{name}_return_mean", self._suite.distribution_mode)
+            results[f"eval_{name}_return_std"] = float(np.mean([*map(np.std, returns.values())]))
+        return results
+
+    def _summary(
+        self, evaluated: Mapping[str, float], cost: Any, interrupted: bool
+    ) -> dict[str, Any]:
+        returns = self._returns.metrics()
+        return {
+            "exit_state": "interrupted" if interrupted else "finished",
+            "encoder": type(self._encoder).__name__,
+            **self._suite.describe(),
+            "seed": self._settings.training.seed,
+            "env_steps": self._step,
+            **{
+                name: value
+                for name, value in returns.items()
+                if name == "episodes" or name.startswith("return_mean")
+            },
+            **evaluated,
+            "wall_time_s": round(self._seconds, 1),
+            "env_steps_per_second": round(self._step / self._seconds, 1) if self._seconds else None,
+            **dataclasses.asdict(cost),
+        }
+
+    def _state(self) -> dict[str, np.ndarray]:
+        return {
+            **{f"agent/{k}": v for k, v in self._program.state().items()},
+            **{f"returns/{k}": v for k, v in self._returns.state().items()},
+            "step": np.int64(self._step),
+            "seconds": np.float64(self._seconds),
+        }
+
+    def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        self._program.set_state(part_of(state, "agent"))
+        self._returns.set_state(part_of(state, "returns"))
+        self._step = int(state["step"])
+        self._seconds = float(state["seconds"])
+
+
+def _shown(row: Mapping[str, float]) -> dict[str, float]:
+    """The numbers on the progress line."""
+    names = {
+        "return_mean": "return",
+        "eval_test_return_mean": "eval",
+        "entropy": "entropy",
+        "epsilon": "epsilon",
+    }
+    return {shown: row[name] for name, shown in names.items() if name in row}

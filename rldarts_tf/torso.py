@@ -1,0 +1,128 @@
+"""The encoders of this package as a Sonnet module, for agents of Acme.
+
+    torso = Torso("supernet", search_space="classic", depths=[16, 16, 16])
+    network = snt.Sequential([torso, networks.DuellingMLP(num_actions, hidden_sizes=[512])])
+
+Needs TensorFlow and Sonnet only: it is the same file beside every version of Acme.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import sonnet as snt
+import tensorflow as tf
+
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.factory import make_encoder
+from rldarts_tf.genotype import Genotype
+from rldarts_tf.search_space import SearchSpace
+
+
+class Torso(snt.Module):
+    """Images [B, H, W, C], uint8 (scaled to 0..1 in the encoder) or float -> float32 [B, D].
+
+    α of a supernet is among `trainable_variables`, as are all weights, each of them once.
+
+    Sonnet reads what can be trained from each variable. α is frozen by `train_alpha=False`; Keras'
+    `encoder.trainable = False` is a property of a layer, which Sonnet does not see.
+
+    Acme calls networks without a `training` flag: batch normalization would go on using its initial
+    statistics. Choose `normalization="layer"` or none for Acme's agents.
+
+    Args:
+      encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
+        one that is trained; or the kind to make: "supernet", "discrete", "impala_cnn",
+        "nature_cnn", with the arguments below (see `rldarts_tf.factory.make_encoder`).
+
+    Raises:
+      ConfigError: an argument is not valid.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | str = "supernet",
+        search_space: SearchSpace | str = "classic",
+        genotype: Genotype | str | os.PathLike[str] | None = None,
+        depths: Sequence[int] = (16, 16, 16),
+        output_mode: str = "concat",
+        inverse_temperature: float = 5.0,
+        normalization: str | None = None,
+        features: int = 256,
+        train_alpha: bool = True,
+        recompute: bool = False,
+        precision: str | None = None,
+        name: str = "torso",
+    ) -> None:
+        super().__init__(name=name)
+        if isinstance(encoder, str):
+            encoder = make_encoder(
+                encoder,
+                search_space=search_space,
+                genotype=genotype,
+                depths=depths,
+                output_mode=output_mode,
+                inverse_temperature=inverse_temperature,
+                normalization=normalization,
+                features=features,
+                train_alpha=train_alpha,
+                recompute=recompute,
+                precision=precision,
+            )
+        elif not isinstance(encoder, Encoder):
+            raise ConfigError(f"encoder must be an Encoder or the name of a kind, got {encoder!r}")
+        self._encoder = encoder
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, which owns α if it is a supernet."""
+        return self._encoder
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """See the class.
+
+        Raises:
+          ConfigError: the images are not of rank 4.
+        """
+        return tf.cast(self._encoder(images, training=training), tf.float32)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Torso:
+        """A torso with an encoder of its own and equal weights; this is how Acme makes targets.
+
+        Keras would write the encoder to a file and read it again: slowly, and other classes may
+        come back than went in. Two torsos with one encoder become two with one copy of it.
+        """
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        if id(self._encoder) not in memo:
+            memo[id(self._encoder)] = _copy_encoder(self._encoder)
+        # Trackable objects keep what is assigned to them in lists of their own, which are among
+        # these; and Acme notes a module's input signature in it.
+        vars(copied).update(copy.deepcopy(vars(self), memo))
+        return copied
+
+
+def _copy_encoder(encoder: Encoder) -> Encoder:
+    """An encoder of the same config and weights; if those do not exist yet, of the same α."""
+    copied = type(encoder).from_config(encoder.get_config())
+    if encoder.built:
+        shape = encoder._build_input_shape
+        if shape is None:  # Read from a SavedModel.
+            (images, *_), _ = encoder.save_spec()
+            shape = images.shape
+        copied(tf.zeros([1, *shape[1:]]))
+    for mine, theirs in zip(_variables(copied), _variables(encoder)):
+        mine.assign(theirs)
+    return copied
+
+
+def _variables(encoder: Encoder) -> tuple[tf.Variable, ...]:
+    """In the order of Sonnet, which also updates targets by it; there may be none yet.
+
+    Keras' own order depends on what is trainable.
+    """
+    return tf.Module.variables.fget(encoder)
