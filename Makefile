@@ -18,13 +18,15 @@ DEMO_FLAGS ?= --gin_file=demo.gin --root_dir=$(DEMO_ROOT)
 
 # For example: make test PYTEST_FLAGS="-k genotype"; make lock LOCK_FLAGS=--upgrade
 PYTEST_FLAGS ?=
+# Each takes up to 3 GB. A file's tests stay together: they share what they have trained.
+TEST_PROCESSES ?= 2
 LOCK_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format lock clean
+.PHONY: help env demo test test-acme-tf28 lint format lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 env: ## make or update the environment
 	@PYTHON="$(PYTHON)" bash scripts/make_env.sh "$(VENV)"
@@ -33,7 +35,10 @@ demo: env ## search, discretize and evaluate on one game, on a small CPU (about 
 	@$(RUN) launchers/ppo_procgen.py $(DEMO_FLAGS)
 
 test: env ## run the tests
-	@$(RUN) -m pytest -q $(PYTEST_FLAGS)
+	@$(RUN) -m pytest -q -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_FLAGS)
+
+test-acme-tf28: ## run the torso's tests beside dm-acme 0.4 on TensorFlow 2.8 (Python 3.9 or 3.10)
+	@bash scripts/test_acme_tf28.sh
 
 lint: env ## check style and, for the core, types
 	@$(RUN) -m ruff check .
@@ -51,5 +56,5 @@ lock: env ## renew requirements.lock from requirements.in and setup.py
 
 clean: ## remove the environment, caches and build products (keeps runs/)
 	@if [ -e "$(VENV)/.rldarts-ready" ] || [ -e "$(VENV)/.rldarts-building" ]; then rm -rf "$(VENV)"; fi
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@rm -rf .venv-acme-tf28 build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path "./.*" -prune -exec rm -rf {} +

@@ -72,6 +72,7 @@ EXTRAS["dev"] = [
     "mypy>=1.10",
     "pytest>=8",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.5",
     "ruff>=0.6",
 ]
 # 2.15.0 asks for TensorRT packages that cannot be installed. Linux only.

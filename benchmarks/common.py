@@ -79,6 +79,27 @@ def interleaved(calls: Mapping[str, Call], repeats: int) -> dict[str, Timing]:
     return {name: Timing(values) for name, values in seconds.items()}
 
 
+class Clock:
+    """Adds up the seconds spent in a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.seconds = 0.0
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function."""
+        start = time.perf_counter()
+        try:
+            return self._function(*args, **kwargs)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def take(self) -> float:
+        """The seconds since the last call of this."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+
 def matmul_call(side: int = MATMUL_SIDE) -> Call:
     """A float32 matrix product, the yardstick for all other rates; see `matmul_flop`."""
     matrix = tf.random.normal([side, side])

@@ -14,7 +14,7 @@ import dataclasses
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 # Before TensorFlow loads; see the launchers.
@@ -52,27 +52,6 @@ PRESETS = {
 }
 
 
-class Clock:
-    """Adds up the seconds spent in a function."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.seconds = 0.0
-        self._function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function."""
-        start = time.perf_counter()
-        try:
-            return self._function(*args, **kwargs)
-        finally:
-            self.seconds += time.perf_counter() - start
-
-    def take(self) -> float:
-        """The seconds since the last call of this."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
-
-
 class Training:
     """One encoder on one game, put together as the training program does.
 
@@ -97,9 +76,9 @@ class Training:
         )
         generator = tf.random.Generator.from_seed(seed, alg="philox")
         self._learner = Learner(agent, settings, generator)
-        self._act = Clock(Actor(agent, generator))
+        self._act = common.Clock(Actor(agent, generator))
         # On the object itself, so that the collector keeps the environment that it expects.
-        self._simulate = environment.step = Clock(environment.step)
+        self._simulate = environment.step = common.Clock(environment.step)
         self._collector = Collector(
             environment,
             self._act,

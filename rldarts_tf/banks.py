@@ -12,6 +12,7 @@ A bank maps a node's value x to what each of its targets t receives:
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -414,7 +415,8 @@ class LayerBank(Bank):
     def __init__(self, layers: Sequence[tf.keras.layers.Layer], **kwargs: Any) -> None:
         super().__init__(len(layers), **kwargs)
         self.layers = list(layers)
-        self._takes_training = "training" in layers[0]._call_spec.arg_names
+        # Not from Keras' notes on the layer, which are others in each version of it.
+        self._takes_training = "training" in inspect.signature(layers[0].call).parameters
 
     @property
     def uses_training(self) -> bool:

@@ -95,6 +95,12 @@ class Encoder(tf.keras.Model):
             "dtype": self.dtype_policy.name,
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Encoder:
+        """An encoder of that config; TensorFlow 2.8 would look for a functional model's in it."""
+        del custom_objects
+        return cls(**config)
+
 
 class CellNetwork(Encoder):
     """D blocks of R reduction cells and N normal cells, one channel depth per block.

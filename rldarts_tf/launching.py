@@ -22,6 +22,7 @@ from absl import app, flags, logging
 from rldarts_tf.agents.settings import ALGORITHMS
 from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs.quiet import quiet_stderr
 from rldarts_tf.stages import STAGES, TRAINED_STAGES
 
 # TF-Agents 0.19 compares with `is ()`: a warning when its source is compiled for the first time,
@@ -216,20 +217,9 @@ def stop_on_signals() -> Callable[[], bool]:
 
 
 def compile_quietly() -> None:
-    """Compiles something with XLA, which writes a notice to stderr when it does so first.
-
-    It heeds no log level, and in a launcher stderr is for progress and errors.
-    """
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        with tf.device("CPU:0"):
-            tf.function(tf.negative, jit_compile=True)(0.0)
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+    """Compiles something with XLA, which writes a notice to stderr when it does so first."""
+    with quiet_stderr(), tf.device("CPU:0"):
+        tf.function(tf.negative, jit_compile=True)(0.0)
 
 
 def _check_algorithm(own: str) -> None:

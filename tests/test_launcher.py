@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import hashlib
 import json
 import os
 import re
-import shlex
 import signal
-import subprocess
 import sys
-import time
 import xml.etree.ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import (
+    ROOT,
+    Ended,
+    Launcher,
+    Stopped,
+    assert_refused,
+    checkpoint_step,
+    complete_rows,
+    contents,
+    numbers,
+    rows_of,
+    snapshot,
+)
 from reference import reference_discretize
 
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import CLASSIC
 
-ROOT = Path(__file__).resolve().parents[1]
-LAUNCHER = "launchers/ppo_procgen.py"
+PPO = Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo_training")
+LAUNCHER = PPO.path
 
 # On a busy machine; alone it takes a few minutes for the whole file.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -55,6 +63,12 @@ def bytecode(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    with PPO.quick(tmp_path_factory.mktemp("quick")) as run:
+        yield run
+
+
 def tiny(root: Path, steps: int, *flags: str) -> list[str]:
     """The flags of a run that takes seconds: the README's, and small numbers."""
     return [
@@ -66,138 +80,6 @@ def tiny(root: Path, steps: int, *flags: str) -> list[str]:
         *(f"--gin_bindings={binding}" for binding in TINY),
         *flags,
     ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    """How a process ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-def start(flags: list[str], **kwargs) -> subprocess.Popen:
-    environment = {**os.environ, "TERM": "dumb", **kwargs.pop("env", {})}
-    return subprocess.Popen(
-        [sys.executable, LAUNCHER, *flags],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
-
-
-def finish(process: subprocess.Popen) -> Ended:
-    try:
-        out, err = process.communicate(timeout=600)
-    finally:
-        process.kill()
-    return Ended(process.returncode, out, err)
-
-
-def launch(flags: list[str], **kwargs) -> Ended:
-    return finish(start(flags, **kwargs))
-
-
-def snapshot(folder: Path) -> dict[str, tuple]:
-    """Every file and folder, with content and time of change; `.lock` only names the process."""
-    return {
-        str(path.relative_to(folder)): (
-            (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
-            if path.is_file()
-            else ("folder",)
-        )
-        for path in sorted(folder.rglob("*"))
-        if path.name != ".lock"
-    }
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {name: entry[0] for name, entry in snapshot(folder).items()}
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
-def numbers(rows: list[dict[str, str]], column: str) -> list[float]:
-    return [float(row[column]) for row in rows if row[column]]
-
-
-def checkpoint_step(stage: Path) -> int:
-    """The step of the newest checkpoint, as TensorFlow finds it."""
-    import tensorflow as tf
-
-    return int(tf.train.latest_checkpoint(str(stage / "checkpoints")).rpartition("-")[2])
-
-
-# --- processes that are cheap -------------------------------------------------------------------
-
-# The imports take most of a start. A server makes them once; each start is then a process of its
-# own that has only to run the launcher's file.
-SERVER = """
-import json, os, runpy, signal, sys, traceback
-import rldarts_tf.launching
-import rldarts_tf.agents.ppo_training
-
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        for number in (1, 2):
-            os.dup2(os.open(order["files"][number - 1], os.O_WRONLY | os.O_CREAT), number)
-        os.chdir(order["cwd"])
-        os.environ["TERM"] = "dumb"
-        sys.argv = order["argv"]
-        code = 0
-        signal.alarm(120)  # a start that should have been refused must not train
-        try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        except SystemExit as error:
-            code = 0 if error.code is None else error.code
-        except BaseException:
-            traceback.print_exc()
-            code = 70
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    """`launch`, without the time that the imports take."""
-    folder = tmp_path_factory.mktemp("quick")
-    server = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SERVER],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-
-    def run(flags: list[str], cwd: Path = ROOT) -> Ended:
-        files = [folder / "out", folder / "err"]
-        for file in files:
-            file.write_bytes(b"")
-        argv = [str(ROOT / LAUNCHER) if cwd != ROOT else LAUNCHER, *flags]
-        order = {"argv": argv, "files": [str(file) for file in files], "cwd": str(cwd)}
-        server.stdin.write(json.dumps(order) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        return Ended(code, *(file.read_text("utf-8") for file in files))
-
-    yield run
-    server.stdin.close()
-    server.wait(timeout=60)
-    server.stdout.close()
 
 
 # --- runs, made once for all tests --------------------------------------------------------------
@@ -218,20 +100,10 @@ class Whole:
 
 
 def make_whole(root: Path) -> Whole:
-    ended = launch(tiny(root, STEPS))
+    ended = PPO.launch(tiny(root, STEPS))
     files = snapshot(root)
-    baseline = launch(tiny(root, STEPS, "--stage=baseline"))
+    baseline = PPO.launch(tiny(root, STEPS, "--stage=baseline"))
     return Whole(root, ended, files, baseline, snapshot(root))
-
-
-@dataclasses.dataclass(frozen=True)
-class Stopped:
-    """What stood on disk when a process had been stopped."""
-
-    ended: Ended
-    metrics: list[list[str]]
-    checkpoint: int
-    summary: dict | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,41 +116,11 @@ class Interrupted:
     ended: Ended
 
 
-def complete_rows(path: Path) -> list[list[str]]:
-    """The rows of a table whose last line may be incomplete."""
-    text = path.read_text("utf-8") if path.exists() else ""
-    return [row for row in csv.reader(text.rpartition("\n")[0].splitlines())][1:]
-
-
-def stop(root: Path, how: signal.Signals) -> Stopped:
-    """Starts the search, and stops it three updates later."""
-    metrics = root / "search" / "metrics.csv"
-    known = len(complete_rows(metrics))
-    process = start(tiny(root, LONG_STEPS, "--stage=search"))
-    try:
-        deadline = time.monotonic() + 400
-        while len(complete_rows(metrics)) < known + 3 and process.poll() is None:
-            assert time.monotonic() < deadline, "no update in time"
-            time.sleep(0.02)
-        assert process.poll() is None, process.communicate()
-        process.send_signal(how)
-    except BaseException:
-        process.kill()
-        raise
-    ended = finish(process)
-    summary = root / "summary.json"
-    return Stopped(
-        ended,
-        complete_rows(metrics),
-        checkpoint_step(root / "search"),
-        json.loads(summary.read_text("utf-8")) if summary.exists() else None,
-    )
-
-
 def make_interrupted(root: Path) -> Interrupted:
-    terminated = stop(root, signal.SIGTERM)
-    killed = stop(root, signal.SIGKILL)
-    return Interrupted(root, terminated, killed, launch(tiny(root, LONG_STEPS, "--stage=search")))
+    flags = tiny(root, LONG_STEPS, "--stage=search")
+    terminated = PPO.stop(root, flags, signal.SIGTERM)
+    killed = PPO.stop(root, flags, signal.SIGKILL)
+    return Interrupted(root, terminated, killed, PPO.launch(flags))
 
 
 @pytest.fixture(scope="module")
@@ -692,16 +534,6 @@ def flags_of(name: str, folder: Path) -> list[str]:
     return [f"--root_dir={folder / 'run'}", *flags]
 
 
-def assert_refused(ended: Ended, parts: list[str]) -> None:
-    assert ended.code == 2, ended.err
-    assert ended.out == ""
-    assert ended.err.startswith("error: ") and ended.err.endswith("\n")
-    assert ended.err.count("\n") == 1, ended.err
-    assert len(ended.err) < 500
-    for part in parts:
-        assert part in ended.err
-
-
 @pytest.mark.parametrize("name", BAD_INPUT)
 def test_bad_input_ends_with_one_line_and_writes_nothing(name, quick, tmp_path):
     write_inputs(tmp_path)
@@ -726,7 +558,7 @@ def test_bad_input_looks_the_same_from_a_fresh_installation(tmp_path):
 
     def run(name: str) -> Ended:
         environment = fresh if name == FROM_THE_START[0] else {}
-        return launch(flags_of(name, tmp_path), env=environment)
+        return PPO.launch(flags_of(name, tmp_path), env=environment)
 
     with ThreadPoolExecutor(2) as pool:
         for name, ended in zip(FROM_THE_START, pool.map(run, FROM_THE_START)):
@@ -807,17 +639,10 @@ def test_help_shows_examples_and_every_flag(quick):
     assert ended.err == ""
 
 
-def commands(text: str) -> list[list[str]]:
-    """The flags of each call of the launcher in a text, continued lines included."""
-    joined = text.replace("\\\n", " ")
-    found = re.findall(rf"{re.escape(LAUNCHER)}((?: +--\S+)*) *$", joined, flags=re.MULTILINE)
-    return [shlex.split(flags) for flags in found]
-
-
 def documented() -> dict[str, list[str]]:
     cases = {}
     for file in (LAUNCHER, "README.md"):
-        for number, flags in enumerate(commands((ROOT / file).read_text("utf-8"))):
+        for number, flags in enumerate(PPO.commands((ROOT / file).read_text("utf-8"))):
             cases[f"{file}-{number}"] = flags
     demo = re.search(r"^DEMO_FLAGS \?= (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M)
     cases["Makefile"] = demo[1].replace("$(DEMO_ROOT)", "runs/demo").split()
@@ -838,5 +663,5 @@ def test_the_documented_commands_are_valid(name, quick, tmp_path):
 
 
 def test_documented_commands_are_found():
-    assert len([name for name in documented() if name.startswith(LAUNCHER)]) == 4
+    assert len([name for name in documented() if name.startswith(LAUNCHER)]) == 5
     assert len([name for name in documented() if name.startswith("README")]) >= 2

@@ -16,7 +16,7 @@ from tf_agents.specs import tensor_spec
 import rldarts_tf
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-NAMES = ("pseudo-code", "swap-before", "swap-after")
+NAMES = ("pseudo-code", "swap-before", "swap-after", "acme-swap-before", "acme-swap-after")
 
 
 def marked_block(name):

@@ -19,6 +19,7 @@ from acme.adders import reverb as adders
 
 from rldarts_tf.acme_compat import ReverbClient
 from rldarts_tf.errors import RunError
+from rldarts_tf.runs.quiet import quiet_stderr
 
 TABLE = adders.DEFAULT_PRIORITY_TABLE
 
@@ -53,8 +54,12 @@ class Replay:
         checkpointer = None
         if self._checkpoints_dir is not None:
             self._keep_only(checkpoint)
-            # Loads the newest that it finds there: the one that was kept.
-            checkpointer = reverb.checkpointers.DefaultCheckpointer(str(self._checkpoints_dir))
+            # When Reverb has saved a checkpoint, it deletes all others in its folder: that one is
+            # apart. There is nothing to load from it; the fallback is what is loaded.
+            checkpointer = reverb.checkpointers.DefaultCheckpointer(
+                str(self._checkpoints_dir / "saving"),
+                fallback_checkpoint_path=checkpoint and str(self._checkpoints_dir / checkpoint),
+            )
         table = reverb.Table(
             name=TABLE,
             sampler=reverb.selectors.Prioritized(priority_exponent),
@@ -65,7 +70,8 @@ class Replay:
             signature=adders.NStepTransitionAdder.signature(environment_spec),
         )
         try:
-            self._server = reverb.Server([table], port=None, checkpointer=checkpointer)
+            with quiet_stderr():
+                self._server = reverb.Server([table], port=None, checkpointer=checkpointer)
         except (RuntimeError, ValueError) as error:
             line = " ".join(str(error).split())[:200]
             raise RunError(f"replay checkpoint {checkpoint!r} cannot be read: {line}") from error
@@ -94,17 +100,25 @@ class Replay:
             num_parallel_calls=1,
             max_in_flight_samples_per_worker=batch_size,
         )
-        yield from dataset
+        with quiet_stderr():
+            iterator = iter(dataset)
+            first = next(iterator)
+        yield first
+        yield from iterator
 
     def save(self) -> str:
-        """Writes a checkpoint of the table; returns its name.
+        """Writes a checkpoint of the table, beside those that there are; returns its name.
 
         Raises:
           RunError: it cannot be written.
         """
         try:
-            return os.path.basename(os.path.normpath(self.client.checkpoint()))
-        except RuntimeError as error:
+            with quiet_stderr():
+                path = Path(self.client.checkpoint())
+            path.rename(self._checkpoints_dir / path.name)
+            path.parent.rmdir()
+            return path.name
+        except (RuntimeError, OSError) as error:
             line = " ".join(str(error).split())[:200]
             raise RunError(f"the replay table cannot be saved: {line}") from error
 
@@ -114,14 +128,17 @@ class Replay:
 
     def close(self) -> None:
         """Ends the server; iterators and adders must have been dropped."""
-        self._server.stop()
+        with quiet_stderr():
+            self._server.stop()
 
     def _keep_only(self, checkpoint: str | None) -> None:
         folder = self._checkpoints_dir
         folder.mkdir(parents=True, exist_ok=True)
-        if checkpoint is not None and not (folder / checkpoint).is_dir():
+        # Reverb writes DONE last; it skips a folder without it, and would begin empty.
+        if checkpoint is not None and not (folder / checkpoint / "DONE").is_file():
             raise RunError(
-                f"replay checkpoint {str(folder / checkpoint)!r} is missing: the run cannot go on"
+                f"replay checkpoint {str(folder / checkpoint)!r} is missing or not complete: the "
+                "run cannot go on"
             )
         for path in folder.iterdir():
             if path.name != checkpoint:

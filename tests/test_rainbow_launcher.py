@@ -1,0 +1,267 @@
+"""The Rainbow launcher as its user meets it; what it shares with PPO's is in test_launcher.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import ROOT, Ended, Launcher, Stopped, assert_refused, contents, numbers, rows_of
+
+from rldarts_tf.genotype import Genotype
+
+RAINBOW = Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow_training")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+NUM_ENVS, UPDATE, MIN_REPLAY = 4, 4 * 8, 32
+STEPS, LONG_STEPS = 4 * UPDATE, 24 * UPDATE
+TINY = [
+    f"RainbowSettings.num_envs = {NUM_ENVS}",
+    "RainbowSettings.steps_per_update = 8",
+    "RainbowSettings.batch_size = 8",
+    "RainbowSettings.samples_per_insert = 1.0",
+    f"RainbowSettings.min_replay_size = {MIN_REPLAY}",
+    "RainbowSettings.hidden_size = 16",
+    *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
+    "EncoderSettings.features = 16",
+    "TrainingSettings.checkpoint_minutes = 0",
+    "TrainingSettings.evaluation_interval = 0",
+    "TrainingSettings.final_evaluation_episodes = 2",
+]
+
+
+def tiny(root: Path, steps: int, *flags: str) -> list[str]:
+    """The flags of a run that takes seconds: the README's, and small numbers."""
+    return [
+        "--gin_file=micro.gin",
+        "--gin_file=hardware/cpu.gin",
+        f"--root_dir={root}",
+        "--env_name=bossfight",
+        f"--num_env_steps={steps}",
+        *(f"--gin_bindings={binding}" for binding in TINY),
+        *flags,
+    ]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    with RAINBOW.quick(tmp_path_factory.mktemp("quick")) as run:
+        yield run
+
+
+# --- a whole run --------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A run of all stages."""
+
+    root: Path
+    ended: Ended
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Whole:
+    root = tmp_path_factory.mktemp("whole") / "run"
+    ended = RAINBOW.launch(tiny(root, STEPS))
+    assert ended.code == 0, ended.err
+    return Whole(root, ended)
+
+
+def test_a_run_finds_a_cell_and_evaluates_it(whole):
+    stages = json.loads((whole.root / "summary.json").read_text("utf-8"))["stages"]
+    for stage, encoder in (("search", "Supernet"), ("evaluate", "DiscreteNetwork")):
+        entry = stages[stage]
+        assert (entry["exit_state"], entry["encoder"]) == ("finished", encoder)
+        assert (entry["game"], entry["env_steps"]) == ("bossfight", STEPS)
+        assert entry["eval_test_return_mean"] >= 0
+    genotype = Genotype.load(whole.root / "genotype.json")
+    assert genotype.search_space == "micro"
+    assert stages["evaluate"]["genotype"] == genotype.to_dict()
+    assert {p.name for p in (whole.root / "cells").iterdir()} == {"normal.png", "normal.svg"}
+    arrays = np.load(whole.root / "search/alphas.npz", allow_pickle=False)
+    assert arrays["step"].tolist() == list(range(0, STEPS + 1, UPDATE))
+    assert any((arrays[f"normal_node_{j}"][-1] != arrays[f"normal_node_{j}"][0]).any()
+               for j in (1, 2, 3, 4))  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["search", "evaluate"])
+def test_the_learner_takes_as_many_samples_as_the_settings_say(whole, stage):
+    rows = rows_of(whole.root / stage / "metrics.csv")
+    steps = numbers(rows, "step")
+    assert steps == list(range(UPDATE, STEPS + 1, UPDATE))
+    assert numbers(rows, "learner_steps") == [(step - MIN_REPLAY) // 8 for step in steps]
+    assert len(numbers(rows, "loss")) == sum(step > MIN_REPLAY for step in steps)
+    assert len(numbers(rows, "replay_size")) == len(rows)
+
+
+def test_standard_error_has_progress_and_nothing_else(whole):
+    progress = re.compile(rf"(search|evaluate): [\d,]+/{STEPS} steps \([\d.]+ %\), .* left")
+    lines = whole.ended.err.splitlines()
+    assert lines and [line for line in lines if not progress.fullmatch(line)] == []
+
+
+def test_a_second_start_trains_nothing_and_changes_nothing(whole):
+    before = contents(whole.root)
+    again = RAINBOW.launch(tiny(whole.root, STEPS))
+    assert (again.code, again.err) == (0, "")
+    assert contents(whole.root) == before
+
+
+# --- stopping and going on ----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Interrupted:
+    """A search that was stopped by SIGTERM, then by SIGKILL, then left alone."""
+
+    root: Path
+    terminated: Stopped
+    killed: Stopped
+    ended: Ended
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Interrupted:
+    root = tmp_path_factory.mktemp("interrupted") / "run"
+    flags = tiny(root, LONG_STEPS, "--stage=search")
+    terminated = RAINBOW.stop(root, flags, signal.SIGTERM)
+    killed = RAINBOW.stop(root, flags, signal.SIGKILL)
+    return Interrupted(root, terminated, killed, RAINBOW.launch(flags))
+
+
+def test_sigterm_ends_well_with_a_checkpoint_of_the_last_step(interrupted):
+    stopped = interrupted.terminated
+    assert stopped.ended.code == 0, stopped.ended.err
+    assert stopped.checkpoint == int(stopped.metrics[-1][0]) < LONG_STEPS
+    assert stopped.summary["stages"]["search"]["exit_state"] == "interrupted"
+    assert "the same command continues it" in stopped.ended.out
+
+
+def test_kill_loses_at_most_what_came_after_the_last_checkpoint(interrupted):
+    killed = interrupted.killed
+    assert killed.ended.code == -signal.SIGKILL
+    steps = [int(row[0]) for row in killed.metrics]
+    # Every update is saved: the one that was being saved may be lost.
+    assert interrupted.terminated.checkpoint < killed.checkpoint
+    assert steps[-1] - killed.checkpoint <= 2 * UPDATE
+
+
+def test_steps_replay_and_alpha_go_on_after_each_stop(interrupted):
+    assert interrupted.ended.code == 0, interrupted.ended.err
+    rows = rows_of(interrupted.root / "search/metrics.csv")
+    steps = np.array(numbers(rows, "step"))
+    assert steps[-1] == LONG_STEPS and (np.diff(steps) > 0).all()
+    assert np.diff(steps).max() <= UPDATE
+    np.testing.assert_array_equal(
+        numbers(rows, "learner_steps"), np.maximum(steps - MIN_REPLAY, 0) // 8
+    )
+    # Nothing that replay held was lost: it falls behind the steps only by the windows of the
+    # adders, which are begun anew at each of the three starts.
+    behind = steps - np.array(numbers(rows, "replay_size"))
+    assert np.abs(behind).max() <= 3 * NUM_ENVS * 2 + NUM_ENVS * len(numbers(rows, "episodes"))
+    episodes = numbers(rows, "episodes")
+    assert episodes == sorted(episodes)
+    arrays = np.load(interrupted.root / "search/alphas.npz", allow_pickle=False)
+    np.testing.assert_array_equal(arrays["step"][1:], steps)
+    weights = arrays["normal_node_1"]
+    # Adam moves a weight by about the learning rate per step; a new start would be a jump.
+    moved = np.abs(np.diff(weights, axis=0)).max(axis=(1, 2))
+    assert moved[1:].max() < 20 * np.median(moved[1:]) + 1e-3
+    saved = list((interrupted.root / "search/checkpoints/replay").iterdir())
+    assert len(saved) == 1, "what no checkpoint needs is deleted"
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def binding(text: str) -> list[str]:
+    return [f"--gin_bindings={text}"]
+
+
+BAD_INPUT = {
+    "configuration of another algorithm": (
+        ["--gin_file=classic.gin"],
+        ["gin_file 'classic.gin'", "PPOSettings", "RainbowSettings"],
+    ),
+    "setting of another algorithm": (
+        ["--gin_file=micro.gin", *binding("search/PPOSettings.num_envs = 2")],
+        ["gin_bindings", "PPOSettings.num_envs", "RainbowSettings"],
+    ),
+    "unknown game among several": (["--env_name=maze,startpilot"], ["game", "'starpilot'"]),
+    "game twice": (["--env_name=maze,maze"], ["game", "'maze'", "twice"]),
+    "fewer environments than games": (
+        ["--gin_file=joint.gin", *binding("RainbowSettings.num_envs = 8")],
+        ["RainbowSettings.num_envs", "8", "16"],
+    ),
+    "less capacity than is waited for": (
+        binding("RainbowSettings.replay_capacity = 5_000"),
+        ["RainbowSettings.min_replay_size = 10000", "replay_capacity = 5000"],
+    ),
+    "no steps in a return": (binding("RainbowSettings.n_step = 0"), ["RainbowSettings.n_step"]),
+    "no default in a table": (
+        binding("RainbowSettings.n_step_by_game = {'maze': 3}"),
+        ["RainbowSettings.n_step_by_game", "'default'"],
+    ),
+    "support without extent": (
+        binding("evaluate/RainbowSettings.v_max = 0.0"),
+        ["RainbowSettings.v_min", "v_max", "'evaluate'"],
+    ),
+    "unknown maximum": (
+        binding("RainbowSettings.reward_maximum = 'huge'"),
+        ["RainbowSettings.reward_maximum", "'huge'"],
+    ),
+    "probability above one": (
+        binding("RainbowSettings.epsilon_end = 1.5"),
+        ["RainbowSettings.epsilon_end"],
+    ),
+    "unknown setting": (binding("RainbowSettings.noisy = True"), ["noisy", "RainbowSettings"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_ends_with_one_line_and_writes_nothing(name, quick, tmp_path):
+    flags, parts = BAD_INPUT[name]
+    assert_refused(quick([f"--root_dir={tmp_path / 'run'}", *flags]), parts)
+    assert contents(tmp_path) == {}
+
+
+def test_one_game_has_the_same_messages_for_both_launchers(quick, tmp_path):
+    ended = quick([f"--root_dir={tmp_path / 'run'}", "--env_name=startpilot"])
+    assert_refused(ended, ["game", "'startpilot'", "'starpilot'"])
+
+
+# --- help and examples --------------------------------------------------------------------------
+
+
+def documented() -> dict[str, list[str]]:
+    return {
+        f"{file}-{number}": flags
+        for file in (RAINBOW.path, "README.md", "docs/results.md")
+        for number, flags in enumerate(RAINBOW.commands((ROOT / file).read_text("utf-8")))
+    }
+
+
+@pytest.mark.parametrize("name", documented())
+def test_the_documented_commands_are_valid(name, quick, tmp_path):
+    (tmp_path / "file").write_text("")
+    # The directory is opened when all else has been found right: one that cannot be shows it.
+    ended = quick([*documented()[name], f"--root_dir={tmp_path / 'file' / 'run'}"])
+    assert_refused(ended, ["root_dir", "cannot be created"])
+
+
+def test_documented_commands_are_found():
+    assert len([name for name in documented() if name.startswith(RAINBOW.path)]) == 4
+    assert len([name for name in documented() if name.startswith("README")]) >= 2
+
+
+def test_help_shows_examples_and_every_flag(quick):
+    text = " ".join(quick(["--help"]).out.split())
+    assert "python launchers/rainbow_procgen.py --gin_file=joint.gin" in text
+    for flag in ("env_name", "gin_bindings", "gin_file", "root_dir", "seed", "stage"):
+        assert f"--{flag}: " in text or f"--[no]{flag}: " in text
