@@ -406,6 +406,39 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_checkpo
         np.testing.assert_array_equal(weight, expected)
 
 
+# --- several games ---------------------------------------------------------------------------
+
+
+def test_one_learner_plays_several_games_and_tells_the_return_of_each(tmp_path):
+    # The shortest episodes there are, so that all games end some.
+    names = ("bossfight", "fruitbot")
+    settings = StageSettings(
+        SETTINGS.algorithm,
+        ProcgenSettings(game=names),
+        TrainingSettings(
+            num_env_steps=8 * BATCH, evaluation_interval=0, final_evaluation_episodes=8
+        ),
+    )
+    stage_dir = StageDirectory(tmp_path / "baseline")
+    training = make_training(stage_dir, "baseline", ImpalaCNN([4], features=16), settings)
+    assert training.program.environment.games == (names[0],) * 4 + (names[1],) * 4
+    summary = training.run()
+    training.close()
+    metrics = read_metrics(stage_dir.metrics_path)
+    ranges = {"bossfight": (0.5, 13.0), "fruitbot": (-1.5, 32.4)}
+    for row in ({name: column[-1] for name, column in metrics.items()}, summary):
+        for kind in ("return_mean", "eval_test_return_mean"):
+            returns = {name: row.get(f"{kind}_{name}") for name in names}
+            if kind == "return_mean" or row is summary:
+                assert row[kind] == pytest.approx(np.mean([*returns.values()]))
+                normalized = [
+                    (value - ranges[name][0]) / (ranges[name][1] - ranges[name][0])
+                    for name, value in returns.items()
+                ]
+                assert row[f"{kind}_normalized"] == pytest.approx(np.mean(normalized))
+    assert summary["game"] == "bossfight, fruitbot"
+
+
 # --- what a search records -------------------------------------------------------------------
 
 

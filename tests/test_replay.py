@@ -352,10 +352,15 @@ def test_a_checkpoint_that_is_missing_is_an_error_and_the_others_stay(damage, sa
     assert names_in(folder) == sorted([first, second])
 
 
-def test_a_checkpoint_that_is_damaged_is_an_error_of_one_line(saved, make_replay):
-    folder, (name, _), _ = saved
-    path = folder / name / "items.tfrecord"
-    path.write_bytes(path.read_bytes()[:10])
-    with pytest.raises(RunError, match=rf"{name[:10]}.* cannot be read: ") as caught:
-        make_replay(checkpoints_dir=folder, checkpoint=name)
+@pytest.mark.parametrize("name", ["tables.tfrecord", "chunks.tfrecord", "items.tfrecord"])
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_a_checkpoint_that_is_damaged_is_an_error_of_one_line(name, damage, saved, make_replay):
+    folder, (checkpoint, _), _ = saved
+    path = folder / checkpoint / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:10])
+    with pytest.raises(RunError, match=rf"{checkpoint[:10]}.* cannot be read: ") as caught:
+        make_replay(checkpoints_dir=folder, checkpoint=checkpoint)
     assert "\n" not in str(caught.value)

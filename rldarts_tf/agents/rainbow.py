@@ -323,8 +323,8 @@ class Rainbow(agent.Agent):
       seed: of the exploration.
       counter: counts learner steps.
       logger: is given the losses.
-      checkpoint_directory: where Acme's Checkpointer saves the learner, every ten minutes; None for
-        nowhere.
+      checkpoint_directory: where Acme's Checkpointer saves the learner every ten minutes, and from
+        where it goes on; None for nowhere. Replay is not saved.
     """
 
     def __init__(
@@ -351,13 +351,22 @@ class Rainbow(agent.Agent):
         )
         learner.connect(self._replay.sample(settings.batch_size), self._replay.client)
         self._epsilon = tf.Variable(settings.epsilon_start, trainable=False, name="epsilon")
+        # Acme's own count begins again with every process.
+        self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="environment_steps")
         generator = tf.random.Generator.from_seed(seed, alg="philox")
         self._checkpointer = None
         if checkpoint_directory is not None:
             self._checkpointer = savers.Checkpointer(
-                {**learner.state, "epsilon": self._epsilon, "generator": generator},
+                {
+                    **learner.state,
+                    "epsilon": self._epsilon,
+                    "environment_steps": self._steps,
+                    "generator": generator,
+                },
                 directory=checkpoint_directory,
                 subdirectory="rainbow_learner",
+                # Acme would begin a new folder in every process, and so never go on.
+                add_uid=False,
             )
         super().__init__(
             actor=actors.FeedForwardActor(
@@ -372,7 +381,8 @@ class Rainbow(agent.Agent):
     def observe(self, action: Any, next_timestep: dm_env.TimeStep) -> None:
         """Puts a step into replay, and lowers ε."""
         super().observe(action, next_timestep)
-        self._epsilon.assign(epsilon_at(self._settings, self._num_observations))
+        self._steps.assign_add(1)
+        self._epsilon.assign(epsilon_at(self._settings, int(self._steps)))
 
     def update(self) -> None:
         """Learns, if it is time to."""

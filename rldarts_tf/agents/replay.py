@@ -77,6 +77,10 @@ class Replay:
             raise RunError(f"replay checkpoint {checkpoint!r} cannot be read: {line}") from error
         self.address = f"localhost:{self._server.port}"
         self.client = ReverbClient(self.address)
+        if checkpoint is not None and not self.size:
+            # Reverb takes files that are missing or cut off at their beginning for empty ones.
+            self.close()
+            raise RunError(f"replay checkpoint {checkpoint!r} cannot be read: it holds nothing")
 
     @property
     def size(self) -> int:
