@@ -25,7 +25,7 @@ from tf_agents.utils import nest_utils
 
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.factory import make_encoder
+from rldarts_tf.factory import as_encoder
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.search_space import SearchSpace
 
@@ -109,23 +109,19 @@ class EncodingNetwork(network.Network):
             if preprocessing_combiner is None
             else _copy_preprocessing(preprocessing_combiner, "preprocessing_combiner")
         )
-        if isinstance(encoder, str):
-            encoder = make_encoder(
-                encoder,
-                search_space=search_space,
-                genotype=genotype,
-                depths=depths,
-                output_mode=output_mode,
-                inverse_temperature=inverse_temperature,
-                normalization=normalization,
-                features=features,
-                train_alpha=train_alpha,
-                recompute=recompute,
-                precision=precision,
-            )
-        elif not isinstance(encoder, Encoder):
-            raise ConfigError(f"encoder must be an Encoder or the name of a kind, got {encoder!r}")
-        self._encoder = encoder
+        self._encoder = as_encoder(
+            encoder,
+            search_space=search_space,
+            genotype=genotype,
+            depths=depths,
+            output_mode=output_mode,
+            inverse_temperature=inverse_temperature,
+            normalization=normalization,
+            features=features,
+            train_alpha=train_alpha,
+            recompute=recompute,
+            precision=precision,
+        )
         self._fc_layers = [
             # Named, for PPOAgent sorts variables by name: dense_9 and dense_10 would change places
             # with what else a program has made, and with them the slots of a restored optimizer.
@@ -133,7 +129,7 @@ class EncodingNetwork(network.Network):
             for i, units in enumerate(fc_layer_params or ())
         ]
         # The layers of others may do anything with `training`.
-        self._uses_training = encoder.uses_training or bool(
+        self._uses_training = self._encoder.uses_training or bool(
             preprocessing_layers or preprocessing_combiner
         )
         self._shared: _Computed | None = None

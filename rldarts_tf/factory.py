@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from rldarts_tf.baselines import ImpalaCNN, NatureCNN
 from rldarts_tf.encoders import DiscreteNetwork, Encoder, Supernet
@@ -13,6 +14,23 @@ from rldarts_tf.search_space import SearchSpace
 
 ENCODERS = ("supernet", "discrete", "impala_cnn", "nature_cnn")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def as_encoder(encoder: Encoder | str, **options: Any) -> Encoder:
+    """The encoder itself, or the one to make.
+
+    Args:
+      encoder: an encoder, which is returned itself and not a copy; or the name of a kind.
+      **options: further arguments of `make_encoder`, for a kind.
+
+    Raises:
+      ConfigError: it is neither, or `make_encoder` does not take it so.
+    """
+    if isinstance(encoder, str):
+        return make_encoder(encoder, **options)
+    if not isinstance(encoder, Encoder):
+        raise ConfigError(f"encoder must be an Encoder or the name of a kind, got {encoder!r}")
+    return encoder
 
 
 def make_encoder(

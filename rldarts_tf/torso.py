@@ -9,8 +9,6 @@ Needs TensorFlow and Sonnet only: it is the same file beside every version of Ac
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Sequence
 from typing import Any
 
 import sonnet as snt
@@ -18,9 +16,7 @@ import tensorflow as tf
 
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.factory import make_encoder
-from rldarts_tf.genotype import Genotype
-from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.factory import as_encoder
 
 
 class Torso(snt.Module):
@@ -37,45 +33,25 @@ class Torso(snt.Module):
     Args:
       encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
         one that is trained; or the kind to make: "supernet", "discrete", "impala_cnn",
-        "nature_cnn", with the arguments below (see `rldarts_tf.factory.make_encoder`).
+        "nature_cnn".
+      name: of the module.
+      **options: further arguments of `rldarts_tf.factory.make_encoder`, for a kind to make:
+        `search_space`, `genotype`, `depths` and so on.
 
     Raises:
       ConfigError: an argument is not valid.
+      TypeError: there is no such option.
     """
 
     def __init__(
-        self,
-        encoder: Encoder | str = "supernet",
-        search_space: SearchSpace | str = "classic",
-        genotype: Genotype | str | os.PathLike[str] | None = None,
-        depths: Sequence[int] = (16, 16, 16),
-        output_mode: str = "concat",
-        inverse_temperature: float = 5.0,
-        normalization: str | None = None,
-        features: int = 256,
-        train_alpha: bool = True,
-        recompute: bool = False,
-        precision: str | None = None,
-        name: str = "torso",
+        self, encoder: Encoder | str = "supernet", *, name: str = "torso", **options: Any
     ) -> None:
         super().__init__(name=name)
-        if isinstance(encoder, str):
-            encoder = make_encoder(
-                encoder,
-                search_space=search_space,
-                genotype=genotype,
-                depths=depths,
-                output_mode=output_mode,
-                inverse_temperature=inverse_temperature,
-                normalization=normalization,
-                features=features,
-                train_alpha=train_alpha,
-                recompute=recompute,
-                precision=precision,
+        if options and not isinstance(encoder, str):
+            raise ConfigError(
+                f"{', '.join(options)}: only for the name of a kind; encoder is {encoder!r}"
             )
-        elif not isinstance(encoder, Encoder):
-            raise ConfigError(f"encoder must be an Encoder or the name of a kind, got {encoder!r}")
-        self._encoder = encoder
+        self._encoder = as_encoder(encoder, **options)
 
     @property
     def encoder(self) -> Encoder:

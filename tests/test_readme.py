@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,21 +10,12 @@ import pytest
 pytest.importorskip("tf_agents")
 
 import tensorflow as tf
+from readme import README, marked_block
 from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 
-README = Path(__file__).resolve().parents[1] / "README.md"
 NAMES = ("pseudo-code", "swap-before", "swap-after", "acme-swap-before", "acme-swap-after")
-
-
-def marked_block(name):
-    """The Python code between the marker of that name and the end of the fence after it."""
-    text = README.read_text(encoding="utf-8")
-    pattern = rf"^<!-- readme-test: {re.escape(name)} -->\n+```python\n(.*?)^```$"
-    blocks = re.findall(pattern, text, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 1, f"README.md has {len(blocks)} Python blocks marked {name!r}"
-    return blocks[0]
 
 
 def run(name, **namespace):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -19,21 +16,11 @@ from acme.agents.tf import dqn
 from acme.tf.networks import AtariTorso
 from acme.utils import loggers
 from catch import Catch
+from readme import marked_block
 
 import rldarts_tf
 from rldarts_tf import acme_compat
 from rldarts_tf.torso import Torso
-
-README = Path(__file__).resolve().parents[1] / "README.md"
-
-
-def marked_block(name):
-    """The Python code between the marker of that name and the end of the fence after it."""
-    text = README.read_text(encoding="utf-8")
-    pattern = rf"^<!-- readme-test: {re.escape(name)} -->\n+```python\n(.*?)^```$"
-    blocks = re.findall(pattern, text, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 1, f"README.md has {len(blocks)} Python blocks marked {name!r}"
-    return blocks[0]
 
 
 class Floats(wrappers.EnvironmentWrapper):

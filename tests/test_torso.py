@@ -227,6 +227,10 @@ ERRORS = {
     "no encoder": ({"encoder": snt.Linear(3)}, "encoder must be an Encoder or the name of a kind"),
     "unknown space": ({"search_space": "macro"}, "unknown search space 'macro'"),
     "no genotype": ({"encoder": "discrete"}, "genotype is required for encoder 'discrete'"),
+    "options of a kind beside an encoder": (
+        {"encoder": Supernet(MICRO, [4]), "depths": [8]},
+        "depths: only for the name of a kind",
+    ),
     "zero depth": ({"depths": [4, 0]}, "depths must be integers of at least 1"),
 }
 
