@@ -24,11 +24,14 @@ import rldarts_tf
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
 
 import bare_convolutions
+import catch
 import common
 import kernel_times
 import memory
 import networks
 import ppo
+import rainbow
+import replay
 import scaling
 from plain import MIXES, PlainSupernet
 
@@ -43,6 +46,16 @@ COMMANDS = {
         "--depths=4",
         "--updates=1",
     ),
+    "rainbow": (
+        "--num_envs=2",
+        "--batch_size=4",
+        "--steps_per_update=2",
+        "--depths=4",
+        "--updates=1",
+        "--repeats=1",
+    ),
+    "replay": ("--transitions=64", "--num_envs=4", "--batch_size=8", "--batches=2"),
+    "catch": ("--seeds=0", "--max_steps=100"),
     "scaling": (
         *(f"--{sweep}=" for sweep in ("nodes", "cells", "batch", "ops")),
         "--blocks=1,2",
@@ -227,6 +240,34 @@ def test_ppo_splits_the_time_of_updates(runs):
     assert result["settings"]["num_epochs"] == 3
 
 
+def test_rainbow_splits_the_time_and_compares_with_its_references(runs):
+    result = results_of(runs, "rainbow")
+    rates = ("env_steps_per_second", "samples_per_second", "bare_step_seconds")
+    assert_positive(result, (*rates, "learner_step_times_bare", "one_by_one_times_all"))
+    for split in (result["seconds"], result["share"]):
+        assert_positive(split, ("act", "simulate", "insert", "sample", "learn"))
+    assert sum(result["share"].values()) == pytest.approx(1)
+    assert result["samples_per_second"] == pytest.approx(4 * result["env_steps_per_second"])
+    assert result["env_steps_per_second"] == pytest.approx(4 / sum(result["seconds"].values()))
+
+
+def test_replay_measures_memory_and_rates(runs):
+    result = results_of(runs, "replay")
+    # At the start of an episode there is no transition for the first frame alone.
+    assert result["transitions"] >= 64 and result["frame_bytes"] == 64 * 64 * 3
+    rates = ("insertions_per_second", "samples_per_second", "save_seconds", "disk_bytes")
+    assert_positive(result, (*rates, "load_seconds", "memory_bytes"))
+    assert result["bytes_per_transition"] == result["memory_bytes"] / result["transitions"]
+
+
+def test_catch_counts_steps_or_gives_up(runs):
+    result = results_of(runs, "catch")
+    assert set(result) == {"rainbow", "dqn"}
+    for (run,) in result.values():
+        # 20 episodes of 5 steps are not enough to learn it.
+        assert run["steps"] is None and run["seconds"] > 0
+
+
 def test_scaling_fits_lines_and_draws(runs):
     result = results_of(runs, "scaling")
     (sweep,) = result["sweeps"]
@@ -300,6 +341,9 @@ def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, c
         (ppo, "--game=pong", "invalid choice: 'pong'"),
         (ppo, "--num_envs=0", "must be an integer of at least 1, got '0'"),
         (ppo, "--minibatch_size=5", "must divide"),
+        (rainbow, "--encoder=nano", "invalid choice: 'nano'"),
+        (replay, "--transitions=0", "must be an integer of at least 1, got '0'"),
+        (catch, "--max_steps=none", "must be an integer of at least 1, got 'none'"),
         (scaling, "--nodes=3", "at least two values"),
         (scaling, "--ops=1,9", "--ops: at most 4, got 9"),
         (memory, "--networks=impala_cnn recompute", "unknown name 'impala_cnn recompute'"),

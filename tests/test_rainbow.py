@@ -22,7 +22,6 @@ import tensorflow as tf
 from acme import specs, types
 from acme.tf.networks import DiscreteValuedDistribution
 from acme.utils import counting, loggers
-from catch import Catch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +29,7 @@ from rldarts_tf import MICRO, ImpalaCNN, SearchSpace, Supernet
 from rldarts_tf.agents import rainbow
 from rldarts_tf.agents.replay import TABLE
 from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.envs.catch import Catch
 from rldarts_tf.errors import RunError
 
 SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)

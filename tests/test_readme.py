@@ -15,7 +15,15 @@ from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 
-NAMES = ("pseudo-code", "swap-before", "swap-after", "acme-swap-before", "acme-swap-after")
+NAMES = (
+    "pseudo-code",
+    "swap-before",
+    "swap-after",
+    # Those of test_readme_acme.py.
+    "acme-swap-before",
+    "acme-swap-after",
+    "acme-rainbow",
+)
 
 
 def run(name, **namespace):

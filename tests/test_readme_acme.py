@@ -15,11 +15,11 @@ from acme import specs, wrappers
 from acme.agents.tf import dqn
 from acme.tf.networks import AtariTorso
 from acme.utils import loggers
-from catch import Catch
 from readme import marked_block
 
 import rldarts_tf
 from rldarts_tf import acme_compat
+from rldarts_tf.envs.catch import Catch
 from rldarts_tf.torso import Torso
 
 
@@ -69,6 +69,9 @@ def train(name, environment):
     return network, changed
 
 
+UNPATCHED = reverb.Client
+
+
 @pytest.fixture(autouse=True)
 def patched_reverb(monkeypatch):
     monkeypatch.setattr(reverb, "Client", reverb.Client)  # Put back afterwards.
@@ -104,3 +107,15 @@ def test_the_swap_changes_the_torso_and_nothing_else():
     head = "snt.nets.MLP([512, num_actions])])"
     assert before[1].endswith(head)
     assert after[1].endswith(head)
+
+
+@pytest.mark.slow
+def test_rainbow_plays_a_game_with_a_supernet(monkeypatch):
+    monkeypatch.setattr(reverb, "Client", UNPATCHED)  # It has a client of its own.
+    namespace = {"rldarts_tf": rldarts_tf}
+    exec(compile(marked_block("acme-rainbow"), "README.md (acme-rainbow)", "exec"), namespace)
+    namespace["loop"].run(num_steps=20)
+    agent = namespace["agent"]
+    assert agent._num_observations >= 20
+    assert agent._replay.size >= 10
+    assert namespace["supernet"].alpha.logits["normal"][0].shape == (1, 5)

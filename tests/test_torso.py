@@ -30,7 +30,6 @@ from acme.tf import networks, savers, variable_utils
 from acme.tf import utils as tf2_utils
 from acme.tf.networks import embedding
 from acme.utils import loggers
-from catch import Catch
 from dm_env import specs as dm_env_specs
 from reference import randomize
 
@@ -46,6 +45,7 @@ from rldarts_tf import (
     acme_compat,
     random_genotype,
 )
+from rldarts_tf.envs.catch import Catch
 from rldarts_tf.torso import Torso
 
 TENSORFLOW_28 = tf.__version__.startswith("2.8.")

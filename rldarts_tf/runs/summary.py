@@ -22,6 +22,9 @@ from rldarts_tf.runs import atomic
 _DISTRIBUTIONS = {
     "tensorflow": ("tensorflow", "tensorflow-cpu"),
     "tf_agents": ("tf-agents",),
+    "dm_acme": ("dm-acme",),
+    "dm_reverb": ("dm-reverb",),
+    "dm_sonnet": ("dm-sonnet",),
     "procgen": ("procgen",),
     "procgen-mirror": ("procgen-mirror",),
     "numpy": ("numpy",),

@@ -1,0 +1,158 @@
+"""Environment steps that Acme's DQN and this project's Rainbow need for Catch.
+
+    python benchmarks/catch.py --seeds=0,1,2 --output=catch.json
+
+Both learn in Acme's EnvironmentLoop, with the same supernet, batches, samples per insert, n-step
+returns and learning rate, and explore with ε = 0.1 (Rainbow from 1 on, over 300 steps). Counted
+are the environment steps until the greedy policy catches 97 of 100 balls, tried every 20 episodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import acme
+import common
+import sonnet as snt
+import tensorflow as tf
+from acme.agents.tf import dqn
+from acme.tf import networks
+from acme.utils import loggers
+
+import rldarts_tf
+from rldarts_tf import acme_compat
+from rldarts_tf.agents.rainbow import Rainbow
+from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.envs.catch import Catch
+from rldarts_tf.torso import Torso
+
+SETTINGS = RainbowSettings(
+    batch_size=32,
+    samples_per_insert=32,
+    min_replay_size=100,
+    n_step=5,
+    replay_capacity=10_000,
+    learning_rate=2e-3,
+    target_update_period=25,
+    epsilon_steps=300,
+    epsilon_end=0.1,
+    hidden_size=64,
+)
+SPACE = dataclasses.replace(rldarts_tf.MICRO, num_normal=1, num_nodes=2)
+CAUGHT = 0.97
+
+
+def make_rainbow(spec: Any, supernet: rldarts_tf.Supernet, seed: int) -> tuple[Any, Callable]:
+    """The agent, and images -> action values."""
+    agent = Rainbow(spec, supernet, SETTINGS, seed=seed)
+    return agent, lambda images: agent._learner._network(images).mean()
+
+
+def make_dqn(spec: Any, supernet: rldarts_tf.Supernet, seed: int) -> tuple[Any, Callable]:
+    """The same with Acme's DQN, and with its dueling head."""
+    del seed
+    head = networks.DuellingMLP(spec.actions.num_values, [SETTINGS.hidden_size])
+    network = snt.Sequential([Torso(supernet), head])
+    agent = dqn.DQN(
+        spec,
+        network,
+        batch_size=SETTINGS.batch_size,
+        samples_per_insert=SETTINGS.samples_per_insert,
+        min_replay_size=SETTINGS.min_replay_size,
+        max_replay_size=SETTINGS.replay_capacity,
+        importance_sampling_exponent=SETTINGS.importance_exponent,
+        priority_exponent=SETTINGS.priority_exponent,
+        target_update_period=SETTINGS.target_update_period,
+        n_step=SETTINGS.n_step,
+        epsilon=tf.Variable(SETTINGS.epsilon_end),
+        learning_rate=SETTINGS.learning_rate,
+        discount=SETTINGS.discount,
+        max_gradient_norm=SETTINGS.max_gradient_norm,
+        logger=loggers.NoOpLogger(),
+        checkpoint=False,
+    )
+    return agent, network
+
+
+AGENTS = {"rainbow": make_rainbow, "dqn": make_dqn}
+
+
+def learn(name: str, seed: int, max_steps: int) -> dict[str, Any]:
+    """Environment steps (None if there were not enough) and seconds until it has learned."""
+    tf.keras.utils.set_random_seed(seed)
+    environment = Catch(6, 5, seed=seed, miss_reward=0.0)
+    supernet = rldarts_tf.Supernet(SPACE, [8], features=64)
+    spec = acme.make_environment_spec(environment)
+    agent, values = AGENTS[name](spec, supernet, seed)
+    greedy = tf.function(lambda image: tf.argmax(values(image[None]), axis=-1)[0], autograph=False)
+    loop = acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger())
+    start, steps = time.perf_counter(), 0
+    while steps < max_steps:
+        for _ in range(20):
+            steps += loop.run_episode()["episode_length"]
+        if caught(greedy, seed + 1) >= CAUGHT:
+            return {"seed": seed, "steps": steps, "seconds": time.perf_counter() - start}
+    return {"seed": seed, "steps": None, "seconds": time.perf_counter() - start}
+
+
+def caught(greedy: Callable[[Any], Any], seed: int, episodes: int = 100) -> float:
+    """The share of balls that a policy catches."""
+    game, total = Catch(6, 5, seed=seed, miss_reward=0.0), 0.0
+    for _ in range(episodes):
+        step = game.reset()
+        while not step.last():
+            step = game.step(int(greedy(step.observation)))
+        total += step.reward
+    return total / episodes
+
+
+def make_parser() -> common.Parser:
+    """The command line."""
+    parser = common.Parser(__doc__)
+    parser.add_argument(
+        "--seeds",
+        type=lambda text: [int(part) for part in text.split(",")],
+        default="0,1,2",
+        help="separated by commas (%(default)s)",
+    )
+    parser.add_argument(
+        "--max_steps", type=common.positive, default=3000, help="to give up after (%(default)s)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, prints and writes."""
+    args: argparse.Namespace = make_parser().parse_args(argv)
+    acme_compat.patch_reverb()
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in AGENTS}
+    for seed in args.seeds:
+        for name, runs in results.items():
+            common.progress(f"{name}, seed {seed}")
+            runs.append(learn(name, seed, args.max_steps))
+    common.print_table(
+        f"Environment steps until {CAUGHT:.0%} of the balls are caught",
+        ("agent", "median", *(f"seed {seed}" for seed in args.seeds)),
+        [
+            (
+                name,
+                statistics.median(run["steps"] or args.max_steps for run in runs),
+                *(run["steps"] for run in runs),
+            )
+            for name, runs in results.items()
+        ],
+    )
+    common.write_results(args, results)
+
+
+if __name__ == "__main__":
+    common.run(main)
