@@ -6,11 +6,11 @@ Examples:
 
   The same on a small machine:
     python launchers/rainbow_procgen.py --gin_file=micro.gin --gin_file=hardware/cpu.gin \
-        --env_name=starpilot --num_env_steps=200000 --root_dir=runs/rainbow-starpilot
+        --env_name=coinrun --num_env_steps=200000 --root_dir=runs/coinrun
 
   The baseline next to it:
     python launchers/rainbow_procgen.py --gin_file=micro.gin --gin_file=hardware/cpu.gin \
-        --env_name=starpilot --num_env_steps=200000 --root_dir=runs/rainbow-starpilot \
+        --env_name=coinrun --num_env_steps=200000 --root_dir=runs/coinrun \
         --stage=baseline
 
   One cell for all 16 games (section 4.5):

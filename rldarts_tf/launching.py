@@ -7,6 +7,7 @@ that says what is wrong.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -229,11 +230,18 @@ def _check_algorithm(own: str) -> None:
         name = binding.partition("=")[0].strip().rpartition(".")[0].rpartition("/")[2]
         if name.rpartition(".")[2] in others:
             raise ConfigError(f"gin_bindings {binding!r}: this launcher has {own} only")
-    bound = {selector.rpartition(".")[2] for scope, selector in gin.config._CONFIG}
-    if bound & others and own not in bound:
+    # Files of the hardware bind some numbers of every algorithm; that of an algorithm binds all.
+    complete = {
+        settings.__name__
+        for settings in ALGORITHMS
+        for (_, selector), bindings in gin.config._CONFIG.items()
+        if selector.rpartition(".")[2] == settings.__name__
+        if set(bindings) >= {field.name for field in dataclasses.fields(settings)}
+    }
+    if complete and own not in complete:
         raise ConfigError(
             f"gin_file {', '.join(map(repr, FLAGS.gin_file))}: "
-            f"has {', '.join(sorted(bound & others))}; this launcher needs {own}"
+            f"has {', '.join(sorted(complete))}; this launcher needs {own}"
         )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gin
@@ -12,6 +13,7 @@ from absl import flags
 from rldarts_tf import launching
 from rldarts_tf.agents.training import MakeProgram, StageSettings, Training
 from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.games import GAMES
 from rldarts_tf.runs.directory import RunDirectory, StageDirectory
 from rldarts_tf.settings import EncoderSettings, ProcgenSettings, TrainingSettings
 from rldarts_tf.stages import Pipeline, check_encoders
@@ -48,8 +50,7 @@ def main(name: str, default_file: str, algorithm: type, make_program: MakeProgra
     search = programs["search"]
     root_dir = FLAGS.root_dir
     if root_dir is None:
-        games = search.procgen.games
-        label = games[0] if len(games) == 1 else f"{len(games)}games"
+        label = _label(search.procgen.games)
         root_dir = os.path.join("runs", f"{name}-{label}-{search.training.seed}")
     stopping = launching.stop_on_signals()
 
@@ -68,6 +69,14 @@ def main(name: str, default_file: str, algorithm: type, make_program: MakeProgra
         finished = pipeline.run(FLAGS.stage)
         how = "run" if finished else "interrupted; the same command continues it"
         print(f"{how}: {run.root}")
+
+
+def _label(names: Sequence[str]) -> str:
+    """What a run directory calls the games; different ones have different labels."""
+    if tuple(names) == GAMES:
+        return "all"
+    joined = "+".join(names)
+    return joined if len(names) <= 3 else f"{len(names)}games-{zlib.crc32(joined.encode()):08x}"
 
 
 def _stage_settings(

@@ -94,7 +94,8 @@ class TrainingSettings:
       evaluation_interval: environment steps between two evaluations; 0 for none but the last.
       evaluation_episodes: whole episodes in each.
       final_evaluation_episodes: whole episodes in the last.
-      checkpoint_minutes: the least time between two checkpoints; 0 for one after each update.
+      checkpoint_minutes: the least time between two checkpoints, which is longer where they take
+        more than a twentieth of it; 0 for one after each update.
     """
 
     num_env_steps: int = 25_000_000

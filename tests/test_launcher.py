@@ -478,6 +478,10 @@ BAD_INPUT = {
         binding("search/EncoderSettings.output_mode = 'max'"),
         ["output_mode", "'max'"],
     ),
+    "configuration of another algorithm": (
+        ["--gin_file=micro.gin"],
+        ["gin_file 'micro.gin'", "RainbowSettings", "PPOSettings"],
+    ),
     "negative learning rate": (
         binding("search/PPOSettings.learning_rate = -1e-4"),
         ["PPOSettings.learning_rate", "-0.0001"],

@@ -814,7 +814,7 @@ def test_the_agent_with_a_supernet_learns_catch_in_few_steps():
         loop.run(num_episodes=20)
         if greedy_return(agent._learner._network) >= 0.97:
             break
-    steps = agent._learner.num_steps + 99  # One learner step after each from the 100th on.
+    steps = agent._learner.num_steps + 100  # One learner step after each that follows the 100th.
     print(f"Rainbow needed {steps} environment steps")
     assert steps <= 2000
     # By chance it would be 0.2.

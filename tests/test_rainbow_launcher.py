@@ -189,6 +189,10 @@ BAD_INPUT = {
         ["--gin_file=classic.gin"],
         ["gin_file 'classic.gin'", "PPOSettings", "RainbowSettings"],
     ),
+    "configuration of another algorithm with an overlay": (
+        ["--gin_file=classic.gin", "--gin_file=hardware/cpu.gin"],
+        ["gin_file 'classic.gin', 'hardware/cpu.gin'", "PPOSettings", "RainbowSettings"],
+    ),
     "setting of another algorithm": (
         ["--gin_file=micro.gin", *binding("search/PPOSettings.num_envs = 2")],
         ["gin_bindings", "PPOSettings.num_envs", "RainbowSettings"],

@@ -7,6 +7,7 @@ van Hasselt et al. 2016 (double Q); RL-DARTS appendix A.1, Algorithm 3, and F.2.
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from acme.utils import counting, loggers
 from rldarts_tf.agents.replay import TABLE, Replay
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.torso import Torso
 
 LOSSES = ("loss", "td_error", "q_mean", "gradient_norm", "importance_mean")
@@ -312,6 +313,14 @@ def epsilon_at(settings: RainbowSettings, step: int) -> float:
     return settings.epsilon_start + fraction * (settings.epsilon_end - settings.epsilon_start)
 
 
+def learner_steps_due(settings: RainbowSettings, steps: int) -> int:
+    """Learner steps for so many environment steps after the first `min_replay_size`.
+
+    `batch_size` times this are `samples_per_insert` times those.
+    """
+    return max(int(steps * settings.samples_per_insert // settings.batch_size), 0)
+
+
 class Rainbow(agent.Agent):
     """Rainbow for one environment and Acme's EnvironmentLoop, as Acme's own `DQN` is.
 
@@ -337,7 +346,13 @@ class Rainbow(agent.Agent):
         logger: loggers.Logger | None = None,
         checkpoint_directory: str | None = None,
     ) -> None:
+        for name in ("n_step", "replay_capacity"):
+            if getattr(settings, name) is None:
+                raise ConfigError(
+                    f"RainbowSettings.{name} is None: set it, or choose it by game with for_games"
+                )
         self._settings = settings
+        self._learned = 0
         self._replay = Replay(
             environment_spec, settings.replay_capacity, settings.priority_exponent
         )
@@ -350,7 +365,9 @@ class Rainbow(agent.Agent):
             logger=logger,
         )
         learner.connect(self._replay.sample(settings.batch_size), self._replay.client)
-        self._epsilon = tf.Variable(settings.epsilon_start, trainable=False, name="epsilon")
+        self._epsilon = tf.Variable(
+            settings.epsilon_start, trainable=False, dtype=tf.float32, name="epsilon"
+        )
         # Acme's own count begins again with every process.
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="environment_steps")
         generator = tf.random.Generator.from_seed(seed, alg="philox")
@@ -385,7 +402,20 @@ class Rainbow(agent.Agent):
         self._epsilon.assign(epsilon_at(self._settings, int(self._steps)))
 
     def update(self) -> None:
-        """Learns, if it is time to."""
-        super().update()
+        """Learns, if it is time to: exactly as often as `samples_per_insert` says.
+
+        Acme's own rule, which this replaces, rounds what is not a whole number.
+        """
+        since = self._num_observations - self._min_observations
+        while self._learned < learner_steps_due(self._settings, since):
+            self._learner.step()
+            self._learned += 1
         if self._checkpointer is not None:
             self._checkpointer.save()
+
+    def close(self) -> None:
+        """Ends replay, in the order that Reverb wants; the agent must not be used after it."""
+        self._learner.disconnect()
+        self._actor = None
+        gc.collect()  # Acme's adders end their connections when they are deleted.
+        self._replay.close()

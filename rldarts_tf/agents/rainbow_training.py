@@ -69,6 +69,7 @@ class RainbowProgram(AgentProgram):
         )
         self.trackables = {**self.learner.state, "generator": generator}
         self._step = 0
+        self._sampling = False
         self._saved_replay: str | None = None
         self._replay: Replay | None = None
         self._adder: BatchAdder | None = None
@@ -101,7 +102,13 @@ class RainbowProgram(AgentProgram):
         before = self._step
         for _ in range(self._settings.steps_per_update):
             self._act_once()
-            while self.learner.num_steps < self._learner_steps_due():
+            since = self._step - self._settings.min_replay_size
+            due = rainbow.learner_steps_due(self._settings, since)
+            if self.learner.num_steps < due and not self._sampling:
+                # The adders may still hold the first transitions, and sampling would wait for one.
+                self._adder.flush()
+                self._sampling = True
+            while self.learner.num_steps < due:
                 self.learner.step()
             if stopping():
                 break
@@ -141,12 +148,16 @@ class RainbowProgram(AgentProgram):
 
     def close(self) -> None:
         """Ends replay and simulators."""
-        self.learner.disconnect()
-        if self._adder is not None:
-            self._adder.close()
-        if self._replay is not None:
-            self._replay.close()
-        self.environment.close()
+        try:
+            self.learner.disconnect()
+            if self._adder is not None:
+                self._adder.close()
+            if self._replay is not None:
+                self._replay.close()
+            # The table may take gigabytes, and this object may live longer than it is used.
+            self._adder = self._replay = None
+        finally:
+            self.environment.close()
 
     def _act_once(self) -> None:
         time_step = self.environment.current_time_step()
@@ -162,11 +173,6 @@ class RainbowProgram(AgentProgram):
             time_step.observation,
         )
         self._step += self._settings.num_envs
-
-    def _learner_steps_due(self) -> int:
-        """batch_size times this are `samples_per_insert` times the steps since the first ones."""
-        since = self._step - self._settings.min_replay_size
-        return int(since * self._settings.samples_per_insert // self._settings.batch_size)
 
     @staticmethod
     def _traced(policy: rainbow.EpsilonGreedy) -> Callable[[np.ndarray], Any]:

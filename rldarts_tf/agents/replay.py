@@ -19,6 +19,7 @@ from acme.adders import reverb as adders
 
 from rldarts_tf.acme_compat import ReverbClient
 from rldarts_tf.errors import RunError
+from rldarts_tf.runs.atomic import reason
 from rldarts_tf.runs.quiet import quiet_stderr
 
 TABLE = adders.DEFAULT_PRIORITY_TABLE
@@ -114,8 +115,10 @@ class Replay:
         """Writes a checkpoint of the table, beside those that there are; returns its name.
 
         Raises:
-          RunError: it cannot be written.
+          RunError: it cannot be written, or there is no `checkpoints_dir`.
         """
+        if self._checkpoints_dir is None:
+            raise RunError("the replay table cannot be saved: it has no checkpoints_dir")
         try:
             with quiet_stderr():
                 path = Path(self.client.checkpoint())
@@ -131,22 +134,28 @@ class Replay:
         self._keep_only(checkpoint)
 
     def close(self) -> None:
-        """Ends the server; iterators and adders must have been dropped."""
-        with quiet_stderr():
-            self._server.stop()
+        """Ends the server; iterators and adders must have been dropped. May be called twice."""
+        if self._server is not None:
+            with quiet_stderr():
+                self._server.stop()
+            # The memory of the table is free when nothing refers to it any more.
+            self._server = self.client = None
 
     def _keep_only(self, checkpoint: str | None) -> None:
         folder = self._checkpoints_dir
-        folder.mkdir(parents=True, exist_ok=True)
         # Reverb writes DONE last; it skips a folder without it, and would begin empty.
         if checkpoint is not None and not (folder / checkpoint / "DONE").is_file():
             raise RunError(
                 f"replay checkpoint {str(folder / checkpoint)!r} is missing or not complete: the "
                 "run cannot go on"
             )
-        for path in folder.iterdir():
-            if path.name != checkpoint:
-                shutil.rmtree(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.iterdir():
+                if path.name != checkpoint and path.is_dir():
+                    shutil.rmtree(path)
+        except OSError as error:
+            raise RunError(f"{str(folder)!r} cannot be changed: {reason(error)}") from error
 
 
 class BatchAdder:

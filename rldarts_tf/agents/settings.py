@@ -1,7 +1,6 @@
 """The numbers of each algorithm, as gin sees them.
 
-Apart from the agents, so that a gin file of the hardware may hold numbers of every algorithm, and
-so that bad ones are refused before a framework is loaded.
+Apart from the agents, so that a gin file of the hardware may hold numbers of every algorithm.
 """
 
 from __future__ import annotations

@@ -54,7 +54,10 @@ class AgentProgram(abc.ABC):
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Called once before the first `advance`, and after `set_state` where a run goes on."""
+        """Called once before the first `advance`, and after `set_state` where a run goes on.
+
+        Not called where nothing is left to do but an evaluation.
+        """
 
     @abc.abstractmethod
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
@@ -180,8 +183,13 @@ class Training:
             stage_dir,
             {**self._program.trackables, "program": ArrayState(self._state, self._set_state)},
         )
-        self._restored = self._checkpoints.restore()
-        self._program.start()
+        try:
+            self._restored = self._checkpoints.restore()
+            if self._step < settings.training.num_env_steps:
+                self._program.start()
+        except BaseException:
+            self._program.close()
+            raise
 
     @property
     def step(self) -> int:
@@ -211,7 +219,7 @@ class Training:
         cost = count_cost(self._encoder, self._program.environment.observation_spec().shape)
         evaluated: dict[str, float] = {}
         interrupted = False
-        saved_at = time.monotonic()
+        saved_at, saving = time.monotonic(), 0.0
         with (
             MetricsWriter(self._stage_dir, self._columns(), resume_step) as metrics,
             Progress(training.num_env_steps, self._label, start_step=self._step) as progress,
@@ -231,12 +239,19 @@ class Training:
                 metrics.write(self._step, row)
                 progress.update(self._step, **_shown(row))
                 interrupted = self._stopping() and self._step < training.num_env_steps
-                due = time.monotonic() - saved_at >= 60 * training.checkpoint_minutes
+                # What takes long is done more rarely: replay may hold gigabytes.
+                interval = 60 * training.checkpoint_minutes
+                due = time.monotonic() - saved_at >= max(interval, 20 * saving if interval else 0)
                 if due or interrupted or self._step >= training.num_env_steps:
+                    started = time.monotonic()
                     if recorder is not None:
                         recorder.flush()
                     self._save()
                     saved_at = time.monotonic()
+                    saving = saved_at - started
+                    self._seconds += saving
+        # The last evaluation may take minutes; the next start makes it.
+        interrupted = interrupted or self._stopping()
         if not interrupted:
             evaluated = self._evaluate(training.final_evaluation_episodes)
         return self._summary(evaluated, cost, interrupted)

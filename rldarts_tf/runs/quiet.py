@@ -1,6 +1,6 @@
-"""Keeps what compiled libraries write to stderr from the terminal.
+"""Keeps the notices that compiled libraries write to stderr from the terminal.
 
-XLA and Reverb write notices there that heed no log level; in a launcher stderr is for progress and
+XLA and Reverb write some there that heed no log level; in a launcher stderr is for progress and
 errors.
 """
 
@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
+
+# Reverb's notes, Abseil's of severity "info", and Abseil's complaint that it was not set up.
+_NOTICE = re.compile(rb"\[reverb/|I\d{4} |WARNING: All log messages before absl::InitializeLog\(\)")
 
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Within this context nothing that is written to stderr arrives, from any thread.
+    """Holds back what is written to stderr in this context, by any thread, and drops notices of it.
 
-    For calls that take moments: errors still come as exceptions.
+    The rest is written when the context ends; all of it, if it ends with an exception.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(stderr, 2)
-        os.close(stderr)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            held.seek(0)
+            for line in held:
+                if failed or not _NOTICE.match(line):
+                    os.write(2, line)
