@@ -3,7 +3,7 @@
     python benchmarks/catch.py --seeds=0,1,2 --output=catch.json
 
 Both learn in Acme's EnvironmentLoop, with the same supernet, batches, samples per insert, n-step
-returns and learning rate, and explore with ε = 0.1 (Rainbow from 1 on, over 300 steps). Counted
+returns and learning rate. DQN explores with ε = 0.1, Rainbow with 1 to 0.1 over 300 steps. Counted
 are the environment steps until the greedy policy catches 97 of 100 balls, tried every 20 episodes.
 """
 
