@@ -54,7 +54,7 @@ class Replay:
         self._checkpoints_dir = None if checkpoints_dir is None else Path(checkpoints_dir)
         checkpointer = None
         if self._checkpoints_dir is not None:
-            self._keep_only(checkpoint)
+            self.forget_all_but(checkpoint)
             # When Reverb has saved a checkpoint, it deletes all others in its folder: that one is
             # apart. There is nothing to load from it; the fallback is what is loaded.
             checkpointer = reverb.checkpointers.DefaultCheckpointer(
@@ -129,19 +129,12 @@ class Replay:
             line = " ".join(str(error).split())[:200]
             raise RunError(f"the replay table cannot be saved: {line}") from error
 
-    def forget_all_but(self, checkpoint: str) -> None:
-        """Deletes all checkpoints but one."""
-        self._keep_only(checkpoint)
+    def forget_all_but(self, checkpoint: str | None) -> None:
+        """Deletes all checkpoints but one, or all.
 
-    def close(self) -> None:
-        """Ends the server; iterators and adders must have been dropped. May be called twice."""
-        if self._server is not None:
-            with quiet_stderr():
-                self._server.stop()
-            # The memory of the table is free when nothing refers to it any more.
-            self._server = self.client = None
-
-    def _keep_only(self, checkpoint: str | None) -> None:
+        Raises:
+          RunError: that one is missing or not complete, or the files cannot be changed.
+        """
         folder = self._checkpoints_dir
         # Reverb writes DONE last; it skips a folder without it, and would begin empty.
         if checkpoint is not None and not (folder / checkpoint / "DONE").is_file():
@@ -156,6 +149,14 @@ class Replay:
                     shutil.rmtree(path)
         except OSError as error:
             raise RunError(f"{str(folder)!r} cannot be changed: {reason(error)}") from error
+
+    def close(self) -> None:
+        """Ends the server; iterators and adders must have been dropped. May be called twice."""
+        if self._server is not None:
+            with quiet_stderr():
+                self._server.stop()
+            # The memory of the table is free when nothing refers to it any more.
+            self._server = self.client = None
 
 
 class BatchAdder:

@@ -175,7 +175,6 @@ class Training:
         tf.keras.utils.set_random_seed(seed)
         self._program = make_program(encoder, self._suite, settings.algorithm, seed, stage_dir)
         environment = self._program.environment
-        self._episodes = environment.episodes
         self._returns = ReturnTracker(environment.games, self._suite.distribution_mode)
         self._step = 0
         self._seconds = 0.0
@@ -264,12 +263,11 @@ class Training:
         evaluations = [
             column
             for name in self._suite.evaluation_sets
-            for metric in (f"eval_{name}_return",)
             for column in (
-                f"{metric}_mean",
-                f"{metric}_std",
-                f"{metric}_mean_normalized",
-                *game_columns(f"{metric}_mean", self._suite.games),
+                f"eval_{name}_return_mean",
+                f"eval_{name}_return_std",
+                f"eval_{name}_return_mean_normalized",
+                *game_columns(f"eval_{name}_return_mean", self._suite.games),
             )
         ]
         search = SearchRecorder.columns(self._encoder) if self._is_search else ()
@@ -285,7 +283,7 @@ class Training:
         """Advances the agent, and returns the row of metrics."""
         steps, metrics = self._program.advance(self._stopping)
         self._step += steps
-        self._returns.add(self._episodes.take())
+        self._returns.add(self._program.environment.episodes.take())
         return {**self._returns.metrics(), **metrics}
 
     def _save(self) -> None:
