@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rldarts_tf import discretize as _discretize
+from rldarts_tf import discretization
 from rldarts_tf.alpha import Alpha
 from rldarts_tf.cells import Cell
 from rldarts_tf.errors import ConfigError, GenotypeError
@@ -252,7 +252,7 @@ class Supernet(CellNetwork):
         Args:
           top_k: K; that of the search space if None.
         """
-        return _discretize.discretize(
+        return discretization.discretize(
             self.alpha.numpy_op_weights(), self.space, top_k, self.output_mode
         )
 

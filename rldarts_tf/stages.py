@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf import drawing, plotting
-from rldarts_tf.discretize import discretize
+from rldarts_tf.discretization import discretize
 from rldarts_tf.encoders import Encoder, as_search_space
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype

@@ -32,7 +32,7 @@ LAYERS = (
     "errors",
     "search_space",
     "genotype",
-    "discretize",
+    "discretization",
     "alpha",
     "mixing",
     "precision",
@@ -116,3 +116,27 @@ def test_package_shows_every_public_name_once():
     assert sorted(set(rldarts_tf.__all__)) == sorted(rldarts_tf.__all__)
     for name in rldarts_tf.__all__:
         assert getattr(rldarts_tf, name) is not None
+
+
+def test_a_name_is_imported_when_it_is_used():
+    program = (
+        "import sys, rldarts_tf, rldarts_tf.envs.episodes; early = 'tensorflow' in sys.modules; "
+        "import rldarts_tf.encoders; print(early, callable(rldarts_tf.discretize))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    ).stdout
+    assert output.split() == ["False", "True"]
+
+
+def test_package_has_no_other_names():
+    import rldarts_tf
+
+    assert set(rldarts_tf.__all__) <= set(dir(rldarts_tf))
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = rldarts_tf.Nonsense

@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("procgen")
 
 from rldarts_tf.envs import games
-from rldarts_tf.envs.procgen import EpisodeStatistics, ProcgenEnvironment
+from rldarts_tf.envs.episodes import EpisodeStatistics
+from rldarts_tf.envs.procgen import ProcgenEnvironment
 from rldarts_tf.errors import ConfigError, RunError
 
 # isort: split

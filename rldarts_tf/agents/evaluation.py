@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rldarts_tf.envs.procgen import EpisodeStatistics, ProcgenBatch
+from rldarts_tf.envs.episodes import EpisodeStatistics
+from rldarts_tf.envs.procgen import ProcgenBatch
 
 Policy = Callable[[np.ndarray], np.ndarray]
 """uint8 [N, H, W, C] -> actions int32 [N]."""

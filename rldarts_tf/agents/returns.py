@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rldarts_tf.envs.episodes import FinishedEpisodes
 from rldarts_tf.envs.games import normalized_return
-from rldarts_tf.envs.procgen import FinishedEpisodes
 
 WINDOW = 100
 """Training returns are means over so many episodes of a game, the latest to end."""

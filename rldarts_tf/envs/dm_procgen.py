@@ -11,8 +11,9 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
+from rldarts_tf.envs.episodes import EpisodeStatistics
 from rldarts_tf.envs.games import NUM_ACTIONS, check_distribution_mode
-from rldarts_tf.envs.procgen import OBSERVATION_SHAPE, EpisodeStatistics, ProcgenEnvironment
+from rldarts_tf.envs.procgen import OBSERVATION_SHAPE, ProcgenEnvironment
 from rldarts_tf.envs.reward import MaximumReturnScale
 from rldarts_tf.errors import ConfigError
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import reference_discretize
 
-from rldarts_tf.discretize import discretize
+from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace, register_search_space
