@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rldarts_tf._version import __version__
     from rldarts_tf.alpha import Alpha
-    from rldarts_tf.baselines import ImpalaCNN, NatureCNN
+    from rldarts_tf.baselines import ImpalaCNN, NatureCNN, PiSacCNN
     from rldarts_tf.cells import Cell
     from rldarts_tf.cost import Cost, count_cost
     from rldarts_tf.discretization import discretize
@@ -53,6 +53,7 @@ _MODULES = {
     "MICRO": "search_space",
     "MICRO_SAC": "search_space",
     "NatureCNN": "baselines",
+    "PiSacCNN": "baselines",
     "RLDartsError": "errors",
     "RunError": "errors",
     "SearchSpace": "search_space",
@@ -84,6 +85,7 @@ __all__ = [
     "GenotypeError",
     "ImpalaCNN",
     "NatureCNN",
+    "PiSacCNN",
     "RLDartsError",
     "RunError",
     "SearchSpace",

@@ -88,3 +88,72 @@ class NatureCNN(_Plain):
         for conv in self._convs:
             x = conv(x)
         return x
+
+
+class FilterResponseNorm(tf.keras.layers.Layer):
+    """Filter response normalization with its thresholded unit (Singh & Krishnan 2020, eq. 1 to 3).
+
+    y = max(γ x / sqrt(ν² + ε) + β, τ) with ν² the mean of x² over the pixels of an image's channel;
+    γ, β and τ are of each channel. Maps [B, H, W, C] -> [B, H, W, C].
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Makes γ (ones), β and τ (zeros), each [C]."""
+        shape = (input_shape[-1],)
+        self._gamma = self.add_weight("gamma", shape, initializer="ones")
+        self._beta = self.add_weight("beta", shape, initializer="zeros")
+        self._tau = self.add_weight("tau", shape, initializer="zeros")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        # In float32 at least: squares of half precision overflow.
+        wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
+        square = tf.reduce_mean(tf.square(wide), axis=[1, 2], keepdims=True)  # ν²
+        scale = tf.cast(tf.math.rsqrt(square + 1e-6), x.dtype)
+        return tf.maximum(self._gamma * x * scale + self._beta, self._tau)
+
+
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class PiSacCNN(_Plain):
+    """The encoder of PI-SAC (Lee et al. 2020, `FRNConv` of the release): SAC's baseline in A.3.
+
+    Convolutions 3x3 without padding, the first of stride 2 and the others of stride 1, each
+    followed by filter response normalization and its thresholded unit; then the head, which is
+    Dense(50) and LayerNormalization there (`features=50, head="layer_norm"`).
+
+    Args:
+      depths: filters of each convolution.
+      features: D, the size of the output.
+    """
+
+    ends_in_activation = True
+
+    def __init__(
+        self,
+        depths: Sequence[int] = (32, 32, 32, 32),
+        features: int = 50,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(features=features, name=name, **kwargs)
+        self.depths = check_depths(depths)
+        with layers_of(self.dtype_policy):
+            self._stack: list[tf.keras.layers.Layer] = [
+                layer
+                for i, filters in enumerate(self.depths)
+                for layer in (
+                    Conv2D(filters, 3, strides=1 if i else 2, name=f"conv_{i}"),
+                    FilterResponseNorm(name=f"norm_{i}"),
+                )
+            ]
+
+    def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]]."""
+        del training
+        for layer in self._stack:
+            x = layer(x)
+        return x
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "depths": list(self.depths)}

@@ -23,6 +23,8 @@ from rldarts_tf.ops import NORMALIZATIONS
 from rldarts_tf.precision import Conv2D, layers_of
 from rldarts_tf.search_space import NORMAL, OUTPUT_MODES, REDUCTION, SearchSpace, get_search_space
 
+HEADS = ("relu", "layer_norm")
+
 CellFactory = Callable[[str, int, str], Cell]
 """(cell type, filters, layer name) -> cell."""
 
@@ -34,19 +36,33 @@ class Encoder(tf.keras.Model):
 
     Args:
       features: D, the size of the output.
+      head: how the features follow from the maps: "relu" as above; "layer_norm" for flatten, ReLU,
+        Dense, LayerNormalization (of SAC, where actor and critic are put on what is normalized).
       dtype: a Keras policy or its name, such as "mixed_bfloat16"; the global policy if None. In the
         mixed ones, variables, α, the dense layer and the features are float32.
     """
 
-    def __init__(self, features: int = 256, name: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, features: int = 256, name: str | None = None, head: str = "relu", **kwargs: Any
+    ) -> None:
         super().__init__(name=name, **kwargs)
         if not isinstance(features, int) or isinstance(features, bool) or features < 1:
             raise ConfigError(f"features must be an integer of at least 1, got {features!r}")
+        if head not in HEADS:
+            raise ConfigError(f"head must be one of {HEADS}, got {head!r}")
         self.features = features
+        self.head = head
+        dtype = self.dtype_policy.variable_dtype
         self._flat = tf.keras.layers.Flatten()
         self._dense = tf.keras.layers.Dense(
-            features, activation="relu", name="dense", dtype=self.dtype_policy.variable_dtype
+            features, activation="relu" if head == "relu" else None, name="dense", dtype=dtype
         )
+        self._head = [self._dense]
+        if head == "layer_norm":
+            # ε is that of PI-SAC's release (encoders.py).
+            self._head.append(
+                tf.keras.layers.LayerNormalization(epsilon=1e-5, name="layer_norm", dtype=dtype)
+            )
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> tf.Tensor:
         """As `call`, but checks the rank first: Keras buries what `call` raises in its own text."""
@@ -54,7 +70,7 @@ class Encoder(tf.keras.Model):
         return super().__call__(images, *args, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Images [B, H, W, C], uint8 or float -> features [B, D], non-negative.
+        """Images [B, H, W, C], uint8 or float -> features [B, D]; with head "relu" non-negative.
 
         Raises:
           ConfigError: the images are not of rank 4.
@@ -64,8 +80,12 @@ class Encoder(tf.keras.Model):
     # AutoGraph would spend seconds on converting this code, which does not need it.
     @tf.autograph.experimental.do_not_convert
     def _encode(self, images: tf.Tensor, training: bool | None) -> tf.Tensor:
-        x = self.feature_maps(self._as_float(images), training)
-        return self._dense(tf.nn.relu(self._flat(x)))
+        x = self._flat(self.feature_maps(self._as_float(images), training))
+        if not self.ends_in_activation:
+            x = tf.nn.relu(x)
+        for layer in self._head:
+            x = layer(x)
+        return x
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """What stands before the head: float images [B, H, W, C] -> maps [B, H', W', C']."""
@@ -77,6 +97,9 @@ class Encoder(tf.keras.Model):
         if images.dtype.is_floating:
             return tf.cast(images, dtype)
         return tf.cast(images, dtype) / 255
+
+    ends_in_activation = False
+    """Whether the maps have passed a non-linearity already; if not, the head begins with ReLU."""
 
     @property
     def uses_training(self) -> bool:
@@ -92,6 +115,7 @@ class Encoder(tf.keras.Model):
         return {
             "name": self.name,
             "features": self.features,
+            "head": self.head,
             "dtype": self.dtype_policy.name,
         }
 
@@ -286,11 +310,12 @@ class Supernet(CellNetwork):
             self.depths,
             normalization=self.normalization,
             features=self.features,
+            head=self.head,
             recompute=self.recompute,
             dtype=self.dtype_policy,
         )
         network.build(self._input_shape())
-        pairs = [*zip(network._stack, self._stack), (network._dense, self._dense)]
+        pairs = [*zip(network._stack, self._stack), *zip(network._head, self._head)]
         for mine, theirs in pairs:
             if isinstance(mine, Cell):
                 mine.inherit_weights(theirs)

@@ -49,7 +49,7 @@ class EncodingNetwork(network.Network):
       activation_fn: of the fully connected layers.
       encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
         one that is trained; or the kind to make: "supernet", "discrete", "impala_cnn",
-        "nature_cnn", with the arguments below (see `rldarts_tf.factory.make_encoder`).
+        "nature_cnn", "pisac_cnn", with the arguments below (see `rldarts_tf.factory.make_encoder`).
 
     Raises:
       ConfigError: an argument is not valid; the image does not have rank 3.
@@ -73,6 +73,7 @@ class EncodingNetwork(network.Network):
         train_alpha: bool = True,
         recompute: bool = False,
         precision: str | None = None,
+        head: str = "relu",
         name: str = "EncodingNetwork",
     ) -> None:
         specs = tf.nest.flatten(input_tensor_spec)
@@ -121,6 +122,7 @@ class EncodingNetwork(network.Network):
             train_alpha=train_alpha,
             recompute=recompute,
             precision=precision,
+            head=head,
         )
         self._fc_layers = [
             # Named, for PPOAgent sorts variables by name: dense_9 and dense_10 would change places

@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rldarts_tf.baselines import ImpalaCNN, NatureCNN
+from rldarts_tf.baselines import ImpalaCNN, NatureCNN, PiSacCNN
 from rldarts_tf.encoders import DiscreteNetwork, Encoder, Supernet
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.search_space import SearchSpace
 
-ENCODERS = ("supernet", "discrete", "impala_cnn", "nature_cnn")
+BASELINES = ("impala_cnn", "nature_cnn", "pisac_cnn")
+ENCODERS = ("supernet", "discrete", *BASELINES)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -45,14 +46,15 @@ def make_encoder(
     train_alpha: bool = True,
     recompute: bool = False,
     precision: str | None = None,
+    head: str = "relu",
 ) -> Encoder:
     """Makes an encoder; arguments that the chosen kind does not have are not used.
 
     Args:
-      encoder: "supernet", "discrete", "impala_cnn" or "nature_cnn".
+      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn" or "pisac_cnn".
       search_space: of the supernet; a space or the name of a registered one.
       genotype: of the discrete network; a genotype or the path of its file.
-      depths: channels of each block; not for nature_cnn.
+      depths: channels of each block, for pisac_cnn of each convolution; not for nature_cnn.
       output_mode: of the supernet's cells ("discrete": the genotype says it).
       inverse_temperature: β of the supernet.
       normalization: of the convolutions in the cells: None, "layer" or "batch".
@@ -61,6 +63,7 @@ def make_encoder(
       recompute: least memory for the activations of the cells, for more time.
       precision: "float32", or "mixed_bfloat16" or "mixed_float16" where the hardware has it; the
         global Keras policy if None. α, the dense layer and the features stay float32.
+      head: what makes the features: "relu" or "layer_norm"; see `rldarts_tf.Encoder`.
 
     Raises:
       ConfigError: an argument is not valid; a genotype is missing, or given to another kind.
@@ -76,9 +79,11 @@ def make_encoder(
     if not isinstance(recompute, bool):
         raise ConfigError(f"recompute must be True or False, got {recompute!r}")
     if encoder == "impala_cnn":
-        return ImpalaCNN(depths, features=features, dtype=precision)
+        return ImpalaCNN(depths, features=features, head=head, dtype=precision)
     if encoder == "nature_cnn":
-        return NatureCNN(features=features, dtype=precision)
+        return NatureCNN(features=features, head=head, dtype=precision)
+    if encoder == "pisac_cnn":
+        return PiSacCNN(depths, features=features, head=head, dtype=precision)
     if genotype is not None:
         return DiscreteNetwork(
             genotype,
@@ -86,6 +91,7 @@ def make_encoder(
             normalization=normalization,
             features=features,
             recompute=recompute,
+            head=head,
             dtype=precision,
         )
     return Supernet(
@@ -97,5 +103,6 @@ def make_encoder(
         features=features,
         train_alpha=train_alpha,
         recompute=recompute,
+        head=head,
         dtype=precision,
     )

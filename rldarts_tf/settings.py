@@ -16,14 +16,19 @@ import gin
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs import games
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.factory import make_encoder
+from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
 
 
 @gin.configurable(module="rldarts_tf")
 @dataclasses.dataclass(frozen=True)
 class EncoderSettings:
-    """The encoder of a stage; see `rldarts_tf.factory.make_encoder` for the attributes."""
+    """The encoder of a stage.
+
+    Attributes:
+      baseline: the kind of encoder that the stage "baseline" trains.
+      All others: see `rldarts_tf.factory.make_encoder`.
+    """
 
     search_space: str = "classic"
     depths: Sequence[int] = (16, 16, 16)
@@ -34,12 +39,23 @@ class EncoderSettings:
     train_alpha: bool = True
     recompute: bool = False
     precision: str | None = None
+    head: str = "relu"
+    baseline: str = "impala_cnn"
+
+    def __post_init__(self) -> None:
+        if self.baseline not in BASELINES:
+            raise ConfigError(
+                f"EncoderSettings.baseline must be one of {', '.join(BASELINES)}, "
+                f"got {self.baseline!r}"
+            )
 
     def make(
         self, encoder: str, genotype: Genotype | str | os.PathLike[str] | None = None
     ) -> Encoder:
         """Makes the encoder of a kind."""
-        return make_encoder(encoder, genotype=genotype, **dataclasses.asdict(self))
+        options = dataclasses.asdict(self)
+        del options["baseline"]
+        return make_encoder(encoder, genotype=genotype, **options)
 
 
 @gin.configurable(module="rldarts_tf")

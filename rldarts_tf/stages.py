@@ -23,8 +23,8 @@ from rldarts_tf.runs.directory import RunDirectory, StageDirectory
 from rldarts_tf.runs.search_log import read_alphas
 from rldarts_tf.settings import EncoderSettings
 
-TRAINED_STAGES = {"search": "supernet", "evaluate": "discrete", "baseline": "impala_cnn"}
-"""Each stage that trains, and the kind of encoder that it trains."""
+TRAINED_STAGES = ("search", "evaluate", "baseline")
+"""Each stage that trains: a supernet, a discrete network, a hand-designed encoder."""
 
 STAGES = {
     "all": ("search", "discretize", "evaluate"),
@@ -51,9 +51,9 @@ def check_encoders(
     Raises:
       ConfigError: a setting is not valid.
     """
-    for stage, kind in TRAINED_STAGES.items():
+    for stage in TRAINED_STAGES:
         settings = encoders[stage]
-        cell = None
+        kind, cell = _kind(stage, settings), None
         try:
             if kind == "discrete":
                 # Any cell of the space tells as much about the settings as the one to be found.
@@ -134,7 +134,8 @@ class Pipeline:
         entry = self._entry(name)
         if entry.get("exit_state") != "finished":
             genotype = self._genotype() if name == "evaluate" else None
-            encoder = self._encoders[name].make(TRAINED_STAGES[name], genotype)
+            settings = self._encoders[name]
+            encoder = settings.make(_kind(name, settings), genotype)
             entry = dict(self._train(name, self._run.stage(name), encoder))
             if genotype is not None:
                 entry["genotype"] = genotype.to_dict()
@@ -217,6 +218,11 @@ class Pipeline:
     def _entry(self, name: str) -> dict[str, Any]:
         path = self._run.summary_path
         return summary.read_summary(path)["stages"].get(name, {}) if path.exists() else {}
+
+
+def _kind(stage: str, settings: EncoderSettings) -> str:
+    """The kind of encoder that a stage trains."""
+    return {"search": "supernet", "evaluate": "discrete"}.get(stage, settings.baseline)
 
 
 def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ class Torso(snt.Module):
     Args:
       encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
         one that is trained; or the kind to make: "supernet", "discrete", "impala_cnn",
-        "nature_cnn".
+        "nature_cnn", "pisac_cnn".
       name: of the module.
       **options: further arguments of `rldarts_tf.factory.make_encoder`, for a kind to make:
         `search_space`, `genotype`, `depths` and so on.

@@ -60,6 +60,10 @@ EXAMPLES = {
     ),
     "impala_cnn": lambda **kwargs: rldarts_tf.ImpalaCNN([4, 6], **kwargs),
     "nature_cnn": lambda **kwargs: rldarts_tf.NatureCNN(**kwargs),
+    "pisac_cnn": lambda **kwargs: rldarts_tf.PiSacCNN([4, 6], **kwargs),
+    "layer_norm": lambda **kwargs: rldarts_tf.Supernet(
+        rldarts_tf.MICRO, [4], head="layer_norm", **kwargs
+    ),
 }
 
 
@@ -215,13 +219,13 @@ def test_extract_refuses_what_it_cannot_give():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_uint8_and_float_images_give_the_same_non_negative_features(name):
+def test_uint8_and_float_images_give_the_same_features(name):
     encoder = EXAMPLES[name](features=16)
     pixels = images(3, 40, 40, 3)
     features = encoder(pixels)
     assert features.shape == (3, 16)
     assert features.dtype == tf.float32
-    assert np.all(features.numpy() >= 0)
+    assert np.all(features.numpy() >= 0) == (encoder.head == "relu")
     assert np.count_nonzero(features) > 0
     for scaled in ((pixels / 255).astype(np.float32), pixels / np.float64(255)):
         np.testing.assert_allclose(encoder(scaled), features, rtol=1e-4, atol=1e-6)
@@ -426,6 +430,65 @@ def test_nature_cnn_equals_its_formulas():
     np.testing.assert_allclose(encoder(pixels), expected, atol=1e-5 * expected.max())
 
 
+def test_pisac_cnn_equals_its_formulas():
+    encoder = rldarts_tf.PiSacCNN([4, 6, 5], features=10, head="layer_norm")
+    pixels = images(2, 17, 14, 9)
+    encoder(pixels)
+    randomize(encoder.weights, 0)
+    weights = _named_weights(encoder)
+    x = tf.constant(pixels.astype(np.float32) / 255)
+    for index, stride in enumerate((2, 1, 1)):
+        y = tf.nn.convolution(x, weights[f"conv_{index}/kernel"], stride, "VALID")
+        y = y + weights[f"conv_{index}/bias"]
+        # Singh & Krishnan 2020, equations 1 to 3.
+        nu2 = tf.reduce_mean(y**2, axis=(1, 2), keepdims=True)
+        y = weights[f"norm_{index}/gamma"] * y / tf.sqrt(nu2 + 1e-6) + weights[f"norm_{index}/beta"]
+        x = tf.maximum(y, weights[f"norm_{index}/tau"])
+    assert x.shape == (2, 4, 2, 5)
+    assert tf.reduce_min(x) < 0, "no threshold below zero: a ReLU before the head would not show"
+    y = tf.reshape(x, [2, -1]) @ weights["dense/kernel"] + weights["dense/bias"]
+    mean, variance = tf.nn.moments(y, [1], keepdims=True)
+    y = (y - mean) / tf.sqrt(variance + 1e-5)
+    expected = y * weights["layer_norm/gamma"] + weights["layer_norm/beta"]
+    np.testing.assert_allclose(encoder(pixels), expected, atol=1e-4)
+
+
+def test_pisac_cnn_has_the_parameters_of_its_description():
+    # Lee et al. 2020: four convolutions 3x3 of 32 filters, three frames of 64 x 64, 50 features.
+    encoder = rldarts_tf.PiSacCNN(head="layer_norm")
+    encoder(images(1, 64, 64, 9))
+    convolutions = (9 * 9 * 32 + 32) + 3 * (9 * 32 * 32 + 32)
+    assert encoder.count_params() == convolutions + 4 * 3 * 32 + (25 * 25 * 32 * 50 + 50) + 2 * 50
+
+
+def test_the_head_of_layer_norm_normalizes_what_relu_and_dense_give():
+    encoder = rldarts_tf.ImpalaCNN([4], features=7, head="layer_norm")
+    pixels = images(3, 12, 12, 3)
+    encoder(pixels)
+    randomize(encoder.weights, 0)
+    weights = _named_weights(encoder)
+    maps = encoder.feature_maps(tf.constant(pixels.astype(np.float32) / 255), training=False)
+    y = tf.reshape(tf.maximum(maps, 0), [3, -1]) @ weights["dense/kernel"] + weights["dense/bias"]
+    mean, variance = tf.nn.moments(y, [1], keepdims=True)
+    y = (y - mean) / tf.sqrt(variance + 1e-5)
+    expected = y * weights["layer_norm/gamma"] + weights["layer_norm/beta"]
+    assert (expected.numpy() < 0).any()
+    np.testing.assert_allclose(encoder(pixels), expected, atol=1e-4)
+
+
+def test_extracted_network_has_the_head_of_its_supernet():
+    supernet = rldarts_tf.Supernet("micro", [4], features=6, head="layer_norm")
+    pixels = images(2, 8, 8, 3)
+    supernet(pixels)
+    randomize(supernet.weights, 0)
+    network = supernet.extract()
+    network(pixels)
+    assert network.head == "layer_norm"
+    mine, theirs = _named_weights(network), _named_weights(supernet)
+    for name in ("dense/kernel", "layer_norm/gamma", "layer_norm/beta"):
+        np.testing.assert_array_equal(mine[name], theirs[name])
+
+
 # --- Bad arguments, and encoders by name ------------------------------------------------------
 
 BAD_DEPTHS = [[], [0], [16, -1], [True], ["16"], [16.0], [None], "16", b"16", 16, None, {16}]
@@ -439,6 +502,7 @@ def _one_line(raised) -> None:
 def test_bad_depths_are_named(depths):
     for make in (
         rldarts_tf.ImpalaCNN,
+        rldarts_tf.PiSacCNN,
         lambda d: rldarts_tf.Supernet(rldarts_tf.MICRO, d),
         lambda d: rldarts_tf.DiscreteNetwork(random_genotype(rldarts_tf.MICRO), d),
         lambda d: make_encoder("supernet", depths=d),
@@ -483,6 +547,12 @@ def test_bad_arguments_of_the_others_are_named(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     for make, error, name in (
         (lambda: rldarts_tf.ImpalaCNN(features=0), ConfigError, "features"),
+        (
+            lambda: rldarts_tf.ImpalaCNN(head="tanh"),
+            ConfigError,
+            "head must be one of .*layer_norm",
+        ),
+        (lambda: rldarts_tf.PiSacCNN([]), ConfigError, "depths"),
         (lambda: rldarts_tf.NatureCNN(features=1.5), ConfigError, "features"),
         (
             lambda: rldarts_tf.DiscreteNetwork(genotype, [4], normalization="x"),
@@ -538,4 +608,5 @@ def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
         "discrete": "DiscreteNetwork",
         "impala_cnn": "ImpalaCNN",
         "nature_cnn": "NatureCNN",
+        "pisac_cnn": "PiSacCNN",
     }

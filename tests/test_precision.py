@@ -34,6 +34,7 @@ ENCODERS = {
     "recomputing": {"search_space": SMALL_CLASSIC, "depths": [4], "recompute": True},
     "discrete": {"encoder": "discrete", "genotype": CELL, "depths": [4]},
     "impala_cnn": {"encoder": "impala_cnn", "depths": [4]},
+    "pisac_cnn": {"encoder": "pisac_cnn", "depths": [4, 4], "head": "layer_norm"},
 }
 
 

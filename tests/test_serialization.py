@@ -71,6 +71,7 @@ ENCODERS = {
     ),
     "impala_cnn": lambda: rldarts_tf.ImpalaCNN([3, 4], features=6),
     "nature_cnn": lambda: rldarts_tf.NatureCNN(features=6),
+    "pisac_cnn": lambda: rldarts_tf.PiSacCNN([3, 4], features=6, head="layer_norm"),
 }
 
 
@@ -90,7 +91,9 @@ def trained(name: str) -> rldarts_tf.Encoder:
 
 def plain_name(weight: tf.Variable) -> str:
     """Without the model's name, which some loaders drop, and Keras' counters of nameless layers."""
-    name = re.sub(r"^(supernet|discrete_network|impala_cnn|nature_cnn)[^/]*/", "", weight.name)
+    name = re.sub(
+        r"^(supernet|discrete_network|impala_cnn|nature_cnn|pi_sac_cnn)[^/]*/", "", weight.name
+    )
     return re.sub(r"/(gate|separable_convolution)_\d+/", r"/\1/", name)
 
 
