@@ -1,0 +1,143 @@
+"""Chooses how MuJoCo draws without a display.
+
+MuJoCo and dm_control read the environment variable MUJOCO_GL once, when they are imported, and fail
+then or at the first frame if that renderer does not work. Here it is tried beforehand, in a process
+of its own, so that the caller imports neither of them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from rldarts_tf.errors import ConfigError
+
+RENDERERS = ("egl", "osmesa")
+"""What is tried, in this order. EGL uses a GPU where there is one."""
+
+# A context, and MuJoCo's resources in it: what a first frame needs.
+_PROBE = """
+import mujoco
+window = mujoco.GLContext(8, 8)
+window.make_current()
+model = mujoco.MjModel.from_xml_string("<mujoco/>")
+resources = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+resources.free()
+window.free()
+"""
+_PROBE_SECONDS = 60
+
+# Found in this process: the renderer that works, or why there is none.
+_working: str | None = None
+_failure: str | None = None
+
+
+def choose_renderer() -> str:
+    """Sets MUJOCO_GL to a renderer that works, unless it is set to one, and returns it.
+
+    PYOPENGL_PLATFORM is set along with it: dm_control refuses to load where the two differ.
+
+    The first call takes about a second for each renderer that it tries; the answer is kept.
+
+    Raises:
+      ConfigError: if MUJOCO_GL is set and does not work, or is not set and nothing works.
+    """
+    global _failure
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen and chosen == _working:
+        return chosen
+    if _failure is not None:
+        raise ConfigError(_failure)
+    if chosen:
+        complaint = probe(chosen)
+        if complaint is not None:
+            raise ConfigError(
+                f"MUJOCO_GL: {chosen!r} does not work here ({complaint}); "
+                "unset it, and egl or osmesa is chosen"
+            )
+        return _take(chosen)
+    complaints = []
+    for renderer in RENDERERS:
+        complaint = probe(renderer)
+        if complaint is None:
+            return _take(renderer)
+        complaints.append(f"{renderer}: {complaint}")
+    _failure = (
+        f"MUJOCO_GL: nothing to draw with ({'; '.join(complaints)}); "
+        "run: apt-get install libegl1 libgl1-mesa-dri (EGL), or libosmesa6 (OSMesa)"
+    )
+    raise ConfigError(_failure)
+
+
+def choose_renderer_if_any() -> str | None:
+    """As `choose_renderer`, for programs that do not draw: None if there is no renderer.
+
+    dm_control is then told to do without, for by itself it may fail on import.
+
+    Raises:
+      ConfigError: if MUJOCO_GL is set by the user and does not work.
+    """
+    if os.environ.get("MUJOCO_GL"):
+        return os.environ["MUJOCO_GL"]
+    try:
+        return choose_renderer()
+    except ConfigError:
+        os.environ["MUJOCO_GL"] = "disabled"
+        return None
+
+
+def trust_renderer() -> None:
+    """Takes MUJOCO_GL as it is: the process that set it has tried it."""
+    global _working
+    _working = os.environ.get("MUJOCO_GL")
+
+
+def probe(renderer: str) -> str | None:
+    """Draws with a renderer in a process of its own.
+
+    Args:
+      renderer: a value of MUJOCO_GL.
+
+    Returns:
+      What went wrong, as one line, or None.
+    """
+    environment = {**os.environ, **_variables(renderer)}
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=_PROBE_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {_PROBE_SECONDS} s"
+    except OSError as error:
+        return str(error)
+    return None if ended.returncode == 0 else _complaint(ended)
+
+
+def _take(renderer: str) -> str:
+    """Remembers the renderer, here and for the processes that are started from here."""
+    global _working
+    os.environ.update(_variables(renderer))
+    _working = renderer
+    return renderer
+
+
+def _variables(renderer: str) -> dict[str, str]:
+    """The variables of the environment that choose a renderer."""
+    if renderer in RENDERERS:
+        return {"MUJOCO_GL": renderer, "PYOPENGL_PLATFORM": renderer}
+    return {"MUJOCO_GL": renderer}
+
+
+def _complaint(ended: subprocess.CompletedProcess[bytes]) -> str:
+    """The first exception that a process reported, or how it ended."""
+    for line in ended.stderr.decode("utf-8", "replace").splitlines():
+        name, colon, _ = line.partition(":")
+        if colon and name.endswith("Error") and not name.startswith(" "):
+            return " ".join(line.split())[:200]
+    return f"exit code {ended.returncode}"
