@@ -30,8 +30,8 @@ from rldarts_tf.agents.collect import Collector
 from rldarts_tf.agents.ppo import Actor, Learner, make_agent
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.envs import games
+from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
-from rldarts_tf.envs.suite import ProcgenSuite
 from rldarts_tf.settings import ProcgenSettings
 
 ENCODERS = ("impala_cnn", "micro", "classic")

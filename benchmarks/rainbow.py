@@ -31,7 +31,7 @@ import rldarts_tf
 from rldarts_tf.agents.rainbow_training import RainbowProgram
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.envs import games
-from rldarts_tf.envs.suite import ProcgenSuite
+from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.settings import ProcgenSettings
 

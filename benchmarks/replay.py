@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import common
 import numpy as np
+from acme import specs
 
 from rldarts_tf.agents.replay import BatchAdder, Replay, environment_spec
 from rldarts_tf.agents.settings import RainbowSettings
@@ -32,12 +33,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     settings = RainbowSettings(num_envs=args.num_envs, batch_size=args.batch_size)
     n_step = settings.for_games([args.game]).n_step
     environment = ProcgenEnvironment(args.game, args.num_envs, seed=0)
-    spec = environment_spec(environment.observation_spec(), games.NUM_ACTIONS)
+    actions = specs.DiscreteArray(games.NUM_ACTIONS, dtype=np.int32)
+    spec = environment_spec(environment.observation_spec(), actions)
     frame_bytes = int(np.prod(spec.observations.shape))
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         replay = Replay(spec, args.capacity, settings.priority_exponent, folder)
-        adder = BatchAdder(replay, args.num_envs, n_step, settings.discount)
+        adder = BatchAdder(replay, args.num_envs, n_step, settings.discount, last_is_first=True)
         adder.add_first(environment.reset().observation)
         before = common.resident_memory_bytes()
         seconds, steps, shown = 0.0, 0, 0
@@ -49,7 +51,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 actions,
                 time_step.reward,
                 time_step.discount,
-                time_step.is_last(),
+                time_step.step_type,
                 time_step.observation,
             )
             seconds += time.perf_counter() - start

@@ -241,6 +241,11 @@ class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
       encoder: an `EncodingNetwork` (another TF-Agents network, such as a value network, may hold
         it too), or an `rldarts_tf.Encoder`.
       logits_scale: scale of the initial weights of the last layer (variance scaling).
+      continuous_projection: makes the projection for a continuous action from its spec; for
+        SacAgent `tanh_normal_projection_network.TanhNormalProjectionNetwork`. `logits_scale` is
+        not used then.
+      train_encoder: False if another network alone trains the encoder, as SAC's critic does: this
+        one takes the features as constants, and has no variables of the encoder to train.
     """
 
     def __init__(
@@ -249,6 +254,8 @@ class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
         output_tensor_spec: Any,
         encoder: network.Network | Encoder,
         logits_scale: float = 0.01,
+        continuous_projection: Callable[[Any], network.DistributionNetwork] | None = None,
+        train_encoder: bool = True,
         name: str = "ActorDistributionNetwork",
     ) -> None:
         def projection(spec: Any) -> network.DistributionNetwork:
@@ -256,6 +263,8 @@ class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
                 return categorical_projection_network.CategoricalProjectionNetwork(
                     spec, logits_init_output_factor=logits_scale
                 )
+            if continuous_projection is not None:
+                return continuous_projection(spec)
             return normal_projection_network.NormalProjectionNetwork(
                 spec, init_means_output_factor=logits_scale
             )
@@ -269,6 +278,16 @@ class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
         )
         self._encoder = _as_network(input_tensor_spec, encoder)
         self._projections = projections
+        self._train_encoder = train_encoder
+
+    @property
+    def trainable_weights(self) -> list[tf.Variable]:
+        """Without those of the encoder where this network does not train it."""
+        weights = super().trainable_weights
+        if self._train_encoder:
+            return weights
+        encoders = {id(weight) for weight in self._encoder.weights}
+        return [weight for weight in weights if id(weight) not in encoders]
 
     def call(
         self,
@@ -281,6 +300,8 @@ class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
         features, network_state = self._encoder(
             observations, step_type=step_type, network_state=network_state, training=training
         )
+        if not self._train_encoder:
+            features = tf.stop_gradient(features)
         outer_rank = nest_utils.get_outer_rank(observations, self.input_tensor_spec)
         return tf.nest.map_structure(
             lambda projection: projection(features, outer_rank, training=training)[0],
@@ -358,6 +379,53 @@ class QNetwork(_AroundEncoder):
             observation, step_type=step_type, network_state=network_state, training=training
         )
         return self._q_values(features), network_state
+
+
+@gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec", "encoder"])
+class CriticNetwork(_AroundEncoder):
+    """(Observations [B, ...], actions [B, A]) -> Q values float32 [B], for SacAgent and its like.
+
+    Args:
+      input_tensor_spec: (spec of one observation, spec of one continuous action [A]).
+      encoder: an `EncodingNetwork`, perhaps that of another critic, or an `rldarts_tf.Encoder`.
+      fc_layer_params: units of each layer that features and actions pass together.
+    """
+
+    def __init__(
+        self,
+        input_tensor_spec: Any,
+        encoder: network.Network | Encoder,
+        fc_layer_params: Sequence[int] = (256, 256),
+        name: str = "CriticNetwork",
+    ) -> None:
+        observation_spec, action_spec = input_tensor_spec
+        if len(tf.nest.flatten(action_spec)) != 1 or tensor_spec.is_discrete(action_spec):
+            raise ConfigError("input_tensor_spec: there must be one action, and a continuous one")
+        super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
+        self._encoder = _as_network(observation_spec, encoder)
+        self._joint = [
+            tf.keras.layers.Dense(units, activation="relu", name=f"joint_{i}")
+            for i, units in enumerate(fc_layer_params)
+        ]
+        self._q_value = tf.keras.layers.Dense(1, name="q_value")
+
+    def call(
+        self,
+        inputs: tuple[Any, Any],
+        step_type: Any = None,
+        network_state: Any = (),
+        training: bool = False,
+    ) -> tuple[tf.Tensor, Any]:
+        """Returns (Q values, state)."""
+        observation, action = inputs
+        features, network_state = self._encoder(
+            observation, step_type=step_type, network_state=network_state, training=training
+        )
+        (action,) = tf.nest.flatten(action)
+        x = tf.concat([features, tf.cast(action, tf.float32)], axis=-1)
+        for layer in self._joint:
+            x = layer(x)
+        return tf.squeeze(self._q_value(x), axis=-1), network_state
 
 
 def _as_network(input_tensor_spec: Any, encoder: network.Network | Encoder) -> network.Network:

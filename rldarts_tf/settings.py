@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,6 +91,17 @@ class ProcgenSettings:
         return games.check_games(self.game)
 
     @property
+    def label(self) -> str:
+        """What a run directory calls the games; different ones have different labels."""
+        names = self.games
+        if names == games.GAMES:
+            return "all"
+        joined = "+".join(names)
+        if len(names) <= 3:
+            return joined
+        return f"{len(names)}games-{zlib.crc32(joined.encode()):08x}"
+
+    @property
     def levels(self) -> dict[str, Any]:
         """The arguments of `make_procgen` that choose the levels."""
         return {
@@ -97,6 +109,37 @@ class ProcgenSettings:
             "num_levels": self.num_levels,
             "start_level": self.start_level,
         }
+
+
+@gin.configurable(module="rldarts_tf")
+@dataclasses.dataclass(frozen=True)
+class DMControlSettings:
+    """A task of the DM Control Suite, from pixels.
+
+    Attributes:
+      domain_name: such as "cartpole".
+      task_name: such as "swingup".
+      action_repeat: physics steps of the task with one action, their rewards summed; None: that of
+        the task (`rldarts_tf.envs.dm_control.ACTION_REPEAT`).
+      frame_stack: frames in an observation, the newest last.
+      image_size: height and width of a frame.
+    """
+
+    domain_name: str = "cartpole"
+    task_name: str = "swingup"
+    action_repeat: int | None = None
+    frame_stack: int = 3
+    image_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("domain_name", "task_name"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise ConfigError(f"DMControlSettings.{name} must be a name, got {value!r}")
+        if self.action_repeat is not None:
+            check_integer("DMControlSettings.action_repeat", self.action_repeat, least=1)
+        check_integer("DMControlSettings.frame_stack", self.frame_stack, least=1)
+        check_integer("DMControlSettings.image_size", self.image_size, least=8)
 
 
 @gin.configurable(module="rldarts_tf")

@@ -225,6 +225,13 @@ def _kind(stage: str, settings: EncoderSettings) -> str:
     return {"search": "supernet", "evaluate": "discrete"}.get(stage, settings.baseline)
 
 
+def _mode(entry: Mapping[str, Any]) -> str:
+    """What a stage's environments are like, beside their name."""
+    if "distribution_mode" in entry:
+        return entry["distribution_mode"]
+    return f"action repeat {entry['action_repeat']}"
+
+
 def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The lines of a stage's table."""
 
@@ -239,7 +246,7 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{entry['encoder']}, {number('parameters', ',d')} parameters, "
             f"{number('multiply_adds', ',d')} multiply-adds",
         ),
-        ("game", f"{entry['game']} ({entry['distribution_mode']}), seed {entry['seed']}"),
+        ("game", f"{entry['game']} ({_mode(entry)}), seed {entry['seed']}"),
         (
             "environment steps",
             f"{number('env_steps', ',d')} in {number('wall_time_s', ',.0f')} s "
@@ -251,7 +258,8 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)",
         ),
     ]
-    for name, shown in (("train", "training levels"), ("test", "unseen levels")):
+    unseen = "unseen levels" if "distribution_mode" in entry else "fresh episodes"
+    for name, shown in (("train", "training levels"), ("test", unseen)):
         key = f"eval_{name}_return"
         if f"{key}_mean" in entry:
             rows.append(

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("rich")
 pytest.importorskip("tf_agents")
 pytest.importorskip("procgen")
+pytest.importorskip("dm_control")
 pytest.importorskip("matplotlib")
 
 import numpy as np
@@ -26,6 +27,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no pa
 import bare_convolutions
 import catch
 import common
+import dm_control_frames
 import kernel_times
 import memory
 import networks
@@ -56,6 +58,7 @@ COMMANDS = {
     ),
     "replay": ("--transitions=64", "--num_envs=4", "--batch_size=8", "--batches=2"),
     "catch": ("--seeds=0", "--max_steps=100"),
+    "dm_control_frames": ("--domain_name=pendulum", "--num_envs=1,2", "--steps=2", "--repeats=1"),
     "scaling": (
         *(f"--{sweep}=" for sweep in ("nodes", "cells", "batch", "ops")),
         "--blocks=1,2",
@@ -268,6 +271,16 @@ def test_catch_counts_steps_or_gives_up(runs):
         assert run["steps"] is None and run["seconds"] > 0
 
 
+def test_dm_control_frames_compares_batches_with_a_plain_loop(runs):
+    result = results_of(runs, "dm_control_frames")
+    assert_positive(result, ("plain_frames_per_second", "plain_seconds"))
+    assert [row["num_envs"] for row in result["batches"]] == [1, 2]
+    for row in result["batches"]:
+        assert_positive(row, ("frames_per_second", "batch_seconds"))
+        ratio = row["frames_per_second"] / result["plain_frames_per_second"]
+        assert row["times_plain"] == pytest.approx(ratio)  # of one round
+
+
 def test_scaling_fits_lines_and_draws(runs):
     result = results_of(runs, "scaling")
     (sweep,) = result["sweeps"]
@@ -343,6 +356,7 @@ def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, c
         (ppo, "--minibatch_size=5", "must divide"),
         (rainbow, "--encoder=nano", "invalid choice: 'nano'"),
         (replay, "--transitions=0", "must be an integer of at least 1, got '0'"),
+        (dm_control_frames, "--domain_name=pendulun", "did you mean 'pendulum'"),
         (catch, "--max_steps=none", "must be an integer of at least 1, got 'none'"),
         (scaling, "--nodes=3", "at least two values"),
         (scaling, "--ops=1,9", "--ops: at most 4, got 9"),

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tf_agents.agents.dqn import dqn_agent
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.agents.reinforce import reinforce_agent
+from tf_agents.agents.sac import sac_agent, tanh_normal_projection_network
 from tf_agents.drivers import dynamic_episode_driver, dynamic_step_driver
 from tf_agents.environments import py_environment, tf_py_environment
 from tf_agents.networks import encoding_network as tf_agents_encoding_network
@@ -39,6 +40,7 @@ from rldarts_tf import (
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import (
     ActorDistributionNetwork,
+    CriticNetwork,
     EncodingNetwork,
     QNetwork,
     ValueNetwork,
@@ -1074,6 +1076,111 @@ def test_a_frozen_encoder_has_a_frozen_copy():
     # Targets are updated by pairs of `variables`, whose order this decides.
     assert [v.shape for v in twin.variables] == [v.shape for v in network.variables]
     assert len(twin.trainable_weights) == len(network.trainable_weights) == 2
+
+
+class Torque(py_environment.PyEnvironment):
+    """Pays -a² for an action a in [-1, 1]^2, whatever the picture."""
+
+    def observation_spec(self):
+        return array_spec.BoundedArraySpec((SIZE, SIZE, 1), np.uint8, 0, 255, name="image")
+
+    def action_spec(self):
+        return array_spec.BoundedArraySpec((2,), np.float32, -1.0, 1.0, name="torque")
+
+    def _reset(self):
+        self._steps = 0
+        return ts.restart(images(seed=0).numpy())
+
+    def _step(self, action):
+        self._steps += 1
+        if self._current_time_step.is_last():
+            return self.reset()
+        image, reward = images(seed=self._steps).numpy(), -np.sum(action**2, dtype=np.float32)
+        if self._steps == 8:
+            return ts.termination(image, reward)
+        return ts.transition(image, reward)
+
+
+def make_sac(env, encoder):
+    """SacAgent with one encoder, which the critics alone train."""
+    shared = EncodingNetwork(env.observation_spec(), encoder=encoder)
+    specs_ = (env.observation_spec(), env.action_spec())
+    # Targets share an encoder too: TF-Agents pairs their variables with those of the critics.
+    encoders = [shared] * 2 + [shared.copy()] * 2
+    critics = [CriticNetwork(specs_, each, fc_layer_params=(8,)) for each in encoders]
+    actor = ActorDistributionNetwork(
+        env.observation_spec(),
+        env.action_spec(),
+        shared,
+        continuous_projection=tanh_normal_projection_network.TanhNormalProjectionNetwork,
+        train_encoder=False,
+    )
+    agent = sac_agent.SacAgent(
+        env.time_step_spec(),
+        env.action_spec(),
+        critic_network=critics[0],
+        critic_network_2=critics[1],
+        target_critic_network=critics[2],
+        target_critic_network_2=critics[3],
+        actor_network=actor,
+        actor_optimizer=tf.keras.optimizers.Adam(1e-3),
+        critic_optimizer=tf.keras.optimizers.Adam(1e-3),
+        alpha_optimizer=tf.keras.optimizers.Adam(1e-3),
+        target_update_tau=0.5,
+    )
+    agent.initialize()
+    return agent
+
+
+def test_sac_trains_the_encoder_by_its_critics_alone():
+    env = tf_py_environment.TFPyEnvironment(Torque())
+    encoder = small_supernet(features=6, head="layer_norm")
+    agent = make_sac(env, encoder)
+    actor, critics = agent._actor_network, (agent._critic_network_1, agent._critic_network_2)
+    of_encoder = refs(encoder.trainable_weights)
+    assert refs(alphas(encoder)) <= of_encoder
+    assert not of_encoder & refs(actor.trainable_weights)
+    for critic in critics:
+        assert of_encoder < refs(critic.trainable_weights)
+    targets = (agent._target_critic_network_1, agent._target_critic_network_2)
+    for target in targets:
+        assert not refs(target.variables) & refs(critics[0].variables)
+    trained = [*critics[0].trainable_weights, *actor.trainable_weights]
+    before = values(trained)
+    batches = iter(collect(agent, env, num_steps=64).as_dataset(sample_batch_size=32, num_steps=2))
+    updated, apply = [], agent._critic_optimizer.apply_gradients
+
+    def recorded(pairs, **kwargs):
+        updated.append([variable.ref() for _, variable in pairs])
+        return apply(pairs, **kwargs)
+
+    agent._critic_optimizer.apply_gradients = recorded
+    for _ in range(3):
+        assert np.isfinite(agent.train(next(batches)[0]).loss)
+    assert unchanged(trained, before) == []
+    assert len(updated) == 3
+    for variables in updated:
+        assert len(variables) == len(set(variables))
+        assert of_encoder <= set(variables)
+    (target_encoder,) = [m for m in targets[0].submodules if isinstance(m, Supernet)]
+    assert all(v.numpy().any() for v in alphas(target_encoder))
+
+
+def test_features_are_constants_for_an_actor_that_does_not_train_its_encoder():
+    encoder = small_supernet()
+    for train_encoder in (True, False):
+        actor = ActorDistributionNetwork(IMAGE, TWO_TORQUES, encoder, train_encoder=train_encoder)
+        actor.create_variables()
+        with tf.GradientTape() as tape:
+            mean = tf.reduce_sum(actor(images(2))[0].mean())
+        gradients = tape.gradient(mean, encoder.trainable_weights)
+        assert all((gradient is not None) == train_encoder for gradient in gradients)
+
+
+def test_critic_networks_want_one_continuous_action():
+    for action in (THREE_ACTIONS, [TWO_TORQUES, TWO_TORQUES]):
+        with pytest.raises(ConfigError, match="continuous"):
+            CriticNetwork((IMAGE, action), small_supernet())
 
 
 def test_reinforce_trains_the_encoders_of_actor_and_value_network():

@@ -16,13 +16,18 @@ from rldarts_tf import launching
 from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings
 from rldarts_tf.envs import games
 from rldarts_tf.search_space import get_search_space
-from rldarts_tf.settings import EncoderSettings, ProcgenSettings, TrainingSettings
+from rldarts_tf.settings import (
+    DMControlSettings,
+    EncoderSettings,
+    ProcgenSettings,
+    TrainingSettings,
+)
 from rldarts_tf.stages import TRAINED_STAGES, check_encoders
 
 ROOT = Path(__file__).resolve().parents[1]
 GIN = ROOT / "gin"
 FILES = sorted(str(path.relative_to(GIN)) for path in GIN.rglob("*.gin"))
-SETTINGS = (EncoderSettings, *ALGORITHMS, ProcgenSettings, TrainingSettings)
+SETTINGS = (EncoderSettings, *ALGORITHMS, ProcgenSettings, DMControlSettings, TrainingSettings)
 
 
 class PlainParser(config_parser.ParserDelegate):
@@ -57,6 +62,7 @@ def kinds(files) -> set[str]:
     return {str(Path(file).parent) for file in files} & {"algorithms", "spaces", "hardware"}
 
 
+MAINS = ("procgen_launcher.main", "suite_launcher.main")
 COMPLETE = [file for file in FILES if len(kinds(closure(file))) == 3]
 COMPOSITE = [file for file in FILES if len(kinds(statements(file)[0])) == 3]
 BY_KIND = {
@@ -362,7 +368,7 @@ def test_the_default_file_of_a_launcher_exists(launcher):
     calls = [
         node
         for node in ast.walk(ast.parse(launcher.read_text("utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "procgen_launcher.main"
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in MAINS
     ]
     assert len(calls) == 1
     name, default_file = (argument.value for argument in calls[0].args[:2])

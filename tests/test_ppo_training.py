@@ -23,6 +23,7 @@ from rldarts_tf.agents.training import SearchRecorder, StageSettings, Training
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs import joint
 from rldarts_tf.envs.procgen import ProcgenEnvironment
+from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
@@ -35,7 +36,7 @@ BATCH = 8 * 16
 UPDATES = 4
 SETTINGS = StageSettings(
     PPOSettings(num_envs=8, steps_per_update=16, num_epochs=2, minibatch_size=64),
-    ProcgenSettings(game="starpilot", num_levels=3, start_level=50),
+    ProcgenSuite(ProcgenSettings(game="starpilot", num_levels=3, start_level=50)),
     TrainingSettings(
         num_env_steps=UPDATES * BATCH - 1,  # The update that passes it is made in full.
         seed=1,
@@ -362,7 +363,7 @@ def test_a_finished_training_is_only_evaluated_again(whole, tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_checkpoint(tmp_path):
     settings = StageSettings(
         SETTINGS.algorithm,
-        ProcgenSettings(game="leaper"),
+        ProcgenSuite(ProcgenSettings(game="leaper")),
         TrainingSettings(
             num_env_steps=10 * BATCH,
             seed=2**31 - 1,
@@ -414,7 +415,7 @@ def test_one_learner_plays_several_games_and_tells_the_return_of_each(tmp_path):
     names = ("bossfight", "fruitbot")
     settings = StageSettings(
         SETTINGS.algorithm,
-        ProcgenSettings(game=names),
+        ProcgenSuite(ProcgenSettings(game=names)),
         TrainingSettings(
             num_env_steps=8 * BATCH, evaluation_interval=0, final_evaluation_episodes=8
         ),

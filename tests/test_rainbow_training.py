@@ -24,6 +24,7 @@ from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.agents.training import StageSettings, Training
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.games import GAMES
+from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
@@ -52,7 +53,7 @@ RAINBOW = RainbowSettings(
 )
 SETTINGS = StageSettings(
     RAINBOW,
-    ProcgenSettings(game="chaser"),
+    ProcgenSuite(ProcgenSettings(game="chaser")),
     TrainingSettings(
         num_env_steps=UPDATES * BATCH - 1,  # The update that passes it is made in full.
         seed=1,
@@ -460,7 +461,7 @@ def joint(tmp_path_factory):
     stage_dir = StageDirectory(tmp_path_factory.mktemp("joint") / "baseline")
     settings = StageSettings(
         dataclasses.replace(RAINBOW, steps_per_update=80, reward_maximum="hard"),
-        ProcgenSettings(game=("fruitbot", "chaser")),
+        ProcgenSuite(ProcgenSettings(game=("fruitbot", "chaser"))),
         TrainingSettings(
             num_env_steps=10_000,
             evaluation_interval=N * 80,

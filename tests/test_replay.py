@@ -15,13 +15,14 @@ pytest.importorskip("acme")
 pytest.importorskip("reverb")
 
 from acme import specs, types
+from dm_env import StepType
 from replay_reader import read_items
 
 from rldarts_tf.agents.replay import TABLE, BatchAdder, Replay, environment_spec
 from rldarts_tf.errors import RunError
 
 SHAPE = (4, 4, 3)
-SPEC = environment_spec(specs.Array(SHAPE, np.uint8), num_actions=7)
+SPEC = environment_spec(specs.Array(SHAPE, np.uint8), specs.DiscreteArray(7, dtype=np.int32))
 
 
 def frame(number):
@@ -57,7 +58,7 @@ def add_steps(replay, steps, n_step, first=(0,), discount=0.5):
       first: the first frames.
       discount: of returns.
     """
-    adder = BatchAdder(replay, len(first), n_step, discount)
+    adder = BatchAdder(replay, len(first), n_step, discount, last_is_first=True)
     adder.add_first(np.stack([frame(number) for number in first]))
     for step in steps:
         actions, rewards, discounts, ended, frames = zip(*step)
@@ -65,7 +66,7 @@ def add_steps(replay, steps, n_step, first=(0,), discount=0.5):
             np.array(actions, np.int32),
             np.array(rewards, np.float32),
             np.array(discounts, np.float32),
-            np.array(ended),
+            np.where(ended, StepType.LAST, StepType.MID),
             np.stack([frame(number) for number in frames]),
         )
     adder.flush()

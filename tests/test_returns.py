@@ -12,6 +12,7 @@ pytest.importorskip("procgen")
 
 from rldarts_tf.agents.returns import WINDOW, ReturnTracker, game_columns, summarize
 from rldarts_tf.envs.episodes import FinishedEpisodes
+from rldarts_tf.envs.games import normalized_return
 
 # Easy: starpilot from 2.5 to 64, leaper from 3 to 10, maze from 5 to 10 (Cobbe et al. 2020).
 EASY = {"starpilot": (2.5, 64.0), "leaper": (3.0, 10.0), "maze": (5.0, 10.0)}
@@ -36,13 +37,17 @@ def approx(value):
     return pytest.approx(value, rel=1e-9, nan_ok=True)
 
 
+def normalizer(mode):
+    return lambda value, game: normalized_return(value, game, mode)
+
+
 # --- one game --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("mode", "ranges"), [("easy", EASY), ("hard", HARD)])
 @pytest.mark.parametrize("count", [1, 2, 99, 100, 101, 350])
 def test_of_one_game_means_are_those_of_the_last_100_episodes(count, mode, ranges):
-    tracker = ReturnTracker(["starpilot"] * 3, mode)
+    tracker = ReturnTracker(["starpilot"] * 3, normalizer(mode))
     episodes = random_episodes(count, 3)
     for i in range(0, count, 7):  # In pieces of any size, none among them.
         tracker.add(finished(*episodes[i : i + 7]))
@@ -68,7 +73,7 @@ def test_the_window_is_100_episodes():
 
 
 def test_nothing_is_known_before_an_episode_has_ended():
-    metrics = ReturnTracker(["maze"] * 2, "easy").metrics()
+    metrics = ReturnTracker(["maze"] * 2, normalizer("easy")).metrics()
     assert metrics.pop("episodes") == 0
     assert metrics and all(math.isnan(value) for value in metrics.values())
 
@@ -79,7 +84,7 @@ GAMES = ("leaper", "leaper", "maze", "starpilot")
 
 
 def test_of_several_games_means_are_over_the_games_and_each_has_a_column():
-    tracker = ReturnTracker(GAMES, "easy")
+    tracker = ReturnTracker(GAMES, normalizer("easy"))
     tracker.add(finished((10, 30, 0), (0, 50, 1), (5, 200, 2), (20, 400, 3)))
     tracker.add(finished((4, 100, 0), (15.5, 100, 3)))
     # leaper 10, 0, 4; maze 5; starpilot 20, 15.5.
@@ -99,7 +104,7 @@ def test_of_several_games_means_are_over_the_games_and_each_has_a_column():
 
 
 def test_means_over_games_wait_for_the_last_game_but_those_of_a_game_do_not():
-    tracker = ReturnTracker(GAMES, "easy")
+    tracker = ReturnTracker(GAMES, normalizer("easy"))
     tracker.add(finished((10, 30, 0), (20, 400, 3)))
     metrics = tracker.metrics()
     known = {"episodes": 2, "return_mean_leaper": 10.0, "return_mean_starpilot": 20.0}
@@ -112,7 +117,7 @@ def test_means_over_games_wait_for_the_last_game_but_those_of_a_game_do_not():
 
 
 def test_every_game_has_a_window_of_its_own():
-    tracker = ReturnTracker(["leaper", "maze"], "easy")
+    tracker = ReturnTracker(["leaper", "maze"], normalizer("easy"))
     tracker.add(finished((10, 1, 1)))
     leaper = [(float(i), 5, 0) for i in range(250)]
     tracker.add(finished(*leaper))
@@ -131,12 +136,12 @@ def test_every_game_has_a_window_of_its_own():
 @pytest.mark.parametrize("before", [0, 2, 450])
 def test_a_tracker_goes_on_from_a_state_that_was_on_disk(games, before):
     episodes = random_episodes(before + 60, 4)
-    tracker = ReturnTracker(games, "easy")
+    tracker = ReturnTracker(games, normalizer("easy"))
     tracker.add(finished(*episodes[:before]))
     file = io.BytesIO()
     np.savez(file, **tracker.state())
     file.seek(0)
-    resumed = ReturnTracker(games, "easy")
+    resumed = ReturnTracker(games, normalizer("easy"))
     with np.load(file, allow_pickle=False) as state:
         resumed.set_state(state)
     assert resumed.metrics() == approx(tracker.metrics())
@@ -148,7 +153,7 @@ def test_a_tracker_goes_on_from_a_state_that_was_on_disk(games, before):
 
 @pytest.mark.parametrize("games", [("leaper",) * 4, GAMES], ids=["one game", "several"])
 def test_columns_are_the_names_of_the_metrics(games):
-    tracker = ReturnTracker(games, "easy")
+    tracker = ReturnTracker(games, normalizer("easy"))
     assert sorted(tracker.columns) == sorted(tracker.metrics())
     assert len(set(tracker.columns)) == len(tracker.columns)
 
@@ -159,7 +164,7 @@ def test_games_have_columns_only_where_there_are_several():
 
 
 def test_a_summary_normalizes_each_game_by_its_own_range():
-    actual = summarize({"leaper": 6.5, "maze": 10.0}, "eval", "easy")
+    actual = summarize({"leaper": 6.5, "maze": 10.0}, "eval", normalizer("easy"))
     expected = {
         "eval": 8.25,
         "eval_normalized": (0.5 + 1.0) / 2,
@@ -167,4 +172,6 @@ def test_a_summary_normalizes_each_game_by_its_own_range():
         "eval_maze": 10.0,
     }
     assert actual == approx(expected)
-    assert summarize({"maze": 7.0}, "eval", "hard") == approx({"eval": 7.0, "eval_normalized": 0.5})
+    assert summarize({"maze": 7.0}, "eval", normalizer("hard")) == approx(
+        {"eval": 7.0, "eval_normalized": 0.5}
+    )

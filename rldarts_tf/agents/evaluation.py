@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rldarts_tf.envs.episodes import EpisodeStatistics
-from rldarts_tf.envs.procgen import ProcgenBatch
+from rldarts_tf.envs.suite import Environments
 
 Policy = Callable[[np.ndarray], np.ndarray]
-"""uint8 [N, H, W, C] -> actions int32 [N]."""
+"""Observations [N, ...] -> actions [N, ...]."""
 
 
 class Evaluation(NamedTuple):
@@ -25,7 +24,7 @@ class Evaluation(NamedTuple):
     """Index of the environment that played each, int64 [K]."""
 
 
-def evaluate(environment: ProcgenBatch, policy: Policy, num_episodes: int) -> Evaluation:
+def evaluate(environment: Environments, policy: Policy, num_episodes: int) -> Evaluation:
     """Plays fresh environments, each for equally many whole episodes.
 
     Equally many of each, because the first episodes to finish of all are the short ones.
@@ -37,12 +36,11 @@ def evaluate(environment: ProcgenBatch, policy: Policy, num_episodes: int) -> Ev
     """
     quota = -(-num_episodes // environment.batch_size)
     counts = np.zeros(environment.batch_size, np.int64)
-    episodes = EpisodeStatistics(environment.batch_size)
     counted_episodes = []
     time_step = environment.reset()
     while counts.min() < quota:
         time_step = environment.step(policy(time_step.observation))
-        finished = episodes.add(time_step.reward, time_step.is_last())
+        finished = environment.episodes.take()
         # An environment ends at most one episode a step, so indices do not repeat.
         counted = counts[finished.environments] < quota
         counts[finished.environments] += 1

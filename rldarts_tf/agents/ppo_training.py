@@ -13,8 +13,8 @@ from rldarts_tf.agents import collect, ppo
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.agents.training import AgentProgram
 from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
-from rldarts_tf.envs.suite import ProcgenSuite
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.directory import StageDirectory
 

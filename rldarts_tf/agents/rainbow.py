@@ -7,31 +7,26 @@ van Hasselt et al. 2016 (double Q); RL-DARTS appendix A.1, Algorithm 3, and F.2.
 from __future__ import annotations
 
 import copy
-import gc
-import math
-import time
-from collections.abc import Iterator
 from typing import Any
 
-import acme
 import dm_env
+import numpy as np
 import reverb
 import sonnet as snt
 import tensorflow as tf
 import trfl
 from acme import specs
-from acme.agents import agent
-from acme.agents.tf import actors
-from acme.tf import savers
 from acme.tf import utils as tf2_utils
 from acme.tf.losses.distributional import l2_project
 from acme.tf.networks import DiscreteValuedDistribution
 from acme.utils import counting, loggers
 
+from rldarts_tf.agents.learner import ReplayLearner
+from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import TABLE, Replay
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.torso import Torso
 
 LOSSES = ("loss", "td_error", "q_mean", "gradient_norm", "importance_mean")
@@ -159,8 +154,8 @@ def importance_weights(probabilities: tf.Tensor, exponent: float) -> tf.Tensor:
     return weights / tf.reduce_max(weights)
 
 
-class RainbowLearner(acme.Learner, savers.TFSaveable):
-    """Learns from replay; an `acme.Learner`.
+class RainbowLearner(ReplayLearner):
+    """Learns from prioritized replay; see `ReplayLearner`.
 
     Args:
       network: the online network, with variables.
@@ -178,64 +173,24 @@ class RainbowLearner(acme.Learner, savers.TFSaveable):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
+        super().__init__("RainbowSettings.learning_rate", counter, logger)
         self._network = network
         self._target_network = target_network
         self._settings = settings
-        self._samples: Iterator[reverb.ReplaySample] = iter(())
-        self._client: reverb.Client | None = None
         self._optimizer = snt.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon)
         # So that a checkpoint restored before the first step finds them.
         self._optimizer._initialize(network.trainable_variables)
-        self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="learner_steps")
-        self._counter = counter or counting.Counter()
-        self._logger = logger or loggers.NoOpLogger()
-        self._walltime: float | None = None
 
-    @property
-    def num_steps(self) -> int:
-        """Learner steps so far."""
-        return int(self._num_steps)
-
-    def connect(
-        self, samples: Iterator[reverb.ReplaySample], client: reverb.Client | None = None
-    ) -> None:
-        """Says what to learn from; apart from the constructor, for replay may start later.
-
-        Args:
-          samples: as `Replay.sample` gives them.
-          client: of the replay, for new priorities; None if they are of no use.
-        """
-        self._samples, self._client = samples, client
-
-    def disconnect(self) -> None:
-        """Lets go of the samples, so that replay can end."""
-        self.connect(iter(()))
-
-    def step(self) -> None:
-        """One gradient step; new priorities; the target network when it is its turn.
-
-        Raises:
-          RunError: the loss or its gradient is not finite.
-        """
-        sample = next(self._samples)
+    def _learn(self, sample: reverb.ReplaySample) -> dict[str, tf.Tensor]:
+        """One gradient step; new priorities; the target network when it is its turn."""
         metrics, priorities = self._step(sample)
-        metrics = {name: float(value) for name, value in metrics.items()}
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(metrics[name]):
-                raise RunError(
-                    f"the {name} is {metrics[name]}: training has diverged; lower "
-                    "RainbowSettings.learning_rate (the last checkpoint is intact)"
-                )
-        if self._client is not None:
+        if self._client is not None and np.isfinite(metrics["loss"]):
             # A transition may be in a batch twice; both have the same priority.
             keys = sample.info.key.numpy().tolist()
             self._client.mutate_priorities(TABLE, dict(zip(keys, priorities.numpy().tolist())))
         if self.num_steps % self._settings.target_update_period == 0:
             self._update_target()
-        now = time.monotonic()
-        elapsed, self._walltime = now - (self._walltime or now), now
-        counts = self._counter.increment(steps=1, walltime=elapsed)
-        self._logger.write({**metrics, **counts})
+        return metrics
 
     # Without AutoGraph, which would translate Sonnet and Keras too, tracing is faster.
     @tf.function(autograph=False)
@@ -313,15 +268,7 @@ def epsilon_at(settings: RainbowSettings, step: int) -> float:
     return settings.epsilon_start + fraction * (settings.epsilon_end - settings.epsilon_start)
 
 
-def learner_steps_due(settings: RainbowSettings, steps: int) -> int:
-    """Learner steps for so many environment steps after the first `min_replay_size`.
-
-    `batch_size` times this are `samples_per_insert` times those.
-    """
-    return max(int(steps * settings.samples_per_insert // settings.batch_size), 0)
-
-
-class Rainbow(agent.Agent):
+class Rainbow(LoopAgent):
     """Rainbow for one environment and Acme's EnvironmentLoop, as Acme's own `DQN` is.
 
     Args:
@@ -351,11 +298,6 @@ class Rainbow(agent.Agent):
                 raise ConfigError(
                     f"RainbowSettings.{name} is None: set it, or choose it by game with for_games"
                 )
-        self._settings = settings
-        self._learned = 0
-        self._replay = Replay(
-            environment_spec, settings.replay_capacity, settings.priority_exponent
-        )
         network = make_network(encoder, environment_spec.actions.num_values, settings)
         learner = make_learner(
             network,
@@ -364,58 +306,22 @@ class Rainbow(agent.Agent):
             counter=counter,
             logger=logger,
         )
-        learner.connect(self._replay.sample(settings.batch_size), self._replay.client)
         self._epsilon = tf.Variable(
             settings.epsilon_start, trainable=False, dtype=tf.float32, name="epsilon"
         )
-        # Acme's own count begins again with every process.
-        self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="environment_steps")
         generator = tf.random.Generator.from_seed(seed, alg="philox")
-        self._checkpointer = None
-        if checkpoint_directory is not None:
-            self._checkpointer = savers.Checkpointer(
-                {
-                    **learner.state,
-                    "epsilon": self._epsilon,
-                    "environment_steps": self._steps,
-                    "generator": generator,
-                },
-                directory=checkpoint_directory,
-                subdirectory="rainbow_learner",
-                # Acme would begin a new folder in every process, and so never go on.
-                add_uid=False,
-            )
         super().__init__(
-            actor=actors.FeedForwardActor(
-                EpsilonGreedy(network, self._epsilon, generator),
-                self._replay.adder(settings.n_step, settings.discount),
-            ),
-            learner=learner,
-            min_observations=max(settings.batch_size, settings.min_replay_size),
-            observations_per_step=settings.batch_size / settings.samples_per_insert,
+            EpsilonGreedy(network, self._epsilon, generator),
+            learner,
+            Replay(environment_spec, settings.replay_capacity, settings.priority_exponent),
+            settings,
+            settings.n_step,
+            {"epsilon": self._epsilon, "generator": generator},
+            checkpoint_directory,
+            "rainbow_learner",
         )
 
     def observe(self, action: Any, next_timestep: dm_env.TimeStep) -> None:
         """Puts a step into replay, and lowers ε."""
         super().observe(action, next_timestep)
-        self._steps.assign_add(1)
         self._epsilon.assign(epsilon_at(self._settings, int(self._steps)))
-
-    def update(self) -> None:
-        """Learns, if it is time to: exactly as often as `samples_per_insert` says.
-
-        Acme's own rule, which this replaces, rounds what is not a whole number.
-        """
-        since = self._num_observations - self._min_observations
-        while self._learned < learner_steps_due(self._settings, since):
-            self._learner.step()
-            self._learned += 1
-        if self._checkpointer is not None:
-            self._checkpointer.save()
-
-    def close(self) -> None:
-        """Ends replay, in the order that Reverb wants; the agent must not be used after it."""
-        self._learner.disconnect()
-        self._actor = None
-        gc.collect()  # Acme's adders end their connections when they are deleted.
-        self._replay.close()

@@ -29,13 +29,14 @@ class Replay:
     """A Reverb server with one table of transitions.
 
     Frames are stored once, as they come (uint8) and compressed, however many transitions they
-    belong to. When the table is full, the oldest transition goes first. A new transition has
-    priority 1 until it is first sampled.
+    belong to. When the table is full, the oldest transition goes first. Where sampling is
+    prioritized, a new transition has priority 1 until it is first sampled.
 
     Args:
       environment_spec: of one environment.
       capacity: transitions that it holds.
-      priority_exponent: of the sampling probability, P(i) = p_i^exponent / Σ_k p_k^exponent.
+      priority_exponent: of the sampling probability, P(i) = p_i^exponent / Σ_k p_k^exponent; None:
+        all are sampled alike.
       checkpoints_dir: where checkpoints of the table go; None for none.
       checkpoint: name of the one to begin with; None: to begin empty. All others there are deleted.
 
@@ -47,7 +48,7 @@ class Replay:
         self,
         environment_spec: specs.EnvironmentSpec,
         capacity: int,
-        priority_exponent: float,
+        priority_exponent: float | None,
         checkpoints_dir: str | os.PathLike[str] | None = None,
         checkpoint: str | None = None,
     ) -> None:
@@ -63,7 +64,11 @@ class Replay:
             )
         table = reverb.Table(
             name=TABLE,
-            sampler=reverb.selectors.Prioritized(priority_exponent),
+            sampler=(
+                reverb.selectors.Uniform()
+                if priority_exponent is None
+                else reverb.selectors.Prioritized(priority_exponent)
+            ),
             remover=reverb.selectors.Fifo(),
             max_size=capacity,
             # Who learns how much is the program's business: it never has to wait.
@@ -167,40 +172,62 @@ class BatchAdder:
       num_envs: N.
       n_step: rewards in a return.
       discount: γ within a return.
+      last_is_first: whether the observation with which an episode ends is the first of the next
+        one, as Procgen gives it (no target looks beyond a discount of 0), so that no step is FIRST.
     """
 
-    def __init__(self, replay: Replay, num_envs: int, n_step: int, discount: float) -> None:
+    def __init__(
+        self,
+        replay: Replay,
+        num_envs: int,
+        n_step: int,
+        discount: float,
+        last_is_first: bool = False,
+    ) -> None:
         self._adders = [replay.adder(n_step, discount) for _ in range(num_envs)]
+        self._running = [False] * num_envs
+        self._last_is_first = last_is_first
 
     def add_first(self, observations: np.ndarray) -> None:
         """Begins an episode in every environment: [N, ...]."""
-        for adder, observation in zip(self._adders, observations):
-            adder.add_first(dm_env.restart(observation))
+        for i, observation in enumerate(observations):
+            self._begin(i, observation)
 
     def add(
         self,
         actions: np.ndarray,
         rewards: np.ndarray,
         discounts: np.ndarray,
-        ended: np.ndarray,
+        step_types: np.ndarray,
         observations: np.ndarray,
     ) -> None:
         """One step of every environment.
 
         Args:
-          actions: int32 [N].
+          actions: [N, ...].
           rewards: float32 [N].
           discounts: float32 [N], 0 where the episode terminated.
-          ended: bool [N].
-          observations: [N, ...], after the step; where an episode ended, the first of the next one,
-            as Procgen gives it: no target looks beyond a discount of 0.
+          step_types: int32 [N], `dm_env.StepType` after the step. Where it is FIRST an episode
+            begins, and one that was running is given up: its last transition is that before.
+          observations: [N, ...], after the step.
         """
-        columns = zip(self._adders, actions, rewards, discounts, ended, observations)
-        for adder, action, reward, discount, last, observation in columns:
-            step_type = dm_env.StepType.LAST if last else dm_env.StepType.MID
-            adder.add(action, dm_env.TimeStep(step_type, reward, discount, observation))
-            if last:
-                adder.add_first(dm_env.restart(observation))
+        columns = zip(actions, rewards, discounts, step_types, observations)
+        for i, (action, reward, discount, step_type, observation) in enumerate(columns):
+            if step_type == dm_env.StepType.FIRST:
+                self._begin(i, observation)
+                continue
+            step = dm_env.TimeStep(dm_env.StepType(step_type), reward, discount, observation)
+            self._adders[i].add(action, step)
+            if step.last():
+                self._running[i] = False
+                if self._last_is_first:
+                    self._begin(i, observation)
+
+    def _begin(self, i: int, observation: np.ndarray) -> None:
+        if self._running[i]:
+            self._adders[i].reset()
+        self._adders[i].add_first(dm_env.restart(observation))
+        self._running[i] = True
 
     def flush(self) -> None:
         """Waits until the table has everything that was added."""
@@ -212,18 +239,27 @@ class BatchAdder:
         self._adders = []
 
 
+def learner_steps_due(settings: Any, steps: int) -> int:
+    """Learner steps for so many environment steps after the first `min_replay_size`.
+
+    `batch_size` times this are `samples_per_insert` times those.
+    """
+    return max(int(steps * settings.samples_per_insert // settings.batch_size), 0)
+
+
 def environment_spec(
-    observation: Any, num_actions: int, name: str = "observation"
+    observation: Any, action: specs.Array, name: str = "observation"
 ) -> specs.EnvironmentSpec:
-    """The spec of one environment with images, discrete actions and float32 rewards.
+    """The spec of one environment with float32 rewards and discounts.
 
     Args:
-      observation: an object with the shape and dtype of one image.
-      num_actions: A.
+      observation: an object with the shape and dtype of one observation.
+      action: the spec of one action.
+      name: of the observation.
     """
     return specs.EnvironmentSpec(
         observations=specs.Array(tuple(observation.shape), observation.dtype, name),
-        actions=specs.DiscreteArray(num_actions, dtype=np.int32),
+        actions=action,
         rewards=specs.Array((), np.float32, "reward"),
         discounts=specs.BoundedArray((), np.float32, 0.0, 1.0, "discount"),
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from rldarts_tf.envs.episodes import FinishedEpisodes
-from rldarts_tf.envs.games import normalized_return
+
+Normalize = Callable[[float, str], float]
+"""(raw return, game) -> normalized return."""
 
 WINDOW = 100
 """Training returns are means over so many episodes of a game, the latest to end."""
@@ -23,12 +25,12 @@ class ReturnTracker:
 
     Args:
       games: the game of each environment, N names.
-      distribution_mode: of the return ranges by which returns are normalized.
+      normalize: such as `Suite.normalized`.
     """
 
-    def __init__(self, games: Sequence[str], distribution_mode: str) -> None:
+    def __init__(self, games: Sequence[str], normalize: Normalize) -> None:
         self._of_environment = tuple(games)
-        self._mode = distribution_mode
+        self._normalize = normalize
         self._names = tuple(dict.fromkeys(games))
         self._returns = {name: collections.deque[float](maxlen=WINDOW) for name in self._names}
         self._lengths = {name: collections.deque[int](maxlen=WINDOW) for name in self._names}
@@ -63,7 +65,7 @@ class ReturnTracker:
         """Raw and normalized returns and lengths; NaN until there are any."""
         by_game = {name: _mean(values) for name, values in self._returns.items()}
         return {
-            **summarize(by_game, "return_mean", self._mode),
+            **summarize(by_game, "return_mean", self._normalize),
             "return_std": float(
                 np.mean([np.std(v) if v else math.nan for v in self._returns.values()])
             ),
@@ -92,17 +94,15 @@ def game_columns(name: str, games: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{name}_{game}" for game in games) if len(games) > 1 else ()
 
 
-def summarize(by_game: Mapping[str, float], name: str, distribution_mode: str) -> dict[str, float]:
+def summarize(by_game: Mapping[str, float], name: str, normalize: Normalize) -> dict[str, float]:
     """Mean returns by game -> the mean over games, raw and normalized, and each game's own.
 
     Args:
       by_game: mean raw return of each game.
       name: of the metric.
-      distribution_mode: "easy" or "hard".
+      normalize: a raw return of a game.
     """
-    normalized = [
-        normalized_return(value, game, distribution_mode) for game, value in by_game.items()
-    ]
+    normalized = [normalize(value, game) for game, value in by_game.items()]
     own = dict(zip(game_columns(name, tuple(by_game)), by_game.values()))
     return {
         name: float(np.mean(list(by_game.values()))),

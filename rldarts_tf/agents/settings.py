@@ -188,10 +188,7 @@ class RainbowSettings:
         if self.reward_maximum is not None:
             games.check_distribution_mode(self.reward_maximum, "RainbowSettings.reward_maximum")
         for name in ("v_min", "v_max"):
-            if not _is_number(getattr(self, name)):
-                raise ConfigError(
-                    f"RainbowSettings.{name} must be a finite number, got {getattr(self, name)!r}"
-                )
+            _check_finite(self, name)
         if not self.v_min < self.v_max:
             raise ConfigError(
                 f"RainbowSettings.v_min = {self.v_min} must be less than v_max = {self.v_max}"
@@ -235,13 +232,87 @@ class RainbowSettings:
         return dataclasses.replace(self, **chosen)
 
 
-ALGORITHMS = (PPOSettings, RainbowSettings)
+@gin.configurable(module="rldarts_tf")
+@dataclasses.dataclass(frozen=True)
+class SACSettings:
+    """The numbers of SAC; the defaults are those of PI-SAC's release, which RL-DARTS uses (A.3).
+
+    Attributes:
+      num_envs: N, environments stepped together.
+      batch_size: transitions in a learner step.
+      samples_per_insert: how often a transition is sampled on average; a learner step follows every
+        batch_size / samples_per_insert environment steps.
+      min_replay_size: environment steps with random actions, before the first learner step.
+      replay_capacity: transitions that replay holds.
+      learning_rate: of Adam, for critics and encoder, actor, and temperature.
+      adam_epsilon: of Adam.
+      discount: γ.
+      target_update_rate: τ, with which the target critics follow.
+      hidden_sizes: units of the hidden layers of actor and critics.
+      initial_log_temperature: log of the entropy's coefficient.
+      target_entropy_per_dimension: H̄ over the number of dimensions of an action.
+      random_shift: pixels by which images are shifted at most; 0 for none.
+      steps_per_update: environment steps of each environment between two rows of metrics.
+    """
+
+    num_envs: int = 1
+    batch_size: int = 256
+    samples_per_insert: float = 256.0
+    min_replay_size: int = 1000
+    replay_capacity: int = 100_000
+    learning_rate: float = 3e-4
+    adam_epsilon: float = 1e-8
+    discount: float = 0.99
+    target_update_rate: float = 0.005
+    hidden_sizes: Sequence[int] = (256, 256)
+    initial_log_temperature: float = 0.0
+    target_entropy_per_dimension: float = -0.5
+    random_shift: int = 4
+    steps_per_update: int = 250
+
+    def __post_init__(self) -> None:
+        _check_integers(
+            self,
+            *("num_envs", "batch_size", "min_replay_size", "replay_capacity", "steps_per_update"),
+        )
+        check_integer("SACSettings.random_shift", self.random_shift, least=0)
+        _check_numbers(self, "discount")
+        _check_numbers(
+            self,
+            *("samples_per_insert", "learning_rate", "adam_epsilon", "target_update_rate"),
+            positive=True,
+        )
+        _check_at_most_one(self, "discount", "target_update_rate")
+        for name in ("initial_log_temperature", "target_entropy_per_dimension"):
+            _check_finite(self, name)
+        sizes = self.hidden_sizes
+        if isinstance(sizes, str) or not isinstance(sizes, Sequence) or not sizes:
+            raise ConfigError(f"SACSettings.hidden_sizes must be a list of integers, got {sizes!r}")
+        for size in sizes:
+            check_integer("SACSettings.hidden_sizes", size, least=1)
+        object.__setattr__(self, "hidden_sizes", tuple(sizes))
+        if self.replay_capacity < self.min_replay_size:
+            raise ConfigError(
+                f"SACSettings.min_replay_size = {self.min_replay_size} is more than "
+                f"replay_capacity = {self.replay_capacity}"
+            )
+
+
+ALGORITHMS = (PPOSettings, RainbowSettings, SACSettings)
 """The settings of every algorithm."""
 
 
 def _is_number(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and math.isfinite(value)
+
+
+def _check_finite(settings: Any, name: str) -> None:
+    value = getattr(settings, name)
+    if not _is_number(value):
+        raise ConfigError(
+            f"{type(settings).__name__}.{name} must be a finite number, got {value!r}"
+        )
 
 
 def _check_one_each(settings: Any, names: Sequence[str]) -> None:

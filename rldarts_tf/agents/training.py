@@ -17,25 +17,24 @@ import tensorflow as tf
 
 from rldarts_tf.agents.evaluation import evaluate
 from rldarts_tf.agents.returns import ReturnTracker, game_columns, summarize
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.encoders import Encoder, Supernet
-from rldarts_tf.envs.procgen import ProcgenBatch
-from rldarts_tf.envs.suite import ProcgenSuite
+from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints, part_of
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import MetricsWriter
 from rldarts_tf.runs.progress import Progress
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
-from rldarts_tf.settings import ProcgenSettings, TrainingSettings
+from rldarts_tf.settings import TrainingSettings
 
 
 @dataclasses.dataclass(frozen=True)
 class StageSettings:
     """All settings of a stage but those of its encoder."""
 
-    algorithm: PPOSettings | RainbowSettings
-    procgen: ProcgenSettings
+    algorithm: Any
+    """One of `rldarts_tf.agents.settings.ALGORITHMS`, fitted to the suite."""
+    suite: Suite
     training: TrainingSettings
 
 
@@ -48,7 +47,7 @@ class AgentProgram(abc.ABC):
       trackables: what a checkpoint holds beside `state`, by name: objects of TensorFlow.
     """
 
-    environment: ProcgenBatch
+    environment: Environments
     columns: tuple[str, ...]
     trackables: Mapping[str, Any]
 
@@ -76,7 +75,7 @@ class AgentProgram(abc.ABC):
 
     @abc.abstractmethod
     def policy(self, observations: np.ndarray) -> np.ndarray:
-        """Acts as in an evaluation: uint8 [N, H, W, C] -> actions int32 [N]."""
+        """Acts as in an evaluation: [N, ...] -> actions [N, ...]."""
 
     @abc.abstractmethod
     def state(self) -> dict[str, np.ndarray]:
@@ -97,7 +96,7 @@ class AgentProgram(abc.ABC):
         """Called when the checkpoint is safe on disk."""
 
 
-MakeProgram = Callable[[Encoder, ProcgenSuite, Any, int, StageDirectory], AgentProgram]
+MakeProgram = Callable[[Encoder, Any, Any, int, StageDirectory], AgentProgram]
 """(encoder, not yet built; environments; settings of the algorithm; seed; where files of its own
 go) -> program."""
 
@@ -170,12 +169,12 @@ class Training:
         self._encoder = encoder
         self._settings = settings
         self._stopping = stopping
-        self._suite = ProcgenSuite(settings.procgen)
+        self._suite = settings.suite
         seed = settings.training.seed
         tf.keras.utils.set_random_seed(seed)
         self._program = make_program(encoder, self._suite, settings.algorithm, seed, stage_dir)
         environment = self._program.environment
-        self._returns = ReturnTracker(environment.games, self._suite.distribution_mode)
+        self._returns = ReturnTracker(environment.games, self._suite.normalized)
         self._step = 0
         self._seconds = 0.0
         self._checkpoints = Checkpoints(
@@ -313,7 +312,7 @@ class Training:
             of_episode = np.array(environment.games)[played.environments]
             returns = {game: played.returns[of_episode == game] for game in games}
             means = {game: float(np.mean(values)) for game, values in returns.items()}
-            results |= summarize(means, f"eval_{name}_return_mean", self._suite.distribution_mode)
+            results |= summarize(means, f"eval_{name}_return_mean", self._suite.normalized)
             results[f"eval_{name}_return_std"] = float(np.mean([*map(np.std, returns.values())]))
         return results
 

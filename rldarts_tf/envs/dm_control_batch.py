@@ -40,6 +40,8 @@ MAX_FAILURES = 3
 # To import dm_control and load a task takes two seconds, or much longer on a busy machine.
 _START_SECONDS = 180.0
 
+# Python finds modules first in the folder where it starts: there this package is, and no file of
+# the user's that has the name of another one.
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -430,6 +432,7 @@ class _Worker:
                 stderr=self._errors,
                 pass_fds=(memory,),
                 bufsize=0,
+                cwd=_ROOT,
                 env=_environment(),
             )
         finally:
@@ -507,10 +510,6 @@ def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     # Mesa's own threads gain nothing on so small a frame, and every worker would start its own.
     environment.setdefault("LP_NUM_THREADS", "0")
-    if _ROOT.name not in ("site-packages", "dist-packages"):
-        # A checkout that was not installed; this process may have found it in many ways.
-        paths = [environment.get("PYTHONPATH"), str(_ROOT)]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return environment
 
 

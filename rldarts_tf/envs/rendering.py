@@ -27,6 +27,7 @@ resources.free()
 window.free()
 """
 _PROBE_SECONDS = 60
+_NONE = "disabled"
 
 # Found in this process: the renderer that works, or why there is none.
 _working: str | None = None
@@ -47,7 +48,7 @@ def choose_renderer() -> str:
     chosen = os.environ.get("MUJOCO_GL")
     if chosen and chosen == _working:
         return chosen
-    if _failure is not None:
+    if _failure is not None and chosen in (None, "", _NONE):
         raise ConfigError(_failure)
     if chosen:
         complaint = probe(chosen)
@@ -83,7 +84,7 @@ def choose_renderer_if_any() -> str | None:
     try:
         return choose_renderer()
     except ConfigError:
-        os.environ["MUJOCO_GL"] = "disabled"
+        os.environ["MUJOCO_GL"] = _NONE
         return None
 
 

@@ -2,54 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Any
+import abc
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from rldarts_tf.envs.joint import make_procgen
-from rldarts_tf.envs.procgen import ProcgenBatch
-from rldarts_tf.settings import ProcgenSettings
+import numpy as np
+
+from rldarts_tf.envs.episodes import EpisodeStatistics
 
 
-class ProcgenSuite:
-    """Procgen games as settings describe them.
+class Environments(Protocol):
+    """N environments that step together; time steps have N leading everywhere.
 
-    Args:
-      settings: games and levels.
+    Attributes:
+      episodes: returns and lengths of the episodes that have ended.
     """
 
-    def __init__(self, settings: ProcgenSettings) -> None:
-        self.settings = settings
+    episodes: EpisodeStatistics
+
+    @property
+    def batch_size(self) -> int:
+        """N."""
 
     @property
     def games(self) -> tuple[str, ...]:
-        """The names of the games."""
-        return self.settings.games
+        """What each environment plays, N names."""
+
+    def observation_spec(self) -> Any:
+        """Of one environment: an object with a shape and a dtype."""
+
+    def reset(self) -> Any:
+        """The first time step."""
+
+    def step(self, action: np.ndarray) -> Any:
+        """One action of each environment: the next time step."""
+
+    def current_time_step(self) -> Any:
+        """The latest time step."""
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """What a checkpoint holds."""
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `get_state` returned."""
+
+    def close(self) -> None:
+        """Ends the simulators; may be called twice."""
+
+
+class Suite(abc.ABC):
+    """Environments as settings describe them."""
 
     @property
-    def distribution_mode(self) -> str:
-        """Either "easy" or "hard"."""
-        return self.settings.distribution_mode
+    @abc.abstractmethod
+    def games(self) -> tuple[str, ...]:
+        """The names of what is played."""
 
     @property
-    def evaluation_sets(self) -> dict[str, dict[str, int]]:
-        """The sets of levels to evaluate on: by name, what differs from those of training.
+    @abc.abstractmethod
+    def label(self) -> str:
+        """The same for the name of a run directory."""
 
-        With all levels in training (num_levels = 0) unseen levels are the same distribution as
-        training levels, and only one set is needed.
-        """
-        unseen = {"test": {"num_levels": 0, "start_level": 0}}
-        return {**unseen, "train": {}} if self.settings.num_levels else unseen
+    @property
+    @abc.abstractmethod
+    def evaluation_sets(self) -> dict[str, dict[str, Any]]:
+        """Where to evaluate: by name, what differs from training."""
 
-    def make(self, num_envs: int, seed: int, **overrides: Any) -> ProcgenBatch:
+    @abc.abstractmethod
+    def make(self, num_envs: int, seed: int, **overrides: Any) -> Environments:
         """Makes environments.
 
         Args:
           num_envs: N, of all games together.
           seed: of the simulators.
-          **overrides: an entry of `evaluation_sets`; without it, training levels.
+          **overrides: an entry of `evaluation_sets`; without it, those to train in.
         """
-        levels = {**self.settings.levels, **overrides}
-        return make_procgen(self.games, num_envs, seed=seed, **levels)
 
-    def describe(self) -> dict[str, str]:
+    @abc.abstractmethod
+    def normalized(self, episode_return: float, game: str) -> float:
+        """A raw return on a scale where 1 is about the best."""
+
+    @abc.abstractmethod
+    def fit(self, algorithm: Any) -> Any:
+        """The settings of an algorithm with what depends on the games chosen.
+
+        Raises:
+          ConfigError: they do not go together.
+        """
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
         """The entries of summary.json that name the environments."""
-        return {"game": ", ".join(self.games), "distribution_mode": self.distribution_mode}
+
+    def check(self) -> None:  # noqa: B027 - most know nothing of the kind
+        """Raises a ConfigError for what only the simulator's library knows to be wrong."""

@@ -1,0 +1,220 @@
+"""Programs that act, keep what happens in replay, and learn from that."""
+
+from __future__ import annotations
+
+import abc
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from acme import specs
+from acme.utils import loggers
+
+from rldarts_tf.agents.learner import ReplayLearner
+from rldarts_tf.agents.replay import BatchAdder, Replay, learner_steps_due
+from rldarts_tf.agents.training import AgentProgram
+from rldarts_tf.envs.suite import Environments
+from rldarts_tf.errors import RunError
+from rldarts_tf.runs.checkpoints import part_of
+from rldarts_tf.runs.directory import StageDirectory
+
+FIRST, LAST = 0, 2
+"""Step types, those of `dm_env.StepType`: an episode begins, an episode ends."""
+
+
+class OffPolicyProgram(AgentProgram):
+    """N environments act in one batch, each with an adder of its own, and replay feeds the learner.
+
+    A checkpoint holds replay as it is at that moment. What a resumed run lacks are the windows of
+    the n-step adders: each environment begins an episode for replay where it stands, so that at
+    most n - 1 transitions of each are lost and n - 1 shorter ones come in.
+
+    A subclass makes environments, learner and log, and says how to act.
+
+    Args:
+      environment: already reset.
+      spec: of one environment.
+      learner: not yet connected.
+      log: the learner's logger.
+      settings: `num_envs`, `batch_size`, `samples_per_insert`, `min_replay_size`,
+        `replay_capacity`, `discount`, `steps_per_update`.
+      stage_dir: where replay is saved.
+      n_step: rewards in a return.
+      priority_exponent: see `Replay`.
+      last_is_first: see `BatchAdder`.
+    """
+
+    def __init__(
+        self,
+        environment: Environments,
+        spec: specs.EnvironmentSpec,
+        learner: ReplayLearner,
+        log: MeanLogger,
+        settings: Any,
+        stage_dir: StageDirectory,
+        *,
+        n_step: int,
+        priority_exponent: float | None,
+        last_is_first: bool,
+    ) -> None:
+        self.environment = environment
+        self.learner = learner
+        self._spec = spec
+        self._log = log
+        self._settings = settings
+        self._replay_dir = stage_dir.replay_dir
+        self._n_step = n_step
+        self._priority_exponent = priority_exponent
+        self._last_is_first = last_is_first
+        self._step = 0
+        self._sampling = False
+        self._saved_replay: str | None = None
+        self._replay: Replay | None = None
+        self._adder: BatchAdder | None = None
+
+    @abc.abstractmethod
+    def _actions(self, observations: np.ndarray) -> np.ndarray:
+        """Acts as in training: [N, ...] -> [N, ...]."""
+
+    def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
+        """Raw rewards float32 [N] and where an episode ended -> those to learn from."""
+        del ended
+        return rewards
+
+    @property
+    def replay(self) -> Replay:
+        """The replay server; there is one after `start`."""
+        if self._replay is None:
+            raise ValueError("the program has not been started")
+        return self._replay
+
+    def start(self) -> None:
+        """Starts replay, empty or as the checkpoint has it."""
+        settings = self._settings
+        self._replay = Replay(
+            self._spec,
+            settings.replay_capacity,
+            self._priority_exponent,
+            self._replay_dir,
+            self._saved_replay,
+        )
+        self.learner.connect(self._replay.sample(settings.batch_size), self._replay.client)
+        self._adder = BatchAdder(
+            self._replay, settings.num_envs, self._n_step, settings.discount, self._last_is_first
+        )
+        self._adder.add_first(self.environment.current_time_step().observation)
+
+    def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
+        """Steps all environments some times, and learns as often as that calls for."""
+        before = self._step
+        for _ in range(self._settings.steps_per_update):
+            self._act_once()
+            due = learner_steps_due(self._settings, self._step - self._settings.min_replay_size)
+            if self.learner.num_steps < due and not self._sampling:
+                # The adders may still hold the first transitions, and sampling would wait for one.
+                self._adder.flush()
+                self._sampling = True
+            while self.learner.num_steps < due:
+                self.learner.step()
+            if stopping():
+                break
+        return self._step - before, {
+            **self._log.take(self.columns),
+            "learner_steps": self.learner.num_steps,
+            "replay_size": self.replay.size,
+        }
+
+    def state(self) -> dict[str, np.ndarray]:
+        """That of the environments, and which checkpoint of replay belongs to it."""
+        return {
+            **{f"environment/{k}": v for k, v in self.environment.get_state().items()},
+            "step": np.int64(self._step),
+            "replay": np.array(self._saved_replay or ""),
+        }
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `state` returned."""
+        self.environment.set_state(part_of(state, "environment"))
+        self._step = int(state["step"])
+        self._saved_replay = str(state["replay"])
+
+    def before_checkpoint(self) -> None:
+        """Saves replay beside what it replaces: until the checkpoint is safe, both are needed."""
+        self._adder.flush()
+        self._saved_replay = self.replay.save()
+
+    def after_checkpoint(self) -> None:
+        """Deletes what no checkpoint needs any more."""
+        self.replay.forget_all_but(self._saved_replay)
+
+    def close(self) -> None:
+        """Ends replay and simulators."""
+        try:
+            self.learner.disconnect()
+            if self._adder is not None:
+                self._adder.close()
+            if self._replay is not None:
+                self._replay.close()
+            # The table may take gigabytes, and this object may live longer than it is used.
+            self._adder = self._replay = None
+        finally:
+            self.environment.close()
+
+    def _act_once(self) -> None:
+        actions = self._actions(self.environment.current_time_step().observation)
+        time_step = self.environment.step(actions)
+        self._adder.add(
+            actions,
+            self._rewards(time_step.reward, time_step.step_type == LAST),
+            time_step.discount,
+            time_step.step_type,
+            time_step.observation,
+        )
+        # Where an episode began, the action was ignored.
+        self._step += int(np.sum(time_step.step_type != FIRST))
+
+
+class MeanLogger(loggers.Logger):
+    """Adds up what it is given until somebody takes the means."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = collections.defaultdict(list)
+
+    def write(self, data: Mapping[str, Any]) -> None:
+        """Takes numbers by name."""
+        for name, value in data.items():
+            self._values[name].append(float(value))
+
+    def take(self, names: Sequence[str]) -> dict[str, float]:
+        """The means since the last call, of those names that came."""
+        means = {name: float(np.mean(self._values[name])) for name in names if name in self._values}
+        self._values.clear()
+        return means
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def traced(act: Callable[..., Any]) -> Callable[[np.ndarray], Any]:
+    """A policy as a graph; without AutoGraph, which would translate Sonnet and Keras too."""
+    return tf.function(act, autograph=False, reduce_retracing=True)
+
+
+def checked(actions: Any, values: Any, learning_rate: str) -> np.ndarray:
+    """Actions, if what they follow from is finite; otherwise they would be no choice.
+
+    Args:
+      actions: [N, ...].
+      values: what the network gave.
+      learning_rate: the name of the setting, for the message.
+
+    Raises:
+      RunError: it is not.
+    """
+    if not np.isfinite(values).all():
+        raise RunError(
+            f"the policy's output is not finite: training has diverged; lower {learning_rate}"
+        )
+    return np.asarray(actions)
