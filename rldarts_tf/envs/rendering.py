@@ -66,7 +66,7 @@ def choose_renderer() -> str:
         complaints.append(f"{renderer}: {complaint}")
     _failure = (
         f"MUJOCO_GL: nothing to draw with ({'; '.join(complaints)}); "
-        "run: apt-get install libegl1 libgl1-mesa-dri (EGL), or libosmesa6 (OSMesa)"
+        "run: apt-get install libegl1 libopengl0 libgl1-mesa-dri (EGL), or libosmesa6 (OSMesa)"
     )
     raise ConfigError(_failure)
 
@@ -140,5 +140,5 @@ def _complaint(ended: subprocess.CompletedProcess[bytes]) -> str:
     for line in ended.stderr.decode("utf-8", "replace").splitlines():
         name, colon, _ = line.partition(":")
         if colon and name.endswith("Error") and not name.startswith(" "):
-            return " ".join(line.split())[:200]
+            return " ".join(line.split())[:120]
     return f"exit code {ended.returncode}"
