@@ -1,0 +1,267 @@
+"""The SAC program: what gets into replay, how often it learns, crashes, and going on."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import os
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("acme")
+pytest.importorskip("dm_control")
+pytest.importorskip("tensorflow_probability")
+
+import tensorflow as tf
+from replay_reader import read_items
+
+from rldarts_tf import MICRO, PiSacCNN, RunError, Supernet, search_space
+from rldarts_tf.agents import sac
+from rldarts_tf.agents.sac_training import SACProgram
+from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.training import StageSettings, Training
+from rldarts_tf.envs.dm_control_suite import DMControlSuite
+from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.settings import DMControlSettings, TrainingSettings
+
+pytestmark = pytest.mark.timeout(600)
+
+SPACE = dataclasses.replace(MICRO, name="small_sac", num_normal=1, num_nodes=2, top_k=1)
+# Episodes of 1000 / 50 actions.
+N, T, LENGTH = 2, 15, 20
+RANDOM_STEPS = 20
+SETTINGS = StageSettings(
+    SACSettings(
+        num_envs=N,
+        batch_size=8,
+        samples_per_insert=2.0,
+        min_replay_size=RANDOM_STEPS,
+        replay_capacity=1000,
+        hidden_sizes=(8,),
+        steps_per_update=T,
+    ),
+    DMControlSuite(DMControlSettings("cartpole", "balance", action_repeat=50, image_size=16)),
+    TrainingSettings(
+        num_env_steps=100,
+        seed=1,
+        evaluation_interval=60,
+        evaluation_episodes=2,
+        final_evaluation_episodes=3,
+        checkpoint_minutes=0,
+    ),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_space():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(search_space._REGISTRY, SPACE.name, SPACE)
+        yield
+
+
+def make_training(folder, encoder=None, settings=SETTINGS, stopping=lambda: False):
+    encoder = encoder or Supernet(SPACE, [3], features=5, head="layer_norm")
+    return Training(StageDirectory(folder), "search", encoder, SACProgram, settings, stopping)
+
+
+class Recorder:
+    """Writes down what the environments are given and what they give."""
+
+    def __init__(self, environment):
+        self.steps = [environment.current_time_step()]
+        self.actions = []
+        step = environment.step
+
+        def recording_step(actions):
+            self.actions.append(np.array(actions))
+            self.steps.append(step(actions))
+            return self.steps[-1]
+
+        environment.step = recording_step
+
+    def transitions(self):
+        """Those of one step that lie within an episode."""
+        return collections.Counter(
+            (
+                digest(before.observation[i]),
+                tuple(np.round(action[i], 5)),
+                round(float(after.reward[i]), 4),
+                float(after.discount[i]),
+                digest(after.observation[i]),
+            )
+            for before, action, after in zip(self.steps, self.actions, self.steps[1:])
+            for i in range(N)
+            if after.step_type[i] != 0
+        )
+
+
+def digest(image):
+    return hashlib.md5(np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
+def transitions_in(replay):
+    return collections.Counter(
+        (digest(s), tuple(np.round(a, 5)), round(float(r), 4), float(d), digest(following))
+        for _, (s, a, r, d, following) in read_items(replay).values()
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A search from start to end."""
+    folder = tmp_path_factory.mktemp("whole") / "search"
+    training = make_training(folder)
+    record = Recorder(training.program.environment)
+    summary = training.run()
+    yield SimpleNamespace(
+        training=training,
+        program=training.program,
+        record=record,
+        summary=summary,
+        metrics=read_metrics(StageDirectory(folder).metrics_path),
+        folder=folder,
+    )
+    training.close()
+
+
+def test_replay_holds_every_transition_and_none_across_episodes(whole):
+    expected = whole.record.transitions()
+    firsts = sum(int((step.step_type == 0).sum()) for step in whole.record.steps[1:])
+    assert firsts == 2 * N and sum(expected.values()) == whole.training.step
+    assert transitions_in(whole.program.replay) == expected
+    # A time limit is no termination.
+    lasts = [step for step in whole.record.steps if (step.step_type == 2).any()]
+    assert len(lasts) == 2 and all((step.discount == 1).all() for step in lasts)
+
+
+def test_steps_are_those_that_acted(whole):
+    played = len(whole.record.actions) * N
+    # 100 steps and four that only began an episode, in rows of 30 less those.
+    assert whole.training.step == played - 2 * N >= 100
+    assert whole.metrics["step"][-1] == whole.training.step
+    assert whole.metrics["episodes"][-1] == 2 * N
+    assert whole.metrics["length_mean"][-1] == LENGTH
+
+
+def test_the_learner_keeps_its_ratio_to_the_steps_of_the_environments(whole):
+    expected = [max(int((step - RANDOM_STEPS) * 2 // 8), 0) for step in whole.metrics["step"]]
+    assert whole.metrics["learner_steps"].tolist() == expected
+    for name in sac.LOSSES:
+        assert np.isfinite(whole.metrics[name][whole.metrics["learner_steps"] > 0]).all()
+    assert (whole.metrics["crashes"] == 0).all()
+
+
+def test_the_first_actions_are_random_and_the_others_those_of_the_actor(whole):
+    actions = np.array(whole.record.actions)
+    assert (np.abs(actions) <= 1).all()
+    first = actions[: RANDOM_STEPS // N].ravel()
+    assert first.min() < -0.5 and first.max() > 0.5 and len(set(first)) == len(first)
+
+
+def test_returns_are_sums_of_rewards_and_normalized_by_the_length_of_an_episode(whole):
+    returns = [
+        sum(float(step.reward[i]) for step in whole.record.steps[k : k + LENGTH + 1])
+        for i in range(N)
+        for k in (0, LENGTH + 1)
+    ]
+    assert whole.metrics["return_mean"][-1] == pytest.approx(np.mean(returns), rel=1e-4)
+    for row in ("return_mean", "eval_test_return_mean"):
+        assert 100 < whole.summary[row] <= 1000
+        assert whole.summary[f"{row}_normalized"] == pytest.approx(whole.summary[row] / 1000)
+    evaluated = np.isfinite(whole.metrics["eval_test_return_mean"])
+    assert evaluated.sum() == 1
+    assert whole.summary["game"] == "cartpole/balance"
+    assert whole.summary["action_repeat"] == 50
+
+
+def test_alpha_and_the_encoder_are_trained(whole):
+    encoder = whole.training._encoder
+    assert all(v.numpy().any() for nodes in encoder.alpha.logits.values() for v in nodes)
+    assert whole.metrics["distinct_genotypes"][-1] >= 1
+
+
+def state_of(training):
+    """What goes on from a checkpoint, as arrays."""
+    parts = dict(training.program.trackables)
+    arrays = {
+        "learner_steps": parts.pop("num_steps").numpy(),
+        "log_temperature": parts.pop("log_temperature").numpy(),
+        **{name: parts.pop(name).state.numpy() for name in ("generator", "learner_generator")},
+    }
+    for name, part in parts.items():
+        arrays |= {f"{name}/{i}": v.numpy() for i, v in enumerate(part.variables)}
+    return {**arrays, "step": training.step, "episodes": training._returns.episodes}
+
+
+def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episodes(tmp_path):
+    asked = []
+
+    def stopping():
+        asked.append(None)
+        return len(asked) > T + 5  # in the middle of the second row
+
+    folder = tmp_path / "search"
+    training = make_training(folder, stopping=stopping)
+    record = Recorder(training.program.environment)
+    assert training.run()["exit_state"] == "interrupted"
+    before, kept = state_of(training), transitions_in(training.program.replay)
+    generation = training.program.environment.get_state()["generation"]
+    training.close()
+
+    resumed = make_training(folder)
+    for name, array in before.items():
+        np.testing.assert_array_equal(state_of(resumed)[name], array, err_msg=name)
+    assert before["learner_steps"] > 0 and before["step"] < 100
+    assert transitions_in(resumed.program.replay) == kept == record.transitions()
+    environment = resumed.program.environment
+    assert (environment.get_state()["generation"] > generation).all()
+    assert (environment.current_time_step().step_type == 0).all()
+    again = Recorder(environment)
+    assert resumed.run()["exit_state"] == "finished"
+    assert transitions_in(resumed.program.replay) == kept + again.transitions()
+    metrics = read_metrics(StageDirectory(folder).metrics_path)
+    assert (np.diff(metrics["step"]) > 0).all() and metrics["step"][-1] == resumed.step >= 100
+    # The episodes that ran when it was stopped do not count.
+    assert metrics["length_mean"][-1] == LENGTH
+    resumed.close()
+
+
+def test_a_worker_that_is_killed_costs_its_episode_and_nothing_else(tmp_path, capfd):
+    training = make_training(tmp_path / "search", PiSacCNN([3, 3], features=5, head="layer_norm"))
+    environment = training.program.environment
+    record = Recorder(environment)
+    step, calls = environment.step, []
+
+    def step_with_a_murder(actions):
+        calls.append(None)
+        if len(calls) == 8:
+            os.kill(environment._workers[0].pid, signal.SIGKILL)
+        return step(actions)
+
+    environment.step = step_with_a_murder
+    summary = training.run()
+    assert summary["exit_state"] == "finished"
+    assert environment.crashes == 1
+    crashed = record.steps[8]
+    assert crashed.step_type.tolist() == [0, 1]
+    # No transition leads from the episode that was lost into the next.
+    assert transitions_in(training.program.replay) == record.transitions()
+    metrics = read_metrics(StageDirectory(tmp_path / "search").metrics_path)
+    assert metrics["crashes"][-1] == 1 and metrics["length_mean"][-1] == LENGTH
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "cartpole/balance" in line]
+    assert "environment 0" in line
+    training.close()
+
+
+def test_a_policy_that_is_not_finite_ends_the_training(tmp_path):
+    training = make_training(tmp_path / "search")
+    for variable in training.program.learner._actor.trainable_variables:
+        variable.assign(tf.fill(variable.shape, np.nan))
+    with pytest.raises(RunError, match=r"not finite.*SACSettings\.learning_rate"):
+        training.run()
+    training.close()
