@@ -5,6 +5,7 @@ Sources: Schaul et al. 2016 (priorities); Acme's NStepTransitionAdder (what a tr
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -184,7 +185,8 @@ class BatchAdder:
         discount: float,
         last_is_first: bool = False,
     ) -> None:
-        self._adders = [replay.adder(n_step, discount) for _ in range(num_envs)]
+        self._make = functools.partial(replay.adder, n_step, discount)
+        self._adders = [self._make() for _ in range(num_envs)]
         self._running = [False] * num_envs
         self._last_is_first = last_is_first
 
@@ -225,7 +227,8 @@ class BatchAdder:
 
     def _begin(self, i: int, observation: np.ndarray) -> None:
         if self._running[i]:
-            self._adders[i].reset()
+            # Acme's `reset` leaves the step open that Reverb's writer is in, and the next one fails.
+            self._adders[i] = self._make()
         self._adders[i].add_first(dm_env.restart(observation))
         self._running[i] = True
 
@@ -236,7 +239,7 @@ class BatchAdder:
 
     def close(self) -> None:
         """Ends the connections."""
-        self._adders = []
+        self._adders, self._make = [], None
 
 
 def learner_steps_due(settings: Any, steps: int) -> int:
