@@ -59,6 +59,25 @@ COMMANDS = {
     "replay": ("--transitions=64", "--num_envs=4", "--batch_size=8", "--batches=2"),
     "catch": ("--seeds=0", "--max_steps=100"),
     "dm_control_frames": ("--domain_name=pendulum", "--num_envs=1,2", "--steps=2", "--repeats=1"),
+    "sac": (
+        "--encoder=supernet",
+        "--depths=2",
+        "--image_side=16",
+        "--batch_size=4",
+        "--samples_per_insert=2",
+        "--steps_per_update=2",
+        "--updates=1",
+        "--repeats=1",
+    ),
+    "sac_states": (
+        "--domain_name=pendulum",
+        "--task_name=swingup",
+        "--action_repeat=50",
+        "--steps=40",
+        "--interval=20",
+        "--episodes=1",
+        "--batch_size=4",
+    ),
     "scaling": (
         *(f"--{sweep}=" for sweep in ("nodes", "cells", "batch", "ops")),
         "--blocks=1,2",
@@ -279,6 +298,27 @@ def test_dm_control_frames_compares_batches_with_a_plain_loop(runs):
         assert_positive(row, ("frames_per_second", "batch_seconds"))
         ratio = row["frames_per_second"] / result["plain_frames_per_second"]
         assert row["times_plain"] == pytest.approx(ratio)  # of one round
+
+
+def test_sac_splits_the_time_and_compares_with_its_reference(runs):
+    result = results_of(runs, "sac")
+    rates = ("env_steps_per_second", "learner_steps_per_second", "bare_step_seconds")
+    assert_positive(result, (*rates, "learner_step_times_bare"))
+    for split in (result["seconds"], result["share"]):
+        assert_positive(split, ("act", "simulate", "insert", "sample", "learn"))
+    assert sum(result["share"].values()) == pytest.approx(1)
+    # Two samples of each step, in batches of four.
+    assert result["learner_steps_per_second"] == pytest.approx(result["env_steps_per_second"] / 2)
+
+
+def test_sac_from_states_is_beside_a_random_player(runs):
+    curve = results_of(runs, "sac_states")["curve"]
+    assert [(point["steps"], point["player"]) for point in curve] == [
+        (0, "random"),
+        (20, "SAC"),
+        (40, "SAC"),
+    ]
+    assert all(0 <= point["return"] <= 1000 for point in curve)
 
 
 def test_scaling_fits_lines_and_draws(runs):

@@ -11,9 +11,11 @@ pytest.importorskip("tf_agents")
 
 import tensorflow as tf
 from readme import README, marked_block
+from tf_agents.agents.sac import tanh_normal_projection_network
 from tf_agents.specs import tensor_spec
 
 import rldarts_tf
+from rldarts_tf import encoding_network
 
 NAMES = (
     "pseudo-code",
@@ -23,6 +25,8 @@ NAMES = (
     "acme-swap-before",
     "acme-swap-after",
     "acme-rainbow",
+    "acme-sac",
+    "tf-agents-sac",
 )
 
 
@@ -107,3 +111,21 @@ def test_the_pseudo_code():
     assert any(v.numpy().any() for v in alphas(supernet))
     assert namespace["genotype"] == supernet.discretize() == discrete.genotype
     assert (supernet.depths, discrete.depths) == ((16, 16, 16), (64, 64, 64))
+
+
+def test_critics_of_sac_go_around_one_encoder_and_their_targets_around_another():
+    made = run(
+        "tf-agents-sac",
+        observation_spec=tensor_spec.BoundedTensorSpec((16, 16, 9), tf.uint8, 0, 255),
+        action_spec=tensor_spec.BoundedTensorSpec((2,), tf.float32, -1.0, 1.0),
+        encoding_network=encoding_network,
+        tanh_normal_projection_network=tanh_normal_projection_network,
+    )
+    encoders = [made[name]._encoder for name in ("q1", "q2", "target1", "target2", "actor")]
+    ours, theirs = made["encoder"], encoders[2]
+    assert [encoder is ours for encoder in encoders] == [True, True, False, False, True]
+    assert encoders[3] is theirs and theirs.encoder is not ours.encoder
+    assert ours.encoder.space == theirs.encoder.space == rldarts_tf.MICRO_SAC
+    made["actor"].create_variables()
+    of_encoder = {v.ref() for v in ours.trainable_weights}
+    assert of_encoder and not of_encoder & {v.ref() for v in made["actor"].trainable_weights}

@@ -119,3 +119,24 @@ def test_rainbow_plays_a_game_with_a_supernet(monkeypatch):
     assert agent._num_observations >= 20
     assert agent._replay.size >= 10
     assert namespace["supernet"].alpha.logits["normal"][0].shape == (1, 5)
+
+
+@pytest.mark.slow
+def test_sac_plays_a_task_with_a_supernet(monkeypatch):
+    pytest.importorskip("dm_control")
+    monkeypatch.setattr(reverb, "Client", UNPATCHED)  # It has a client of its own.
+    namespace = {"rldarts_tf": rldarts_tf}
+    exec(compile(marked_block("acme-sac"), "README.md (acme-sac)", "exec"), namespace)
+    agent, environment = namespace["agent"], namespace["environment"]
+    assert isinstance(namespace["loop"], acme.EnvironmentLoop)
+    step = environment.reset()
+    agent.observe_first(step)
+    for _ in range(3):  # What the loop does, but for whole episodes.
+        action = agent.select_action(step.observation)
+        assert action.shape == (1,) and np.abs(action) <= 1
+        step = environment.step(action)
+        agent.observe(action, step)
+        agent.update()
+    assert agent._num_observations == 3
+    assert namespace["supernet"].alpha.logits["normal"][0].shape == (1, 5)
+    agent.close()
