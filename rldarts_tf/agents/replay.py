@@ -227,7 +227,7 @@ class BatchAdder:
 
     def _begin(self, i: int, observation: np.ndarray) -> None:
         if self._running[i]:
-            # Acme's `reset` leaves the step open that Reverb's writer is in, and the next one fails.
+            # Acme's `reset` leaves the open step of Reverb's writer open, and the next one fails.
             self._adders[i] = self._make()
         self._adders[i].add_first(dm_env.restart(observation))
         self._running[i] = True

@@ -198,7 +198,7 @@ class DMControlBatch:
         time_step = self._take_time_step()
         step_types = time_step.step_type
         self.episodes.add(time_step.reward, step_types == dm_env.StepType.LAST)
-        self._forget_running(step_types == dm_env.StepType.FIRST)
+        self.episodes.discard_running(step_types == dm_env.StepType.FIRST)
         return time_step
 
     def current_time_step(self) -> dm_env.TimeStep:
@@ -285,14 +285,6 @@ class DMControlBatch:
             shared.observation.copy(),
         )
         return self._time_step
-
-    def _forget_running(self, which: np.ndarray) -> None:
-        """Forgets the running episodes of some environments, bool [N]."""
-        if which.any():
-            state = self.episodes.state()
-            for name in ("running_returns", "running_lengths"):
-                state[name][which] = 0
-            self.episodes.set_state(state)
 
     @contextlib.contextmanager
     def _closed_by_exceptions(self) -> Iterator[None]:

@@ -77,10 +77,14 @@ class EpisodeStatistics:
             self._finished.append(finished)
         return finished
 
-    def discard_running(self) -> None:
-        """Forgets the steps of episodes that have not finished, as if these began now."""
-        self._returns[:] = 0.0
-        self._lengths[:] = 0
+    def discard_running(self, environments: np.ndarray | slice = slice(None)) -> None:
+        """Forgets the steps of episodes that have not finished, as if these began now.
+
+        Args:
+          environments: which ones, as numpy indexes them; all by default.
+        """
+        self._returns[environments] = 0.0
+        self._lengths[environments] = 0
 
     def take(self) -> FinishedEpisodes:
         """Returns the episodes finished since the last call, and empties the queue."""
