@@ -379,7 +379,7 @@ def test_evaluations_are_greedy_but_for_their_own_epsilon(whole):
     frames = np.repeat(whole.record.frames[-1][:1], 600, axis=0)
     actions = whole.program.policy(frames)
     assert actions.dtype == np.int32
-    q = whole.program._network(tf.constant(frames[:1])).mean().numpy()[0]
+    q = whole.program.learner._network(tf.constant(frames[:1])).mean().numpy()[0]
     counts = np.bincount(actions, minlength=15)
     others = 600 - counts[q.argmax()]
     # 0.3 of the actions are drawn uniformly, of which 14 / 15 are others.
