@@ -18,7 +18,8 @@ DEMO_FLAGS ?= --gin_file=demo.gin --root_dir=$(DEMO_ROOT)
 
 # For example: make test PYTEST_FLAGS="-k genotype"; make lock LOCK_FLAGS=--upgrade
 PYTEST_FLAGS ?=
-# Each takes up to 3 GB. A file's tests stay together: they share what they have trained.
+# Each takes up to 3 GB. A file's tests stay together: they share what they have trained. The order of
+# the files is tests/conftest.py's.
 TEST_PROCESSES ?= 2
 LOCK_FLAGS ?=
 
@@ -35,7 +36,7 @@ demo: env ## search, discretize and evaluate on one game, on a small CPU (about 
 	@$(RUN) launchers/ppo_procgen.py $(DEMO_FLAGS)
 
 test: env ## run the tests
-	@$(RUN) -m pytest -q -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_FLAGS)
+	@$(RUN) -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)
 
 test-acme-tf28: ## run the torso's tests beside dm-acme 0.4 on TensorFlow 2.8 (Python 3.9 or 3.10)
 	@bash scripts/test_acme_tf28.sh
