@@ -16,6 +16,7 @@ from tf_agents.trajectories import time_step as ts
 
 from rldarts_tf.agents.collect import Collector, checked_act
 from rldarts_tf.agents.evaluation import evaluate
+from rldarts_tf.envs.episodes import EpisodeStatistics
 from rldarts_tf.envs.procgen import ProcgenEnvironment
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
@@ -182,6 +183,7 @@ class ScriptedEnvironment:
         self._episode = [0] * self.batch_size
         self._played = [0] * self.batch_size
         self.steps = 0
+        self.episodes = EpisodeStatistics(self.batch_size)
 
     def observation_spec(self):
         return array_spec.ArraySpec((3,), np.uint8)
@@ -211,6 +213,7 @@ class ScriptedEnvironment:
             if self._played[i] == self._lengths[i][k % len(self._lengths[i])]:
                 ended[i] = True
                 self._episode[i], self._played[i] = k + 1, 0
+        self.episodes.add(reward, ended)
         return ts.TimeStep(
             np.where(ended, LAST, MID).astype(np.int32),
             reward,

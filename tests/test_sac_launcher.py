@@ -37,8 +37,11 @@ NUM_ENVS, RANDOM_STEPS, STEPS, LONG_STEPS = 2, 20, 60, 240
 TINY = [
     f"SACSettings.num_envs = {NUM_ENVS}",
     "SACSettings.steps_per_update = 10",
-    "SACSettings.batch_size = 4",
-    "SACSettings.samples_per_insert = 1.0",
+    *(
+        f"{scope}SACSettings.{setting}"  # the overlay has some for each stage
+        for scope in ("", "search/", "evaluate/")
+        for setting in ("batch_size = 4", "samples_per_insert = 1.0")
+    ),
     f"SACSettings.min_replay_size = {RANDOM_STEPS}",
     "SACSettings.hidden_sizes = (8,)",
     "DMControlSettings.action_repeat = 50",  # episodes of 20 actions

@@ -205,15 +205,18 @@ def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episode
         asked.append(None)
         return len(asked) > T + 5  # in the middle of the second row
 
+    def encoder():  # One that is traced sooner than a supernet.
+        return PiSacCNN([3, 3], features=5, head="layer_norm")
+
     folder = tmp_path / "search"
-    training = make_training(folder, stopping=stopping)
+    training = make_training(folder, encoder(), stopping=stopping)
     record = Recorder(training.program.environment)
     assert training.run()["exit_state"] == "interrupted"
     before, kept = state_of(training), transitions_in(training.program.replay)
     generation = training.program.environment.get_state()["generation"]
     training.close()
 
-    resumed = make_training(folder)
+    resumed = make_training(folder, encoder())
     for name, array in before.items():
         np.testing.assert_array_equal(state_of(resumed)[name], array, err_msg=name)
     assert before["learner_steps"] > 0 and before["step"] < 100
