@@ -235,7 +235,7 @@ def test_steps_replay_and_episodes_go_on_after_each_stop_and_a_dead_worker(inter
     # With returns of one step nothing is missing: a transition for each step. The latest may still
     # be on their way.
     behind = steps - np.array(numbers(rows, "replay_size"))
-    assert 0 <= behind.min() and behind.max() <= 2 * NUM_ENVS
+    assert behind.min() >= 0 and behind.max() <= 2 * NUM_ENVS
     assert behind[-5:].min() == 0
     assert numbers(rows, "crashes")[-1] == 1
     assert set(numbers(rows, "length_mean")) == {20}, "episodes that were cut off do not count"
