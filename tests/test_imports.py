@@ -69,13 +69,9 @@ def core_modules(path: Path) -> set[str]:
     return modules
 
 
-def test_importing_the_package_loads_no_framework():
-    # TensorFlow by itself loads jax, where that is installed.
-    program = (
-        "import json, sys, numpy, tensorflow; before = set(sys.modules); import rldarts_tf; "
-        "print(json.dumps(sorted(set(sys.modules) - before)))"
-    )
-    output = subprocess.run(
+def output_of(program: str) -> str:
+    """What a program prints in an interpreter of its own."""
+    return subprocess.run(
         [sys.executable, "-c", program],
         cwd=PACKAGE.parent,
         capture_output=True,
@@ -83,6 +79,15 @@ def test_importing_the_package_loads_no_framework():
         check=True,
         timeout=120,
     ).stdout
+
+
+def test_importing_the_package_loads_no_framework():
+    # TensorFlow by itself loads jax, where that is installed.
+    program = (
+        "import json, sys, numpy, tensorflow; before = set(sys.modules); import rldarts_tf; "
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    output = output_of(program)
     loaded = {name.split(".")[0] for name in json.loads(output.splitlines()[-1])}
     assert "rldarts_tf" in loaded
     assert loaded.isdisjoint(FRAMEWORKS)
@@ -123,14 +128,7 @@ def test_a_name_is_imported_when_it_is_used():
         "import sys, rldarts_tf, rldarts_tf.envs.episodes; early = 'tensorflow' in sys.modules; "
         "import rldarts_tf.encoders; print(early, callable(rldarts_tf.discretize))"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PACKAGE.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    ).stdout
+    output = output_of(program)
     assert output.split() == ["False", "True"]
 
 

@@ -30,7 +30,7 @@ from rldarts_tf.envs.dm_control import (
     prepare,
 )
 from rldarts_tf.envs.dm_control_worker import BAD_INPUT, RESET, STEP
-from rldarts_tf.envs.episodes import EpisodeStatistics, state_entry
+from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.shared_arrays import SharedArrays
 from rldarts_tf.errors import ConfigError, RunError
 
@@ -226,7 +226,7 @@ class DMControlBatch:
             changed.
         """
         self._check_open()
-        self._check_settings(state)
+        check_settings(state, self._options)
         generation = state_entry(state, "generation", np.int64, (self.batch_size,))
         if generation.min() < 0:
             raise RunError("environment state: 'generation' is negative")
@@ -253,20 +253,6 @@ class DMControlBatch:
     def _check_open(self) -> None:
         if not self._end.alive:
             raise RuntimeError("the environments have been closed")
-
-    def _check_settings(self, state: Mapping[str, np.ndarray]) -> None:
-        """Raises `RunError` unless the state was taken with the settings of this batch."""
-        if "settings" not in state:
-            raise RunError("environment state: 'settings' is missing")
-        try:
-            saved = dict(json.loads(str(state["settings"])))
-        except (TypeError, ValueError) as error:
-            raise RunError("environment state: 'settings' is not a JSON object") from error
-        for name, value in self._options.items():
-            if saved.get(name) != value:
-                raise RunError(
-                    f"environment state: {name} was {saved.get(name)!r} and is {value!r} here"
-                )
 
     @property
     def _game(self) -> str:

@@ -1,9 +1,10 @@
-"""Episodes of environments that step together: their returns and lengths."""
+"""Episodes of environments that step together, and how a saved state of such is read."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -146,3 +147,23 @@ def state_entry(
             f"not {np.dtype(dtype)} of shape {shape}"
         )
     return value.copy()
+
+
+def check_settings(state: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> None:
+    """Raises `RunError` unless a saved state was taken with these settings.
+
+    Args:
+      state: its entry `settings` is the JSON text of those it was taken with.
+      settings: of the environments that it is to be restored into.
+    """
+    if "settings" not in state:
+        raise RunError("environment state: 'settings' is missing")
+    try:
+        saved = dict(json.loads(str(state["settings"])))
+    except (TypeError, ValueError) as error:
+        raise RunError("environment state: 'settings' is not a JSON object") from error
+    for name, value in settings.items():
+        if saved.get(name) != value:
+            raise RunError(
+                f"environment state: {name} was {saved.get(name)!r} and is {value!r} here"
+            )

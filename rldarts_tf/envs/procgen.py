@@ -16,7 +16,7 @@ from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
-from rldarts_tf.envs.episodes import EpisodeStatistics, state_entry
+from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.games import NUM_ACTIONS, check_distribution_mode, check_game
 from rldarts_tf.errors import ConfigError, RunError
 
@@ -227,7 +227,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
           RunError: if the state is incomplete or was taken with other settings. Nothing is then
             changed.
         """
-        self._check_settings(state)
+        check_settings(state, self._settings)
         shape = (self._num_envs,)
         simulator = state_entry(state, "simulator", np.uint8, (None,))
         sizes = state_entry(state, "simulator_sizes", np.int64, shape)
@@ -242,20 +242,6 @@ class ProcgenBatch(py_environment.PyEnvironment):
         )
         _, frames, _ = self._observe()
         self._current_time_step = ts.TimeStep(step_type, reward, discount, frames)
-
-    def _check_settings(self, state: Mapping[str, np.ndarray]) -> None:
-        """Raises `RunError` unless the state was taken with this environment's settings."""
-        if "settings" not in state:
-            raise RunError("environment state: 'settings' is missing")
-        try:
-            saved = dict(json.loads(str(state["settings"])))
-        except (TypeError, ValueError) as error:
-            raise RunError("environment state: 'settings' is not a JSON object") from error
-        for name, value in self._settings.items():
-            if saved.get(name) != value:
-                raise RunError(
-                    f"environment state: {name} was {saved.get(name)!r} and is {value!r} here"
-                )
 
 
 class ProcgenEnvironment(ProcgenBatch):
