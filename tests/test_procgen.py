@@ -6,6 +6,7 @@ import collections
 import io
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -449,6 +450,23 @@ def test_a_damaged_state_is_refused_and_changes_nothing(name, damage, message):
         env.set_state(state)
     for action in random_actions(20, 4, seed=1):
         assert_same_time_step(env.step(action), plain.step(action))
+
+
+# --- closing ---------------------------------------------------------------------------------
+
+
+def test_closing_waits_for_no_lock_that_the_making_of_another_simulator_holds():
+    # The garbage collector may close one in the middle of that, in the same thread.
+    env = make()
+    lock = env._env._ffi._lock
+    closing = threading.Thread(target=env.close, daemon=True)
+    with lock:
+        closing.start()
+        closing.join(timeout=20)
+        waits = closing.is_alive()
+    closing.join()
+    assert not waits
+    env.close()
 
 
 # --- bad arguments and imports ----------------------------------------------------------------

@@ -247,7 +247,7 @@ def in_parts(tmp_path_factory):
         training._checkpoints.save = save
 
     run(StopAfter(2 * (T + 1) + 5))
-    run(StopAfter(2 * (T + 1), KeyboardInterrupt()))
+    run(StopAfter((T - 5 + 1) + (T + 1), KeyboardInterrupt()))
     run(before_run=fill_disk)
     run()
     return SimpleNamespace(stage_dir=stage_dir, runs=runs)
@@ -390,7 +390,7 @@ def test_evaluations_are_greedy_but_for_their_own_epsilon(whole):
 # --- stopping and going on -------------------------------------------------------------------
 
 STOPPED = 2 * BATCH + 5 * N
-SAVED = STOPPED + BATCH
+SAVED = 3 * BATCH  # The update that was stopped is completed first.
 
 
 def test_a_stopped_training_ends_within_an_update_with_a_checkpoint(in_parts):

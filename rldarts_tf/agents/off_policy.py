@@ -69,6 +69,7 @@ class OffPolicyProgram(AgentProgram):
         self._priority_exponent = priority_exponent
         self._last_is_first = last_is_first
         self._step = 0
+        self._acted = 0
         self._sampling = False
         self._saved_replay: str | None = None
         self._replay: Replay | None = None
@@ -109,7 +110,10 @@ class OffPolicyProgram(AgentProgram):
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """Steps all environments some times, and learns as often as that calls for."""
         before = self._step
-        for _ in range(self._settings.steps_per_update):
+        # An update that a stop ended early is completed when the run goes on: rows of metrics and
+        # the last step are then those of a run that was never stopped.
+        per_update = self._settings.steps_per_update
+        for _ in range(per_update - self._acted % per_update):
             self._act_once()
             due = learner_steps_due(self._settings, self._step - self._settings.min_replay_size)
             if self.learner.num_steps < due and not self._sampling:
@@ -131,6 +135,7 @@ class OffPolicyProgram(AgentProgram):
         return {
             **{f"environment/{k}": v for k, v in self.environment.get_state().items()},
             "step": np.int64(self._step),
+            "acted": np.int64(self._acted),
             "replay": np.array(self._saved_replay or ""),
         }
 
@@ -138,6 +143,7 @@ class OffPolicyProgram(AgentProgram):
         """Goes on from what `state` returned."""
         self.environment.set_state(part_of(state, "environment"))
         self._step = int(state["step"])
+        self._acted = int(state["acted"])
         self._saved_replay = str(state["replay"])
 
     def before_checkpoint(self) -> None:
@@ -172,6 +178,7 @@ class OffPolicyProgram(AgentProgram):
             time_step.step_type,
             time_step.observation,
         )
+        self._acted += 1
         # Where an episode began, the action was ignored.
         self._step += int(np.sum(time_step.step_type != FIRST))
 

@@ -332,6 +332,10 @@ class ProcgenEnvironment(ProcgenBatch):
             num_threads=num_threads,
             **options,
         )
+        # cffi looks a function up under a lock when it is first used. The garbage collector may
+        # close this simulator while the same thread holds that lock to make another one, and
+        # would wait for ever: so the function that closes is looked up now.
+        _ = self._env._c_lib.libenv_close
 
     @property
     def game(self) -> str:
