@@ -1,16 +1,22 @@
-"""Environment steps that Acme's DQN and this project's Rainbow need for Catch.
+"""Environment steps that this project's Rainbow and Acme's DQN need for Catch.
 
     python benchmarks/catch.py --seeds=0,1,2 --output=catch.json
 
-Both learn in Acme's EnvironmentLoop, with the same supernet, batches, samples per insert, n-step
-returns and learning rate. DQN explores with ε = 0.1, Rainbow with 1 to 0.1 over 300 steps. Counted
-are the environment steps until the greedy policy catches 97 of 100 balls, tried every 20 episodes.
+All learn in Acme's EnvironmentLoop, with the same supernet, batches, samples per insert, learning
+rate and ε = 0.1. Counted are the environment steps until the greedy policy catches 97 of 100 balls,
+tried every 20 episodes.
+
+  rainbow    double Q, dueling, C51, prioritized replay, n-step returns
+  dqn        Acme's: the same but for C51
+  plain_dqn  Acme's with one-step returns, uniform replay and one stream of values: Mnih et al. 2015,
+             but with double Q, which Acme always has
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import os
 import statistics
 import time
@@ -43,7 +49,7 @@ SETTINGS = RainbowSettings(
     replay_capacity=10_000,
     learning_rate=2e-3,
     target_update_period=25,
-    epsilon_steps=300,
+    epsilon_start=0.1,
     epsilon_end=0.1,
     hidden_size=64,
 )
@@ -57,10 +63,17 @@ def make_rainbow(spec: Any, supernet: rldarts_tf.Supernet, seed: int) -> tuple[A
     return agent, lambda images: agent._learner._network(images).mean()
 
 
-def make_dqn(spec: Any, supernet: rldarts_tf.Supernet, seed: int) -> tuple[Any, Callable]:
-    """The same with Acme's DQN, and with its dueling head."""
+def make_dqn(
+    spec: Any, supernet: rldarts_tf.Supernet, seed: int, plain: bool = False
+) -> tuple[Any, Callable]:
+    """The same with Acme's DQN."""
     del seed
-    head = networks.DuellingMLP(spec.actions.num_values, [SETTINGS.hidden_size])
+    num_actions = spec.actions.num_values
+    head = (
+        snt.nets.MLP([SETTINGS.hidden_size, num_actions])
+        if plain
+        else networks.DuellingMLP(num_actions, [SETTINGS.hidden_size])
+    )
     network = snt.Sequential([Torso(supernet), head])
     agent = dqn.DQN(
         spec,
@@ -69,10 +82,10 @@ def make_dqn(spec: Any, supernet: rldarts_tf.Supernet, seed: int) -> tuple[Any, 
         samples_per_insert=SETTINGS.samples_per_insert,
         min_replay_size=SETTINGS.min_replay_size,
         max_replay_size=SETTINGS.replay_capacity,
-        importance_sampling_exponent=SETTINGS.importance_exponent,
-        priority_exponent=SETTINGS.priority_exponent,
+        importance_sampling_exponent=0.0 if plain else SETTINGS.importance_exponent,
+        priority_exponent=0.0 if plain else SETTINGS.priority_exponent,
         target_update_period=SETTINGS.target_update_period,
-        n_step=SETTINGS.n_step,
+        n_step=1 if plain else SETTINGS.n_step,
         epsilon=tf.Variable(SETTINGS.epsilon_end),
         learning_rate=SETTINGS.learning_rate,
         discount=SETTINGS.discount,
@@ -83,30 +96,37 @@ def make_dqn(spec: Any, supernet: rldarts_tf.Supernet, seed: int) -> tuple[Any, 
     return agent, network
 
 
-AGENTS = {"rainbow": make_rainbow, "dqn": make_dqn}
+AGENTS = {
+    "rainbow": make_rainbow,
+    "dqn": make_dqn,
+    "plain_dqn": functools.partial(make_dqn, plain=True),
+}
 
 
-def learn(name: str, seed: int, max_steps: int) -> dict[str, Any]:
+def learn(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Environment steps (None if there were not enough) and seconds until it has learned."""
     tf.keras.utils.set_random_seed(seed)
-    environment = Catch(6, 5, seed=seed, miss_reward=0.0)
+    board = (args.rows, args.columns)
+    environment = Catch(*board, seed=seed, miss_reward=0.0)
     supernet = rldarts_tf.Supernet(SPACE, [8], features=64)
     spec = acme.make_environment_spec(environment)
     agent, values = AGENTS[name](spec, supernet, seed)
     greedy = tf.function(lambda image: tf.argmax(values(image[None]), axis=-1)[0], autograph=False)
     loop = acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger())
     start, steps = time.perf_counter(), 0
-    while steps < max_steps:
+    while steps < args.max_steps:
         for _ in range(20):
             steps += loop.run_episode()["episode_length"]
-        if caught(greedy, seed + 1) >= CAUGHT:
+        if caught(greedy, board, seed + 1) >= CAUGHT:
             return {"seed": seed, "steps": steps, "seconds": time.perf_counter() - start}
     return {"seed": seed, "steps": None, "seconds": time.perf_counter() - start}
 
 
-def caught(greedy: Callable[[Any], Any], seed: int, episodes: int = 100) -> float:
+def caught(
+    greedy: Callable[[Any], Any], board: tuple[int, int], seed: int, episodes: int = 100
+) -> float:
     """The share of balls that a policy catches."""
-    game, total = Catch(6, 5, seed=seed, miss_reward=0.0), 0.0
+    game, total = Catch(*board, seed=seed, miss_reward=0.0), 0.0
     for _ in range(episodes):
         step = game.reset()
         while not step.last():
@@ -124,6 +144,10 @@ def make_parser() -> common.Parser:
         default="0,1,2",
         help="separated by commas (%(default)s)",
     )
+    for name, default in (("rows", 6), ("columns", 5)):
+        parser.add_argument(
+            f"--{name}", type=common.positive, default=default, help="of pixels (%(default)s)"
+        )
     parser.add_argument(
         "--max_steps", type=common.positive, default=3000, help="to give up after (%(default)s)"
     )
@@ -138,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in args.seeds:
         for name, runs in results.items():
             common.progress(f"{name}, seed {seed}")
-            runs.append(learn(name, seed, args.max_steps))
+            runs.append(learn(name, seed, args))
     common.print_table(
         f"Environment steps until {CAUGHT:.0%} of the balls are caught",
         ("agent", "median", *(f"seed {seed}" for seed in args.seeds)),

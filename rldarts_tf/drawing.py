@@ -85,20 +85,37 @@ def draw_genotype(
     for cell_type in genotype.cells:
         if not _CELL_NAME.match(cell_type):
             raise RunError(f"cells: type {cell_type!r} cannot name a file")
-    colours = op_colours(_ops_by_cell(genotype))
+    pictures = {name: cell_pictures(genotype, name) for name in formats}
     paths = []
-    for cell_type, nodes in genotype.cells.items():
-        title = f"{cell_type} cell of search space {genotype.search_space}"
+    for cell_type in genotype.cells:
         for name in formats:
-            data = None
-            if shutil.which("dot"):
-                data = _draw_with_graphviz(title, nodes, genotype.output_mode, colours, name)
-            if data is None:
-                data = _draw_with_matplotlib(title, nodes, genotype.output_mode, colours, name)
             path = Path(directory) / f"{cell_type}.{name}"
-            atomic.write_bytes(path, data)
+            atomic.write_bytes(path, pictures[name][cell_type])
             paths.append(path)
     return paths
+
+
+def cell_pictures(genotype: DrawableGenotype, file_format: str) -> dict[str, bytes]:
+    """Draws every cell of a genotype; see `draw_genotype`.
+
+    Args:
+      genotype: the cells to draw.
+      file_format: "svg" or "png".
+
+    Returns:
+      The content of a file per cell type.
+
+    Raises:
+      RunError: no program to draw with.
+    """
+    colours = op_colours(_ops_by_cell(genotype))
+    pictures = {}
+    for cell_type, nodes in genotype.cells.items():
+        title = f"{cell_type} cell of search space {genotype.search_space}"
+        what = (title, nodes, genotype.output_mode, colours, file_format)
+        data = _draw_with_graphviz(*what) if shutil.which("dot") else None
+        pictures[cell_type] = data or _draw_with_matplotlib(*what)
+    return pictures
 
 
 def genotype_text(genotype: DrawableGenotype) -> str:

@@ -115,6 +115,23 @@ def plot_op_weights(alphas_path: atomic.PathLike, path: atomic.PathLike) -> None
         _save(picture, path, file_format)
 
 
+def edge_weights_picture(
+    op_weights: Mapping[str, Sequence[np.ndarray]], ops: Mapping[str, Sequence[str]]
+) -> bytes:
+    """Draws the softmax weight of each op on each edge as a heat map; one panel per cell type.
+
+    Args:
+      op_weights: per cell type the weights [j, |O|] of the nodes j = 1..I.
+      ops: per cell type the names of the ops.
+
+    Returns:
+      The content of a PNG file.
+    """
+    with _matplotlib_style():
+        picture = _edge_weights_figure(op_weights, ops)
+        return _content(picture, "png")
+
+
 def format_steps(steps: float) -> str:
     """Returns a number of steps in short form: 500, 100K, 2.5M, 25M, 1B."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
@@ -303,11 +320,36 @@ def _op_weights_figure(steps: np.ndarray, weights: Mapping[str, Mapping[str, np.
     return picture
 
 
-def _new_figure() -> Any:
+def _edge_weights_figure(
+    op_weights: Mapping[str, Sequence[np.ndarray]], ops: Mapping[str, Sequence[str]]
+) -> Any:
+    num_edges = max(sum(map(len, nodes)) for nodes in op_weights.values())
+    picture = _new_figure((5.5 * len(op_weights) + 1.0, 0.42 * num_edges + 2.2))
+    panels = picture.subplots(1, len(op_weights), squeeze=False)[0]
+    for axes, (cell, nodes) in zip(panels, op_weights.items()):
+        weights = np.concatenate(list(nodes))  # [edges, |O|]
+        edges = [(i, j) for j, node in enumerate(nodes, start=1) for i in range(len(node))]
+        image = axes.imshow(weights, vmin=0.0, vmax=1.0, cmap="Blues", aspect="auto")
+        for row, column in np.ndindex(*weights.shape):
+            weight = weights[row, column]
+            ink = "white" if weight > 0.6 else _INK
+            axes.text(column, row, f"{weight:.2f}", ha="center", va="center", color=ink, size=11)
+        axes.set_yticks(range(len(edges)), [f"{i or 'input'} → {j}" for i, j in edges])
+        axes.set_xticks(range(len(ops[cell])), ops[cell], rotation=30, ha="right")
+        axes.tick_params(length=0)
+        # Lines where the next node begins.
+        for begin in np.cumsum([len(node) for node in nodes])[:-1]:
+            axes.axhline(begin - 0.5, color=_GREY, linewidth=1.0)
+        axes.set_title(f"{cell} cell", loc="left", weight="bold")
+    picture.colorbar(image, ax=list(panels), label="softmax weight")
+    return picture
+
+
+def _new_figure(size: tuple[float, float] = _SIZE) -> Any:
     from matplotlib import figure
 
     # Not pyplot: no window system, no global state.
-    picture: Any = figure.Figure(figsize=_SIZE, dpi=_DPI, facecolor="white", layout="constrained")
+    picture: Any = figure.Figure(figsize=size, dpi=_DPI, facecolor="white", layout="constrained")
     picture.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
     return picture
 
@@ -355,10 +397,14 @@ def _matplotlib_style() -> Any:
 
 
 def _save(picture: Any, path: atomic.PathLike, file_format: str) -> None:
+    atomic.write_bytes(path, _content(picture, file_format))
+
+
+def _content(picture: Any, file_format: str) -> bytes:
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None} if file_format == "svg" else {}
     picture.savefig(buffer, format=file_format, dpi=_DPI, metadata=metadata)
-    atomic.write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 # --- command line -------------------------------------------------------------------------------

@@ -155,6 +155,8 @@ class TrainingSettings:
       final_evaluation_episodes: whole episodes in the last.
       checkpoint_minutes: the least time between two checkpoints, which is longer where they take
         more than a twentieth of it; 0 for one after each update.
+      pictures: how often a search shows its op weights by edge and its cell in TensorBoard, beside
+        its beginning and its end; 0 for never.
     """
 
     num_env_steps: int = 25_000_000
@@ -163,6 +165,7 @@ class TrainingSettings:
     evaluation_episodes: int = 64
     final_evaluation_episodes: int = 128
     checkpoint_minutes: float = 5.0
+    pictures: int = 20
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -171,6 +174,7 @@ class TrainingSettings:
             ("evaluation_interval", 0),
             ("evaluation_episodes", 1),
             ("final_evaluation_episodes", 1),
+            ("pictures", 0),
         ):
             check_integer(f"TrainingSettings.{name}", getattr(self, name), least)
         minutes = self.checkpoint_minutes

@@ -284,7 +284,7 @@ def test_replay_measures_memory_and_rates(runs):
 
 def test_catch_counts_steps_or_gives_up(runs):
     result = results_of(runs, "catch")
-    assert set(result) == {"rainbow", "dqn"}
+    assert set(result) == {"rainbow", "dqn", "plain_dqn"}
     for (run,) in result.values():
         # 20 episodes of 5 steps are not enough to learn it.
         assert run["steps"] is None and run["seconds"] > 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
+from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
@@ -143,6 +145,21 @@ def test_the_older_ones_of_an_earlier_process_are_deleted_too(tmp_path):
     assert kept == ["ckpt-3.index", "ckpt-4.index"]
 
 
+def test_a_clock_that_is_set_back_changes_nothing(tmp_path, monkeypatch):
+    stage_dir = StageDirectory(tmp_path)
+    now = time.time()
+    for step in (1, 2, 3, 4):
+        monkeypatch.setattr(time, "time", lambda hours=step: now - 3600 * hours)
+        contents, _ = objects(1.0, step=np.int64(1))
+        checkpoints = Checkpoints(stage_dir, contents)
+        assert checkpoints.restore() is (step > 1)
+        checkpoints.save(step)
+    monkeypatch.undo()
+    kept = sorted(path.name for path in stage_dir.checkpoints_dir.glob("*.index"))
+    assert kept == ["ckpt-3.index", "ckpt-4.index"]
+    assert Checkpoints(stage_dir, objects(1.0)[0]).restore()
+
+
 MISFITS = {
     "another shape": lambda: {"variable": tf.Variable([1.0, 2.0, 3.0])},
     "another dtype": lambda: {"variable": tf.Variable([1, 2])},
@@ -160,15 +177,182 @@ def test_a_checkpoint_of_other_variables_is_one_line_of_error(tmp_path, case):
     assert "\n" not in str(caught.value)
 
 
-def test_a_checkpoint_whose_data_are_gone_is_one_line_of_error(tmp_path):
-    stage_dir = StageDirectory(tmp_path)
-    contents, _ = objects(1.0, step=np.int64(1))
-    Checkpoints(stage_dir, contents).save(7)
-    for path in stage_dir.checkpoints_dir.glob("ckpt-7*"):
+# --- damage ----------------------------------------------------------------------------------
+
+
+def saved_at(tmp_path, *steps, files=lambda step: ()):
+    """A stage directory with checkpoints, in which the variable is (step, -step)."""
+    stage_dir = StageDirectory(tmp_path / "search")
+    contents, counter = objects(1.0)
+    checkpoints = Checkpoints(stage_dir, contents)
+    for step in steps:
+        contents["variable"].assign([step, -step])
+        counter.arrays = {"step": np.int64(step)}
+        checkpoints.save(step, files(step))
+    return stage_dir
+
+
+def restored(stage_dir):
+    """The step of the checkpoint that is restored, None if there is none; both objects agree."""
+    contents, counter = objects(0.0)
+    if not Checkpoints(stage_dir, contents).restore():
+        return None
+    step = int(counter.arrays["step"])
+    np.testing.assert_array_equal(contents["variable"], [step, -step])
+    return step
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES = {"cut off": cut_off, "empty": empty, "a bit": flip_a_bit, "gone": Path.unlink}
+
+
+def files_of(stage_dir):
+    return {
+        str(path.relative_to(stage_dir.checkpoints_dir)): path.read_bytes()
+        for path in stage_dir.checkpoints_dir.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["ckpt-20.index", "ckpt-20.data-00000-of-00001"])
+def test_one_that_is_damaged_is_set_aside_and_the_one_before_it_is_used(
+    tmp_path, capfd, name, damage
+):
+    stage_dir = saved_at(tmp_path, 10, 20)
+    DAMAGES[damage](stage_dir.checkpoints_dir / name)
+    before = files_of(stage_dir)
+    assert restored(stage_dir) == 10
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "checkpoint of step 20 is set aside" in line and "damaged-20" in line
+    assert name in line and "going on from step 10" in line
+    after = files_of(stage_dir)
+    # Moved as they were, and not found again.
+    for old, content in before.items():
+        if old != "checkpoint":
+            assert after[old.replace("ckpt-20", "damaged-20/ckpt-20")] == content
+    assert restored(stage_dir) == 10
+    assert capfd.readouterr().err == ""
+
+
+def test_a_run_that_went_on_from_the_older_one_makes_the_newer_anew(tmp_path, capfd):
+    stage_dir = saved_at(tmp_path, 10, 20)
+    for number in (1, 2):
+        flip_a_bit(stage_dir.checkpoints_dir / "ckpt-20.index")
+        contents, counter = objects(0.0)
+        checkpoints = Checkpoints(stage_dir, contents)
+        assert checkpoints.restore()
+        contents["variable"].assign([20.0, -20.0])
+        counter.arrays = {"step": np.int64(20)}
+        checkpoints.save(20)
+        assert restored(stage_dir) == 20
+        aside = {path.name for path in stage_dir.checkpoints_dir.glob("damaged-*")}
+        assert len(aside) == number
+    capfd.readouterr()
+
+
+def test_what_was_being_written_when_the_process_died_is_not_used(tmp_path, capfd):
+    stage_dir = saved_at(tmp_path, 10, 20)
+    (stage_dir.checkpoints_dir / "ckpt-20.json").unlink()
+    (stage_dir.checkpoints_dir / "ckpt-30_temp").mkdir()
+    (stage_dir.checkpoints_dir / "ckpt-30_temp" / "part").write_bytes(b"half")
+    assert restored(stage_dir) == 10
+    assert "step 20 is set aside" in capfd.readouterr().err
+    assert not (stage_dir.checkpoints_dir / "ckpt-30_temp").exists()
+
+
+def test_where_only_the_first_was_being_written_the_stage_begins_anew(tmp_path, capfd):
+    stage_dir = saved_at(tmp_path, 10)
+    (stage_dir.checkpoints_dir / "ckpt-10.json").unlink()
+    assert restored(stage_dir) is None
+    assert "it was not completed; beginning anew" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_tensorflows_list_of_checkpoints_is_not_needed(tmp_path, damage):
+    stage_dir = saved_at(tmp_path, 10, 20)
+    DAMAGES[damage](stage_dir.checkpoints_dir / "checkpoint")
+    assert restored(stage_dir) == 20
+    assert tf.train.latest_checkpoint(str(stage_dir.checkpoints_dir)).endswith("ckpt-20")
+
+
+def test_where_all_are_damaged_nothing_is_begun_anew_and_nothing_moved(tmp_path):
+    stage_dir = saved_at(tmp_path, 10, 20)
+    flip_a_bit(stage_dir.checkpoints_dir / "ckpt-10.index")
+    cut_off(stage_dir.checkpoints_dir / "ckpt-20.data-00000-of-00001")
+    before = files_of(stage_dir)
+    with pytest.raises(RunError, match=r"no checkpoint in .* can be used: step 20: .*; step 10: "):
+        restored(stage_dir)
+    assert files_of(stage_dir) == before
+
+
+def test_checkpoints_whose_files_are_gone_are_an_error_not_a_new_beginning(tmp_path):
+    stage_dir = saved_at(tmp_path, 10)
+    for path in stage_dir.checkpoints_dir.glob("ckpt-10*"):
         path.unlink()
-    with pytest.raises(RunError, match=r"ckpt-7' cannot be restored: ") as caught:
-        Checkpoints(stage_dir, objects(1.0)[0]).restore()
-    assert "\n" not in str(caught.value)
+    with pytest.raises(RunError, match=r"can be used: step 10: ckpt-10.json cannot be read: "):
+        restored(stage_dir)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{", '{"sha256": {"../x": [1, "a"]}}', '{"sha256": {"/x": [1, "a"]}}',
+     '{"sha256": {"x": 1}}', '{"sha256": {"x": [1e999, "a"]}}', "[" * 10**5],
+)  # fmt: skip
+def test_a_damaged_manifest_is_a_damaged_checkpoint(tmp_path, capfd, text):
+    stage_dir = saved_at(tmp_path, 10, 20)
+    (stage_dir.checkpoints_dir / "ckpt-20.json").write_text(text)
+    assert restored(stage_dir) == 10
+    assert "ckpt-20.json is damaged" in capfd.readouterr().err
+
+
+def other_file(stage_dir):
+    def files(step):
+        path = stage_dir.checkpoints_dir / "replay" / str(step) / "table"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"transitions of step {step}")
+        return [path]
+
+    return files
+
+
+def test_files_that_belong_to_a_checkpoint_are_checked_and_set_aside_with_it(tmp_path, capfd):
+    stage_dir = StageDirectory(tmp_path / "search")
+    saved_at(tmp_path, 10, 20, files=other_file(stage_dir))
+    flip_a_bit(stage_dir.checkpoints_dir / "replay" / "20" / "table")
+    assert restored(stage_dir) == 10
+    assert "replay/20/table has changed since it was written" in capfd.readouterr().err
+    left = {name for name in files_of(stage_dir) if "table" in name}
+    assert left == {"replay/10/table", "damaged-20/replay/20/table"}
+
+
+def test_save_tells_which_files_the_checkpoints_need_that_are_kept(tmp_path):
+    stage_dir = StageDirectory(tmp_path / "search")
+    checkpoints = Checkpoints(stage_dir, objects(1.0, step=np.int64(1))[0])
+    files = other_file(stage_dir)
+    kept = [checkpoints.save(step, files(step)) for step in (1, 2, 3)]
+    folder = stage_dir.checkpoints_dir / "replay"
+    assert kept == [{folder / str(step) / "table" for step in steps}
+                    for steps in ((1,), (1, 2), (2, 3))]  # fmt: skip
+    assert {path.name for path in stage_dir.checkpoints_dir.glob("*.json")} == {
+        "ckpt-2.json", "ckpt-3.json"
+    }  # fmt: skip
+
+
+# --- directories -----------------------------------------------------------------------------
 
 
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):

@@ -350,7 +350,7 @@ def test_graphviz_gets_the_whole_graph(tmp_path, fake_dot):
     grey = [n.get_name() for n in graph.get_nodes() if n.get_color() == f'"{drawing._PALE}"']
     assert grey == ["n2"]
     # Odd names must not break out of their quotes.
-    assert r'" a \"b\"\\ "' in calls[2][1]
+    assert r'" a \"b\"\\ "' in calls[1][1]
 
 
 def test_a_graphviz_that_fails_is_replaced_by_matplotlib(tmp_path, fake_dot):

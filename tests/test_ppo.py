@@ -6,6 +6,7 @@ import dataclasses
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -24,6 +25,7 @@ from tf_agents.trajectories import trajectory
 
 from rldarts_tf import ConfigError, ImpalaCNN, Supernet
 from rldarts_tf.agents import ppo
+from rldarts_tf.agents.gradients import NORMS
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
@@ -138,7 +140,8 @@ def test_the_defaults_are_those_of_the_design():
         "num_envs": 64, "steps_per_update": 256, "num_epochs": 3, "minibatch_size": 64 * 256 // 8,
         "learning_rate": 5e-4, "adam_epsilon": 1e-5, "discount": 0.999, "gae_lambda": 0.95,
         "clip": 0.2, "value_clip": 0.2, "entropy_coefficient": 0.01, "value_coefficient": 0.5,
-        "max_gradient_norm": 0.5, "reward_clip": 10.0, "jit_compile": False,
+        "max_gradient_norm": 0.5, "reward_clip": 10.0, "skip_nonfinite_updates": False,
+        "jit_compile": False,
     }  # fmt: skip
 
 
@@ -242,11 +245,40 @@ def variables(an_agent):
     return [*an_agent.actor_net.variables, *an_agent._value_net.variables]
 
 
+def train_and_measure(agent, transitions, monkeypatch):
+    """A step of TF-Agents' agent; what it returns, and the norms before the gradient is clipped."""
+    total, clipped = [], {"gradient_norm_theta": [], "gradient_norm_alpha": []}
+    clip, apply = tf.clip_by_global_norm, agent._optimizer.apply_gradients
+
+    def measuring_clip(gradients, max_norm):
+        total.append(float(tf.linalg.global_norm(gradients)))
+        return clip(gradients, max_norm)
+
+    def measuring_apply(grads_and_vars):
+        for gradient, weight in grads_and_vars:
+            part = "alpha" if "alpha" in weight.name else "theta"
+            clipped[f"gradient_norm_{part}"].append(float(tf.norm(gradient)))
+        return apply(grads_and_vars)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tf, "clip_by_global_norm", measuring_clip)
+        patch.setattr(agent._optimizer, "apply_gradients", measuring_apply)
+        tf.config.run_functions_eagerly(True)
+        try:
+            info = agent.train(transitions)
+        finally:
+            tf.config.run_functions_eagerly(False)
+    scale = total[0] / min(total[0], agent._gradient_clipping)
+    return info, {name: scale * np.linalg.norm(part) for name, part in clipped.items() if part}
+
+
 @pytest.mark.parametrize(
     ("kind", "jit_compile"),
     [("supernet", False), ("impala_cnn", False), ("supernet", True)],
 )
-def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(kind, jit_compile):
+def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(
+    kind, jit_compile, monkeypatch
+):
     ppo_settings = dataclasses.replace(
         SETTINGS, num_epochs=1, minibatch_size=N * T, jit_compile=jit_compile
     )
@@ -267,12 +299,18 @@ def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(kind, jit_c
         plain.actor_net(transitions.observation)[0].logits_parameter()
     ).numpy()
 
-    expected = plain.train(transitions)
+    expected, norms = train_and_measure(plain, transitions, monkeypatch)
     generator = tf.random.Generator.from_seed(0, alg="philox")
     learner = ppo.Learner(fast, ppo_settings, generator)
     losses = learner.update(experience)
 
-    assert tuple(losses) == ppo.LOSSES
+    assert set(losses) == {*ppo.LOSSES[:5], *norms, "skipped"}
+    assert float(losses["skipped"]) == 0
+    assert norms["gradient_norm_theta"] > 2 * ppo_settings.max_gradient_norm, (
+        "or nothing is clipped"
+    )
+    for name, value in norms.items():
+        np.testing.assert_allclose(losses[name], value, rtol=1e-4, err_msg=name)
     for name, value in {
         "loss": expected.loss,
         "policy_loss": expected.extra.policy_gradient_loss,
@@ -289,6 +327,25 @@ def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(kind, jit_c
     assert int(fast.train_step_counter) == int(plain.train_step_counter) == 1
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_minibatch_that_is_not_finite_is_skipped_and_counted_where_that_is_asked_for(skip):
+    ppo_settings = dataclasses.replace(
+        SETTINGS, num_epochs=2, minibatch_size=N * T // 4, skip_nonfinite_updates=skip
+    )
+    agent = make_agent(make_encoder("supernet"), ppo_settings)
+    learner = ppo.Learner(agent, ppo_settings, tf.random.Generator.from_seed(0, alg="philox"))
+    experience = as_tensors(make_experience(seed=1))
+    # The reward of the first step is in the advantage of that step alone.
+    reward = experience.reward.numpy()
+    reward[0, 0] = math.nan
+    losses = learner.update(experience._replace(reward=tf.constant(reward)))
+    finite = all(np.isfinite(v.numpy()).all() for v in variables(agent))
+    assert finite == skip
+    assert all(np.isfinite(value) for value in losses.values()) == skip
+    assert losses["skipped"] == (2 if skip else 0)  # One of four, in each epoch.
+    assert int(agent.optimizer.iterations) == (6 if skip else 8)
+
+
 # --- minibatches -----------------------------------------------------------------------------
 
 
@@ -302,6 +359,9 @@ class RecordingAgent:
         shape = [2 * steps, len(self.FIELDS), settings.minibatch_size]
         self.seen = tf.Variable(tf.fill(shape, -1))
         self.calls = tf.Variable(0)
+        self.optimizer = SimpleNamespace(
+            norms={name: tf.Variable(0.0) for name in NORMS}, architecture=[None]
+        )
 
     def preprocess_sequence(self, experience):
         return experience
@@ -316,6 +376,8 @@ class RecordingAgent:
         ids = tf.stack([tf.cast(x[:, 0], tf.int32) for x in fields])
         self.seen.scatter_nd_update([[self.calls]], ids[None])
         call = tf.cast(self.calls.assign_add(1), tf.float32)
+        for k, norm in enumerate(self.optimizer.norms.values()):
+            norm.assign((3 + k) * call)
         extra = ppo_agent.PPOLossInfo(
             policy_gradient_loss=10 * call,
             value_estimation_loss=100 * call,
@@ -393,7 +455,7 @@ def test_reported_losses_are_means_over_the_gradient_steps(recorded):
     _, (losses,) = record_updates(RECORDED, recorded[1], recorded[0])
     calls = np.arange(1, 3 * 6 + 1)
     expected = [calls.mean(), 10 * calls.mean(), 100 * calls.mean(), calls.mean()]
-    expected.append(np.mean(calls**2))
+    expected += [np.mean(calls**2), 3 * calls.mean(), 4 * calls.mean()]
     np.testing.assert_allclose([losses[name] for name in ppo.LOSSES], expected, rtol=1e-5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
 import shutil
@@ -18,8 +19,9 @@ import tensorflow as tf
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
 from rldarts_tf.agents.ppo_training import PPOProgram
+from rldarts_tf.agents.search_recorder import SearchRecorder
 from rldarts_tf.agents.settings import PPOSettings
-from rldarts_tf.agents.training import SearchRecorder, StageSettings, Training
+from rldarts_tf.agents.training import StageSettings, Training
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs import joint
 from rldarts_tf.envs.procgen import ProcgenEnvironment
@@ -44,8 +46,10 @@ SETTINGS = StageSettings(
         evaluation_episodes=8,
         final_evaluation_episodes=8,
         checkpoint_minutes=0,
+        pictures=2,
     ),
 )
+PICTURED = [0, 2 * BATCH, 4 * BATCH]
 STEPS = [BATCH * k for k in range(1, UPDATES + 1)]
 
 
@@ -179,8 +183,10 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
     assert set(whole.metrics) == {
         "step", "wall_time", "return_mean", "return_std", "return_mean_normalized",
         "episodes", "length_mean", "loss",
-        "policy_loss", "value_loss", "entropy", "clip_fraction", "steps_per_second",
-        "alpha_entropy_normal", "distinct_genotypes", *evaluations,
+        "policy_loss", "value_loss", "entropy", "clip_fraction", "gradient_norm_theta",
+        "gradient_norm_alpha", "skipped_updates", "steps_per_second", "seconds_left",
+        *(f"op_weight_normal_{op}" for op in SPACE.ops("normal")),
+        "alpha_entropy_normal", "distinct_genotypes", "last_genotype_step", *evaluations,
     }  # fmt: skip
     # The first steps of the game end no episode.
     begun = whole.metrics["episodes"] > 0
@@ -248,6 +254,8 @@ def test_tensorboard_has_the_numbers_of_the_table(whole):
     scalars = {}
     for event in tf.compat.v1.train.summary_iterator(str(path)):
         for value in event.summary.value:
+            if value.metadata.plugin_data.plugin_name == "images":
+                continue
             scalars.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
     assert set(scalars) == set(whole.metrics) - {"step", "wall_time"}
     for tag, points in scalars.items():
@@ -322,7 +330,7 @@ def test_in_parts_everything_ends_as_in_one_run(whole, in_parts):
 def test_in_parts_all_files_are_those_of_one_run(whole, in_parts):
     metrics = read_metrics(in_parts.stage_dir.metrics_path)
     assert list(metrics) == list(whole.metrics)
-    for name in set(metrics) - {"wall_time", "steps_per_second"}:
+    for name in set(metrics) - {"wall_time", "steps_per_second", "seconds_left"}:
         assert_same(metrics[name], whole.metrics[name], name)
     assert np.all(np.diff(metrics["wall_time"]) > 0)
     alphas = read_alphas(in_parts.stage_dir.alphas_path)
@@ -440,6 +448,24 @@ def test_one_learner_plays_several_games_and_tells_the_return_of_each(tmp_path):
     assert summary["game"] == "bossfight, fruitbot"
 
 
+def test_tensorboard_shows_op_weights_and_the_cell_as_pictures(whole):
+    pictures = collections.defaultdict(dict)
+    for events in whole.stage_dir.tensorboard_dir.iterdir():
+        for event in tf.compat.v1.train.summary_iterator(str(events)):
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "images":
+                    width, height, png = tf.make_ndarray(value.tensor)
+                    pixels = tf.io.decode_png(png).numpy()
+                    assert pixels.shape[:2] == (int(height), int(width)) and pixels.std() > 5
+                    pictures[value.tag][event.step] = pixels
+    assert set(pictures) == {"op_weights", "cell/normal"}
+    for shown in pictures.values():
+        # At the beginning, after one half (`pictures` is 2), and at the end.
+        assert sorted(shown) == PICTURED
+    first, *_, last = (pictures["op_weights"][step] for step in PICTURED)
+    assert first.shape == last.shape and (first != last).any()
+
+
 # --- what a search records -------------------------------------------------------------------
 
 
@@ -461,6 +487,11 @@ def test_the_genotype_log_grows_when_alpha_stands_for_another_cell(tmp_path):
     assert counts == [1, 2, 2] and row["distinct_genotypes"] == 3
     assert row["alpha_entropy_normal"] == pytest.approx(0.0, abs=1e-6)
     assert tuple(row) == SearchRecorder.columns(supernet)
+    assert row["last_genotype_step"] == 3
+    # All edges have the second op.
+    ops = supernet.space.ops("normal")
+    means = [row[f"op_weight_normal_{op}"] for op in ops]
+    np.testing.assert_allclose(means, [0, 1, 0, 0, 0], atol=1e-6)
     assert read_genotypes(stage_dir.genotypes_path) == list(zip([0, 1, 3], genotypes))
     assert len({json.dumps(genotype) for genotype in genotypes}) == 3
     recorder.flush()

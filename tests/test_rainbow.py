@@ -462,6 +462,10 @@ def alphas(encoder):
     return [logits for nodes in encoder.alpha.logits.values() for logits in nodes]
 
 
+def norm_of(gradients):
+    return math.sqrt(sum((g**2).sum() for g in gradients))
+
+
 class ReferenceLearner:
     """The same step once more: this file's loss and weights, and Adam as in Kingma and Ba."""
 
@@ -506,7 +510,7 @@ class ReferenceLearner:
             g.numpy().astype(np.float64)
             for g in tape.gradient(predicted, variables, tf.constant(seed, tf.float32))
         ]
-        norm = math.sqrt(sum((g**2).sum() for g in gradients))
+        norm = norm_of(gradients)
         scale = min(1.0, numbers.max_gradient_norm / norm)
         self.t += 1
         for i, (variable, g) in enumerate(zip(variables, gradients)):
@@ -522,10 +526,17 @@ class ReferenceLearner:
             "loss": np.mean(weights * losses),
             "td_error": np.mean(divergences),
             "q_mean": np.mean(q[rows, actions]),
-            "gradient_norm": norm,
+            **self.norms(variables, gradients),
             "importance_mean": np.mean(weights),
         }
         return metrics, divergences
+
+    @staticmethod
+    def norms(variables, gradients):
+        parts = {"theta": [], "alpha": []}
+        for variable, gradient in zip(variables, gradients):
+            parts["alpha" if "alpha" in variable.name else "theta"].append(gradient)
+        return {f"gradient_norm_{name}": norm_of(part) for name, part in parts.items() if part}
 
 
 @pytest.mark.parametrize(
@@ -554,11 +565,14 @@ def test_steps_are_those_of_the_formulas(kind, max_gradient_norm):
         metrics, divergences = reference.step(sample)
         learner.step()
         row = logger.rows[i]
-        assert set(rainbow.LOSSES) == set(metrics)
+        assert set(rainbow.LOSSES) - set(metrics) == (
+            set() if kind == "supernet" else {"gradient_norm_alpha"}
+        )
+        assert set(row) >= set(metrics)
         for name, value in metrics.items():
             np.testing.assert_allclose(row[name], value, rtol=2e-3, atol=1e-5, err_msg=name)
-        assert row["gradient_norm"] > 1e-2  # So that one bound clips, and the other does not.
-        assert row["gradient_norm"] < 10
+        norm = math.hypot(row["gradient_norm_theta"], row.get("gradient_norm_alpha", 0.0))
+        assert 1e-2 < norm < 10  # So that one bound clips, and the other does not.
         table, updates = client.calls[i]
         assert table == TABLE and list(updates) == list(range(10, 16))
         np.testing.assert_allclose(list(updates.values()), divergences, rtol=2e-3, atol=1e-5)
@@ -733,6 +747,48 @@ def test_a_loss_that_is_not_finite_is_an_error_of_one_line_without_priorities(va
         learner.step()
     assert "\n" not in str(caught.value)
     assert client.calls == []
+
+
+def spoilt(sample):
+    """The same sample with a return that is no number."""
+    reward = tf.fill(tf.shape(sample.data.reward), math.nan)
+    return sample._replace(data=sample.data._replace(reward=tf.cast(reward, tf.float32)))
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted_where_that_is_asked_for(tmp_path):
+    logger, client = RecordingLogger(), RecordingClient()
+    learner, network = make_learner(logger=logger, skip_nonfinite_updates=True)
+    plain, plain_network = make_learner(skip_nonfinite_updates=True)
+    for mine, theirs in zip(network.variables, plain_network.variables):
+        theirs.assign(mine)
+    for mine, theirs in zip(learner._target_network.variables, plain._target_network.variables):
+        theirs.assign(mine)
+    good = [make_sample(seed) for seed in range(3)]
+    learner.connect(iter([good[0], spoilt(good[2]), good[1]]), client)
+    plain.connect(iter(good[:2]))
+    for _ in range(3):
+        learner.step()
+    for _ in range(2):
+        plain.step()
+    # As if it had not been there, Adam's moments included.
+    for mine, theirs in zip(network.variables, plain_network.variables):
+        np.testing.assert_array_equal(mine, theirs)
+    assert (learner.num_steps, learner.num_skipped) == (3, 1)
+    assert len(logger.rows) == 2 and len(client.calls) == 2
+    path = tf.train.Checkpoint(**learner.state).save(str(tmp_path / "c"))
+    resumed, _ = make_learner(skip_nonfinite_updates=True)
+    tf.train.Checkpoint(**resumed.state).restore(path)
+    assert resumed.num_skipped == 1
+
+
+def test_a_hundred_skipped_steps_in_a_row_are_an_error():
+    learner, _ = make_learner(skip_nonfinite_updates=True)
+    bad = spoilt(make_sample())
+    learner.connect(iter([bad] * 99 + [make_sample()] + [bad] * 100))
+    for _ in range(199):
+        learner.step()
+    with pytest.raises(RunError, match="diverged"):
+        learner.step()
 
 
 # --- the agent -------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ TINY = [
     *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
     "EncoderSettings.features = 16",
     "TrainingSettings.checkpoint_minutes = 0",
+    "TrainingSettings.pictures = 1",
     "TrainingSettings.evaluation_interval = 0",
     "TrainingSettings.final_evaluation_episodes = 2",
 ]

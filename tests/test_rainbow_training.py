@@ -19,6 +19,7 @@ import tensorflow as tf
 from replay_reader import read_items
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
+from rldarts_tf.agents.gradients import NORMS
 from rldarts_tf.agents.rainbow_training import RainbowProgram
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.agents.training import StageSettings, Training
@@ -61,6 +62,7 @@ SETTINGS = StageSettings(
         evaluation_episodes=4,
         final_evaluation_episodes=4,
         checkpoint_minutes=0,
+        pictures=0,
     ),
 )
 # Of returns (Cobbe et al. 2020).
@@ -133,6 +135,7 @@ def snapshot(training):
     }
     return {
         "learner_steps": parts.pop("num_steps").numpy(),
+        "skipped": parts.pop("num_skipped").numpy(),
         "generator": parts.pop("generator").state.numpy(),
         **{
             f"{name}/{i}": variable.numpy()
@@ -225,8 +228,8 @@ def in_parts(tmp_path_factory):
         result = SimpleNamespace(begin=training.step, first=snapshot(training), last=None)
         after_checkpoint = training.program.after_checkpoint
 
-        def snapshot_after_checkpoint():
-            after_checkpoint()
+        def snapshot_after_checkpoint(kept):
+            after_checkpoint(kept)
             result.last = snapshot(training)
 
         training.program.after_checkpoint = snapshot_after_checkpoint
@@ -241,7 +244,7 @@ def in_parts(tmp_path_factory):
         runs.append(result)
 
     def fill_disk(training):
-        def save(step):
+        def save(step, files):
             raise RunError(f"checkpoint of step {step} cannot be written: the disk is full")
 
         training._checkpoints.save = save
@@ -257,15 +260,18 @@ def in_parts(tmp_path_factory):
 
 
 def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(whole):
-    losses = {"loss", "td_error", "q_mean", "gradient_norm", "importance_mean"}
+    losses = {"loss", "td_error", "q_mean", *NORMS, "importance_mean"}
     evaluations = {f"eval_test_return_{what}" for what in ("mean", "std", "mean_normalized")}
     steps = whole.metrics["step"]
     assert steps.tolist() == [BATCH * k for k in range(1, UPDATES + 1)]
     assert whole.training.step == UPDATES * BATCH
     assert set(whole.metrics) == {
         "step", "wall_time", "return_mean", "return_std", "return_mean_normalized", "episodes",
-        "length_mean", *losses, "epsilon", "learner_steps", "replay_size", "steps_per_second",
-        *evaluations, "alpha_entropy_normal", "distinct_genotypes",
+        "length_mean", *losses, "epsilon", "learner_steps", "replay_size", "skipped_updates",
+        "steps_per_second", "seconds_left",
+        *evaluations, *(f"op_weight_normal_{op}" for op in SPACE.ops("normal")),
+         "alpha_entropy_normal", "distinct_genotypes",
+        "last_genotype_step",
     }  # fmt: skip
     begun = whole.metrics["episodes"] > 0
     assert begun.sum() >= 2
@@ -399,7 +405,7 @@ def test_a_stopped_training_ends_within_an_update_with_a_checkpoint(in_parts):
     assert stopped.summary["env_steps"] == STOPPED
     assert "eval_test_return_mean" not in stopped.summary
     assert stopped.rows == [BATCH, 2 * BATCH, STOPPED]
-    assert len(stopped.replay_names) == 1
+    assert len(stopped.replay_names) == 2  # of three
 
 
 def test_it_goes_on_from_its_last_checkpoint_replay_included(in_parts):
@@ -416,23 +422,24 @@ def test_it_goes_on_from_its_last_checkpoint_replay_included(in_parts):
         assert len({run.first[name][0] for name in items}) > 10  # Priorities.
 
 
-def test_a_killed_training_leaves_one_replay_checkpoint(in_parts):
-    killed = in_parts.runs[1]
+def test_a_killed_training_leaves_the_replay_of_both_checkpoints(in_parts):
+    stopped, killed = in_parts.runs[:2]
     assert isinstance(killed.error, KeyboardInterrupt)
     # The row is out, but its checkpoint is not.
     assert killed.rows == [BATCH, 2 * BATCH, STOPPED, SAVED, SAVED + BATCH]
-    assert killed.replay_names == [str(killed.last["agent/replay"])]
+    assert killed.replay_names == [str(run.last["agent/replay"]) for run in (stopped, killed)]
 
 
 def test_a_crash_between_replay_and_checkpoint_leaves_the_older_replay(in_parts):
     killed, full, last = in_parts.runs[1:]
     assert "the disk is full" in str(full.error)
-    assert len(full.replay_names) == 2
-    assert killed.replay_names[0] in full.replay_names
+    assert len(full.replay_names) == 3
+    assert full.replay_names[:2] == killed.replay_names
     # Not the newer one, of which no checkpoint knows.
-    assert str(last.first["agent/replay"]) == killed.replay_names[0]
-    assert last.replay_names == [str(last.last["agent/replay"])]
-    assert last.replay_names[0] not in full.replay_names
+    assert str(last.first["agent/replay"]) == killed.replay_names[-1]
+    assert len(last.replay_names) == 2
+    assert last.replay_names[-1] == str(last.last["agent/replay"])
+    assert not set(last.replay_names) & set(full.replay_names)
 
 
 def test_in_parts_metrics_have_no_gaps_and_no_repeats(in_parts):
@@ -467,6 +474,7 @@ def joint(tmp_path_factory):
             evaluation_interval=N * 80,
             evaluation_episodes=2,
             checkpoint_minutes=0,
+            pictures=0,
         ),
     )
 
@@ -667,7 +675,7 @@ def test_the_defaults_are_those_of_the_design():
         "importance_exponent": 0.2, "num_atoms": 51, "v_min": 0.0, "v_max": 1.0,
         "hidden_size": 512, "target_update_period": 500, "max_gradient_norm": 10.0,
         "epsilon_start": 1.0, "epsilon_end": 0.05, "epsilon_steps": 250_000,
-        "evaluation_epsilon": 0.05, "steps_per_update": 16,
+        "evaluation_epsilon": 0.05, "skip_nonfinite_updates": False, "steps_per_update": 16,
     }  # fmt: skip
 
 

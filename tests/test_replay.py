@@ -303,10 +303,11 @@ def saved(make_replay, tmp_path):
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["the older", "the newer"])
-def test_replay_begins_with_the_named_checkpoint_and_deletes_the_others(which, saved, make_replay):
+def test_replay_begins_with_the_named_checkpoint_and_keeps_the_others(which, saved, make_replay):
     folder, names, contents = saved
+    (folder / "saving" / "half").mkdir(parents=True)  # of a process that was killed
     replay = make_replay(CAPACITY, exponent=0.8, checkpoints_dir=folder, checkpoint=names[which])
-    assert names_in(folder) == [names[which]]
+    assert names_in(folder) == sorted(names)
     assert replay.size == 6 * (which + 1)
     # With keys and priorities.
     assert read_numbered(replay) == contents[which]
@@ -325,17 +326,19 @@ def test_restored_replay_is_filled_drawn_and_saved_as_before(saved, make_replay)
     frames = [*range(3, 6), *range(50, 56), *range(100, 105)]
     assert sorted(t[0] for t in transitions(replay)) == frames
     again = replay.save()
+    assert names_in(folder) == sorted([*names, again])
+    replay.forget_all_but({names[1], again})
     assert names_in(folder) == sorted([names[1], again])
-    replay.forget_all_but(again)
-    assert names_in(folder) == [again]
     second = make_replay(CAPACITY, exponent=0.8, checkpoints_dir=folder, checkpoint=again)
     assert read_numbered(second) == read_numbered(replay)
 
 
-def test_without_a_checkpoint_replay_begins_empty_and_the_folder_too(saved, make_replay):
-    folder, *_ = saved
+def test_without_a_checkpoint_replay_begins_empty(saved, make_replay):
+    folder, names, _ = saved
     replay = make_replay(checkpoints_dir=folder)
     assert replay.size == 0
+    assert names_in(folder) == sorted(names)
+    replay.forget_all_but(())
     assert names_in(folder) == []
 
 

@@ -255,6 +255,22 @@ def test_the_encoder_and_its_alpha_are_trained_by_the_critics_alone(networks):
         assert len(group) == len({v.ref() for v in group})
 
 
+def test_a_step_that_is_not_finite_is_skipped_and_counted_where_that_is_asked_for(networks):
+    learner = networks.learner(dataclasses.replace(SETTINGS, skip_nonfinite_updates=True), seed=0)
+    good, bad = transitions(), transitions()._replace(reward=tf.fill([BATCH], math.inf))
+    learner.connect(iter([type("Sample", (), {"data": data}) for data in (bad, good)]))
+    trained = [v for group in learner._trained.values() for v in group]
+    before = [v.numpy() for v in trained]
+    learner.step()
+    for old, variable in zip(before, trained):
+        np.testing.assert_array_equal(old, variable)
+    assert learner.num_skipped == 1
+    learner.step()
+    assert learner.num_skipped == 1 and learner.num_steps == 2
+    assert any((old != variable.numpy()).any() for old, variable in zip(before, trained))
+    assert all(np.isfinite(v.numpy()).all() for v in trained)
+
+
 def test_a_target_that_is_not_finite_ends_the_training(networks):
     learner = networks.learner(SETTINGS, seed=0)
     batch = transitions()._replace(reward=tf.fill([BATCH], math.inf))

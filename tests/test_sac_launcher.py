@@ -48,6 +48,7 @@ TINY = [
     "DMControlSettings.image_size = 16",
     *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
     "TrainingSettings.checkpoint_minutes = 0",
+    "TrainingSettings.pictures = 1",
     "TrainingSettings.evaluation_interval = 0",
     "TrainingSettings.final_evaluation_episodes = 1",
 ]

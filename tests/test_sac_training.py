@@ -53,6 +53,7 @@ SETTINGS = StageSettings(
         evaluation_episodes=2,
         final_evaluation_episodes=3,
         checkpoint_minutes=0,
+        pictures=0,
     ),
 )
 
@@ -190,6 +191,7 @@ def state_of(training):
     parts = dict(training.program.trackables)
     arrays = {
         "learner_steps": parts.pop("num_steps").numpy(),
+        "skipped": parts.pop("num_skipped").numpy(),
         "log_temperature": parts.pop("log_temperature").numpy(),
         **{name: parts.pop(name).state.numpy() for name in ("generator", "learner_generator")},
     }

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import tensorflow as tf
+
+from rldarts_tf.agents import gradients
 
 
 class FusedAdam(tf.keras.optimizers.Adam):
@@ -37,3 +42,46 @@ class FusedAdam(tf.keras.optimizers.Adam):
             epsilon=tf.cast(self.epsilon, variable.dtype),
             grad=tf.convert_to_tensor(gradient),
         )
+
+
+class MeasuredAdam(FusedAdam):
+    """Clips by global norm itself, so that it sees gradients as they were, and measures them.
+
+    Args:
+      learning_rate: of Adam.
+      max_norm: the global norm to which a gradient is clipped.
+      skip_nonfinite: pass over gradients that are not finite.
+      **kwargs: as of `tf.keras.optimizers.Adam`.
+
+    Attributes:
+      architecture: α, whose gradient is measured apart.
+      norms: the norms of the last gradients, see `gradients.norms`; that of α is 0 without α.
+    """
+
+    def __init__(
+        self, learning_rate: float, max_norm: float, skip_nonfinite: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self._max_norm = max_norm
+        self._skip_nonfinite = skip_nonfinite
+        self.architecture: list[tf.Variable] = []
+        self.norms = {
+            name: tf.Variable(0.0, trainable=False, name=name) for name in gradients.NORMS
+        }
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
+    ) -> None:
+        """One step."""
+        unclipped, variables = zip(*grads_and_vars)
+        for name, norm in gradients.norms(unclipped, variables, self.architecture).items():
+            self.norms[name].assign(norm)
+        clipped, norm = tf.clip_by_global_norm(unclipped, self._max_norm)
+
+        def apply() -> None:
+            super(MeasuredAdam, self).apply_gradients(zip(clipped, variables), *args, **kwargs)
+
+        if self._skip_nonfinite:
+            gradients.apply_if(tf.math.is_finite(norm), apply)
+        else:
+            apply()

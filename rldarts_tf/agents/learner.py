@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import acme
@@ -14,6 +14,7 @@ import tensorflow as tf
 from acme.tf import savers
 from acme.utils import counting, loggers
 
+from rldarts_tf.agents import gradients
 from rldarts_tf.errors import RunError
 
 
@@ -21,21 +22,23 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
     """An `acme.Learner` that makes one gradient step of each sample.
 
     Args:
-      learning_rate: the name of the setting, for the message when training diverges.
+      settings: the algorithm's, with `skip_nonfinite_updates`.
       counter: counts learner steps.
       logger: is given the numbers of each step.
     """
 
     def __init__(
         self,
-        learning_rate: str,
+        settings: Any,
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
-        self._learning_rate = learning_rate
+        self._settings = settings
         self._samples: Iterator[reverb.ReplaySample] = iter(())
         self._client: reverb.Client | None = None
         self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="learner_steps")
+        self._num_skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_updates")
+        self._skipped_in_a_row = 0
         self._counter = counter or counting.Counter()
         self._logger = logger or loggers.NoOpLogger()
         self._walltime: float | None = None
@@ -45,14 +48,19 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         """One gradient step; returns its numbers."""
 
     @property
-    @abc.abstractmethod
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """What a checkpoint holds; a subclass adds networks and optimizers."""
+        return {"num_steps": self._num_steps, "num_skipped": self._num_skipped}
 
     @property
     def num_steps(self) -> int:
-        """Learner steps so far."""
+        """Learner steps so far, with those that were skipped."""
         return int(self._num_steps)
+
+    @property
+    def num_skipped(self) -> int:
+        """Learner steps whose gradients were not finite and not applied."""
+        return int(self._num_skipped)
 
     def connect(
         self, samples: Iterator[reverb.ReplaySample], client: reverb.Client | None = None
@@ -73,16 +81,39 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         """One gradient step.
 
         Raises:
-          RunError: a loss or a gradient is not finite.
+          RunError: a loss or a gradient is not finite, and such steps are not skipped, or this is
+            the last of a hundred in a row.
         """
         metrics = {name: float(v) for name, v in self._learn(next(self._samples)).items()}
-        for name, value in metrics.items():
-            if not math.isfinite(value):
-                raise RunError(
-                    f"the {name} is {value}: training has diverged; lower {self._learning_rate} "
-                    "(the last checkpoint is intact)"
-                )
+        bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if bad else 0
+        if bad and self._settings.skip_nonfinite_updates:
+            self._num_skipped.assign_add(1)
+        if bad and self._skipped_in_a_row == self._most_in_a_row:
+            name, value = next(iter(bad.items()))
+            raise RunError(
+                f"the {name} is {value}: training has diverged; lower "
+                f"{type(self._settings).__name__}.learning_rate (the last checkpoint is intact)"
+            )
         now = time.monotonic()
         elapsed, self._walltime = now - (self._walltime or now), now
         counts = self._counter.increment(steps=1, walltime=elapsed)
-        self._logger.write({**metrics, **counts})
+        if not bad:
+            self._logger.write({**metrics, **counts})
+
+    @property
+    def _most_in_a_row(self) -> int:
+        """Steps in a row that are not finite, and then it is no accident."""
+        return 100 if self._settings.skip_nonfinite_updates else 1
+
+    def _apply(self, finite: tf.Tensor, apply: Callable[[], Any]) -> None:
+        """Applies gradients; to be called in a trace.
+
+        Args:
+          finite: whether all of them are; it matters only where others are skipped.
+          apply: does it.
+        """
+        if self._settings.skip_nonfinite_updates:
+            gradients.apply_if(finite, apply)
+        else:
+            apply()

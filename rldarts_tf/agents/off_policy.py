@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import abc
 import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from rldarts_tf.envs.suite import Environments
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import part_of
 from rldarts_tf.runs.directory import StageDirectory
+
+COLUMNS = ("learner_steps", "skipped_updates", "replay_size")
+"""The metrics of every such program; the subclass has those of its learner."""
 
 FIRST, LAST = 0, 2
 """Step types, those of `dm_env.StepType`: an episode begins, an episode ends."""
@@ -127,6 +131,7 @@ class OffPolicyProgram(AgentProgram):
         return self._step - before, {
             **self._log.take(self.columns),
             "learner_steps": self.learner.num_steps,
+            "skipped_updates": self.learner.num_skipped,
             "replay_size": self.replay.size,
         }
 
@@ -146,14 +151,15 @@ class OffPolicyProgram(AgentProgram):
         self._acted = int(state["acted"])
         self._saved_replay = str(state["replay"])
 
-    def before_checkpoint(self) -> None:
+    def before_checkpoint(self) -> Iterable[Path]:
         """Saves replay beside what it replaces: until the checkpoint is safe, both are needed."""
         self._adder.flush()
         self._saved_replay = self.replay.save()
+        return (self._replay_dir / self._saved_replay).iterdir()
 
-    def after_checkpoint(self) -> None:
+    def after_checkpoint(self, kept: Collection[Path]) -> None:
         """Deletes what no checkpoint needs any more."""
-        self.replay.forget_all_but(self._saved_replay)
+        self.replay.forget_all_but({path.parent.name for path in kept})
 
     def close(self) -> None:
         """Ends replay and simulators."""

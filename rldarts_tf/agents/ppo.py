@@ -13,7 +13,8 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.utils import value_ops
 
-from rldarts_tf.agents.adam import FusedAdam
+from rldarts_tf.agents.adam import MeasuredAdam
+from rldarts_tf.agents.gradients import NORMS, architecture_variables
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
@@ -89,7 +90,12 @@ def make_agent(
         time_step_spec,
         action_spec,
         encoder=network,
-        optimizer=FusedAdam(settings.learning_rate, epsilon=settings.adam_epsilon),
+        optimizer=MeasuredAdam(
+            settings.learning_rate,
+            settings.max_gradient_norm,
+            settings.skip_nonfinite_updates,
+            epsilon=settings.adam_epsilon,
+        ),
         actor_net=actor,
         value_net=value,
         greedy_eval=False,
@@ -99,7 +105,7 @@ def make_agent(
         entropy_regularization=settings.entropy_coefficient,
         value_pred_loss_coef=settings.value_coefficient,
         value_clipping=settings.value_clip,
-        gradient_clipping=settings.max_gradient_norm,
+        gradient_clipping=None,  # the optimizer's business
         # The learner below makes the epochs: TF-Agents' own would multiply them.
         num_epochs=1,
         use_gae=True,
@@ -120,6 +126,7 @@ def make_agent(
             key=lambda w: w.name,
         )
     )
+    agent.optimizer.architecture = architecture_variables(actor, value)
     return agent
 
 
@@ -195,7 +202,9 @@ class Learner:
 
         Returns:
           Means over the gradient steps, float32 scalars: `loss`, `policy_loss`, `value_loss`,
-          `entropy` (of the policy, in nats) and `clip_fraction`.
+          `entropy` (of the policy, in nats), `clip_fraction` and the norms of the gradients of θ
+          and of α, before they are clipped; and `skipped`, the number of gradient steps that were
+          not made because something was not finite. The means are without those.
         """
         settings = self._settings
         processed = self._agent.preprocess_sequence(experience)
@@ -217,26 +226,37 @@ class Learner:
         _, totals = tf.while_loop(
             lambda i, _: i < steps,
             gradient_step,
-            (tf.constant(0), tf.zeros([len(LOSSES)])),
+            (tf.constant(0), tf.zeros([len(LOSSES) + 1])),
             parallel_iterations=1,
         )
-        return dict(zip(LOSSES, tf.unstack(totals / steps)))
+        *sums, skipped = tf.unstack(totals)
+        # If all were skipped there is no mean.
+        losses = {name: total / (steps - skipped) for name, total in zip(LOSSES, sums)}
+        if not self._agent.optimizer.architecture:
+            del losses[NORMS[1]]
+        return {**losses, "skipped": skipped}
 
     def _gradient_step(self, minibatch: trajectory.Trajectory) -> tf.Tensor:
-        """Trains on one minibatch [M, 1, ...]; returns the `LOSSES`."""
+        """Trains on one minibatch [M, 1, ...]; the `LOSSES`, and 1 if it was skipped, else 0."""
         info = self._agent.train(minibatch)
         coefficient = self._settings.entropy_coefficient
         entropy = -info.extra.entropy_regularization_loss / coefficient if coefficient else 0.0
-        return tf.stack(
+        losses = tf.stack(
             [
                 info.loss,
                 info.extra.policy_gradient_loss,
                 info.extra.value_estimation_loss,
                 entropy,
                 tf.cast(info.extra.clip_fraction, tf.float32),
+                *(self._agent.optimizer.norms[name] for name in NORMS),
+                0.0,
             ]
         )
+        if not self._settings.skip_nonfinite_updates:
+            return losses
+        skipped = tf.one_hot(len(LOSSES), len(LOSSES) + 1)
+        return tf.where(tf.reduce_all(tf.math.is_finite(losses)), losses, skipped)
 
 
-LOSSES = ("loss", "policy_loss", "value_loss", "entropy", "clip_fraction")
+LOSSES = ("loss", "policy_loss", "value_loss", "entropy", "clip_fraction", *NORMS)
 """What an update reports."""

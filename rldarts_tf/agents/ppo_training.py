@@ -30,7 +30,7 @@ class PPOProgram(AgentProgram):
       stage_dir: not used.
     """
 
-    columns = ppo.LOSSES
+    columns = (*ppo.LOSSES, "skipped_updates")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class PPOProgram(AgentProgram):
     ) -> None:
         del stage_dir
         self._settings = settings
+        self._skipped = 0
         self.environment = suite.make(settings.num_envs, seed)
         self.agent = ppo.make_agent(
             settings,
@@ -79,12 +80,14 @@ class PPOProgram(AgentProgram):
         del stopping
         experience = self._collector.collect()
         losses = {name: float(value) for name, value in self._learner.update(experience).items()}
-        if not math.isfinite(losses["loss"]):
+        self._skipped += int(losses.pop("skipped"))
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
             raise RunError(
-                f"the loss is {losses['loss']}: training has diverged; lower "
+                f"the {bad[0]} is {losses[bad[0]]}: training has diverged; lower "
                 "PPOSettings.learning_rate (the last checkpoint is intact)"
             )
-        return self._settings.batch_size, losses
+        return self._settings.batch_size, {**losses, "skipped_updates": self._skipped}
 
     def policy(self, observations: np.ndarray) -> np.ndarray:
         """Actions are sampled, as in training."""
@@ -92,11 +95,12 @@ class PPOProgram(AgentProgram):
 
     def state(self) -> dict[str, np.ndarray]:
         """That of environments and reward normalization."""
-        return self._collector.state()
+        return {**self._collector.state(), "skipped_updates": np.int64(self._skipped)}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes on from what `state` returned."""
         self._collector.set_state(state)
+        self._skipped = int(state["skipped_updates"])
 
     def close(self) -> None:
         """Ends the simulators."""

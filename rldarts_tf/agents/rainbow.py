@@ -21,6 +21,7 @@ from acme.tf.losses.distributional import l2_project
 from acme.tf.networks import DiscreteValuedDistribution
 from acme.utils import counting, loggers
 
+from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.learner import ReplayLearner
 from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import TABLE, Replay
@@ -29,7 +30,7 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.torso import Torso
 
-LOSSES = ("loss", "td_error", "q_mean", "gradient_norm", "importance_mean")
+LOSSES = ("loss", "td_error", "q_mean", *NORMS, "importance_mean")
 """What a learner step reports."""
 
 # A transition of priority 0 would never be sampled again.
@@ -173,10 +174,10 @@ class RainbowLearner(ReplayLearner):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
-        super().__init__("RainbowSettings.learning_rate", counter, logger)
+        super().__init__(settings, counter, logger)
         self._network = network
         self._target_network = target_network
-        self._settings = settings
+        self._architecture = architecture_variables(network)
         self._optimizer = snt.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon)
         # So that a checkpoint restored before the first step finds them.
         self._optimizer._initialize(network.trainable_variables)
@@ -212,16 +213,17 @@ class RainbowLearner(ReplayLearner):
                 z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
             )
             loss = tf.reduce_mean(weights * losses)
-        gradients, norm = tf.clip_by_global_norm(
-            tape.gradient(loss, variables), settings.max_gradient_norm
+        gradients = tape.gradient(loss, variables)
+        clipped, norm = tf.clip_by_global_norm(gradients, settings.max_gradient_norm)
+        self._apply(
+            tf.math.is_finite(loss + norm), lambda: self._optimizer.apply(clipped, variables)
         )
-        self._optimizer.apply(gradients, variables)
         self._num_steps.assign_add(1)
         metrics = {
             "loss": loss,
             "td_error": tf.reduce_mean(priorities),
             "q_mean": tf.reduce_mean(tf.gather(z_tm1.mean(), transitions.action, batch_dims=1)),
-            "gradient_norm": norm,
+            **norms(gradients, variables, self._architecture),
             "importance_mean": tf.reduce_mean(weights),
         }
         return metrics, tf.maximum(priorities, _MIN_PRIORITY)
@@ -243,7 +245,7 @@ class RainbowLearner(ReplayLearner):
             "network": self._network,
             "target_network": self._target_network,
             "optimizer": self._optimizer,
-            "num_steps": self._num_steps,
+            **super().state,
         }
 
 

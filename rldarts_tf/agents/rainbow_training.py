@@ -9,7 +9,7 @@ import tensorflow as tf
 from acme import specs
 
 from rldarts_tf.agents import rainbow
-from rldarts_tf.agents.off_policy import MeanLogger, OffPolicyProgram, checked, traced
+from rldarts_tf.agents.off_policy import COLUMNS, MeanLogger, OffPolicyProgram, checked, traced
 from rldarts_tf.agents.replay import environment_spec
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
@@ -30,7 +30,7 @@ class RainbowProgram(OffPolicyProgram):
       stage_dir: where replay is saved.
     """
 
-    columns = (*rainbow.LOSSES, "epsilon", "learner_steps", "replay_size")
+    columns = (*rainbow.LOSSES, "epsilon", *COLUMNS)
 
     def __init__(
         self,

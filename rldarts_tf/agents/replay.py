@@ -5,16 +5,18 @@ Sources: Schaul et al. 2016 (priorities); Acme's NStepTransitionAdder (what a tr
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import dm_env
 import numpy as np
 import reverb
+import tensorflow as tf
 from acme import datasets, specs
 from acme.adders import reverb as adders
 
@@ -24,6 +26,8 @@ from rldarts_tf.runs.atomic import reason
 from rldarts_tf.runs.quiet import quiet_stderr
 
 TABLE = adders.DEFAULT_PRIORITY_TABLE
+
+_SAVING = "saving"
 
 
 class Replay:
@@ -39,7 +43,7 @@ class Replay:
       priority_exponent: of the sampling probability, P(i) = p_i^exponent / Σ_k p_k^exponent; None:
         all are sampled alike.
       checkpoints_dir: where checkpoints of the table go; None for none.
-      checkpoint: name of the one to begin with; None: to begin empty. All others there are deleted.
+      checkpoint: name of the one to begin with; None: to begin empty.
 
     Raises:
       RunError: the checkpoint is missing or cannot be read.
@@ -56,11 +60,11 @@ class Replay:
         self._checkpoints_dir = None if checkpoints_dir is None else Path(checkpoints_dir)
         checkpointer = None
         if self._checkpoints_dir is not None:
-            self.forget_all_but(checkpoint)
+            self._prepare_folder(checkpoint)
             # When Reverb has saved a checkpoint, it deletes all others in its folder: that one is
             # apart. There is nothing to load from it; the fallback is what is loaded.
             checkpointer = reverb.checkpointers.DefaultCheckpointer(
-                str(self._checkpoints_dir / "saving"),
+                str(self._checkpoints_dir / _SAVING),
                 fallback_checkpoint_path=checkpoint and str(self._checkpoints_dir / checkpoint),
             )
         table = reverb.Table(
@@ -111,8 +115,12 @@ class Replay:
             num_parallel_calls=1,
             max_in_flight_samples_per_worker=batch_size,
         )
+        # All its numbers are given. TensorFlow's thread that would tune them sleeps for up to a
+        # minute, and an iterator cannot end before it wakes up.
+        options = tf.data.Options()
+        options.autotune.enabled = False
         with quiet_stderr():
-            iterator = iter(dataset)
+            iterator = iter(dataset.with_options(options))
             first = next(iterator)
         yield first
         yield from iterator
@@ -135,12 +143,19 @@ class Replay:
             line = " ".join(str(error).split())[:200]
             raise RunError(f"the replay table cannot be saved: {line}") from error
 
-    def forget_all_but(self, checkpoint: str | None) -> None:
-        """Deletes all checkpoints but one, or all.
+    def forget_all_but(self, checkpoints: Collection[str]) -> None:
+        """Deletes all checkpoints but those.
 
         Raises:
-          RunError: that one is missing or not complete, or the files cannot be changed.
+          RunError: the files cannot be changed.
         """
+        with self._changing_files():
+            for path in self._checkpoints_dir.iterdir():
+                if path.name not in checkpoints and path.is_dir():
+                    shutil.rmtree(path)
+
+    def _prepare_folder(self, checkpoint: str | None) -> None:
+        """Refuses to begin without the checkpoint; forgets one that was never finished."""
         folder = self._checkpoints_dir
         # Reverb writes DONE last; it skips a folder without it, and would begin empty.
         if checkpoint is not None and not (folder / checkpoint / "DONE").is_file():
@@ -148,13 +163,18 @@ class Replay:
                 f"replay checkpoint {str(folder / checkpoint)!r} is missing or not complete: the "
                 "run cannot go on"
             )
-        try:
+        with self._changing_files():
             folder.mkdir(parents=True, exist_ok=True)
-            for path in folder.iterdir():
-                if path.name != checkpoint and path.is_dir():
-                    shutil.rmtree(path)
+            if (folder / _SAVING).exists():
+                shutil.rmtree(folder / _SAVING)
+
+    @contextlib.contextmanager
+    def _changing_files(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise RunError(f"{str(folder)!r} cannot be changed: {reason(error)}") from error
+            folder = str(self._checkpoints_dir)
+            raise RunError(f"{folder!r} cannot be changed: {reason(error)}") from error
 
     def close(self) -> None:
         """Ends the server; iterators and adders must have been dropped. May be called twice."""

@@ -22,6 +22,7 @@ from acme.tf import networks
 from acme.tf import utils as tf2_utils
 from acme.utils import counting, loggers
 
+from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.learner import ReplayLearner
 from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import Replay
@@ -36,9 +37,9 @@ LOSSES = (
     "temperature",
     "entropy",
     "q_mean",
-    "critic_gradient_norm",
+    *NORMS,
 )
-"""What a learner step reports."""
+"""What a learner step reports. The norms are those of the critics' gradient, which trains α too."""
 
 # Bounds of log σ, those of the authors' release (Haarnoja et al. 2018).
 _LOG_SCALE = (-20.0, 2.0)
@@ -242,8 +243,9 @@ class SACLearner(ReplayLearner):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
-        super().__init__("SACSettings.learning_rate", counter, logger)
-        self._critics, self._actor, self._settings = critics, actor, settings
+        super().__init__(settings, counter, logger)
+        self._critics, self._actor = critics, actor
+        self._architecture = architecture_variables(critics)
         self._target_critics = copy.deepcopy(critics)
         self._target_entropy = settings.target_entropy_per_dimension * num_dimensions
         self._log_temperature = tf.Variable(
@@ -306,8 +308,12 @@ class SACLearner(ReplayLearner):
             j_t = temperature_loss(self._log_temperature, log_pi, self._target_entropy)
         gradients["temperature"] = tape.gradient(j_t, trained["temperature"])
 
-        for name, variables in trained.items():
-            self._optimizers[name].apply(gradients[name], variables)
+        def apply() -> None:
+            for name, variables in trained.items():
+                self._optimizers[name].apply(gradients[name], variables)
+
+        length = tf.linalg.global_norm([g for part in gradients.values() for g in part])
+        self._apply(tf.math.is_finite(j_q + j_pi + j_t + length), apply)
         self._update_targets()
         self._num_steps.assign_add(1)
         return {
@@ -317,7 +323,7 @@ class SACLearner(ReplayLearner):
             "temperature": temperature,
             "entropy": -tf.reduce_mean(log_pi),
             "q_mean": tf.reduce_mean(q_tm1),
-            "critic_gradient_norm": tf.linalg.global_norm(gradients["critic"]),
+            **norms(gradients["critic"], trained["critic"], self._architecture),
         }
 
     def _augmented(self, observations: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -347,7 +353,7 @@ class SACLearner(ReplayLearner):
             "log_temperature": self._log_temperature,
             **{f"{name}_optimizer": value for name, value in self._optimizers.items()},
             "learner_generator": self._generator,
-            "num_steps": self._num_steps,
+            **super().state,
         }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.agents import sac
-from rldarts_tf.agents.off_policy import MeanLogger, OffPolicyProgram, checked, traced
+from rldarts_tf.agents.off_policy import COLUMNS, MeanLogger, OffPolicyProgram, checked, traced
 from rldarts_tf.agents.replay import environment_spec
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
@@ -27,7 +27,7 @@ class SACProgram(OffPolicyProgram):
       stage_dir: where replay is saved.
     """
 
-    columns = (*sac.LOSSES, "crashes", "learner_steps", "replay_size")
+    columns = (*sac.LOSSES, "crashes", *COLUMNS)
 
     def __init__(
         self,

@@ -37,6 +37,8 @@ class PPOSettings:
       value_coefficient: weight of the squared value error.
       max_gradient_norm: the global norm to which a gradient is clipped.
       reward_clip: bound on a normalized reward.
+      skip_nonfinite_updates: pass over gradients that are not finite, and count them, instead of
+        ending the run.
       jit_compile: compile each gradient step with XLA. On CPUs it is slower, as XLA's convolutions
         are; untested on GPUs.
     """
@@ -55,14 +57,12 @@ class PPOSettings:
     value_coefficient: float = 0.5
     max_gradient_norm: float = 0.5
     reward_clip: float = 10.0
+    skip_nonfinite_updates: bool = False
     jit_compile: bool = False
 
     def __post_init__(self) -> None:
         _check_integers(self, "num_envs", "steps_per_update", "num_epochs", "minibatch_size")
-        if not isinstance(self.jit_compile, bool):
-            raise ConfigError(
-                f"PPOSettings.jit_compile must be True or False, got {self.jit_compile!r}"
-            )
+        _check_booleans(self, "skip_nonfinite_updates", "jit_compile")
         _check_numbers(
             self,
             *("discount", "gae_lambda", "value_clip", "entropy_coefficient", "value_coefficient"),
@@ -135,6 +135,8 @@ class RainbowSettings:
       epsilon_end: the same after `epsilon_steps`; linear in between.
       epsilon_steps: environment steps.
       evaluation_epsilon: probability of a random action in evaluations.
+      skip_nonfinite_updates: pass over gradients that are not finite, and count them, instead of
+        ending the run.
       steps_per_update: environment steps of each environment between two rows of metrics.
     """
 
@@ -164,6 +166,7 @@ class RainbowSettings:
     epsilon_end: float = 0.05
     epsilon_steps: int = 250_000
     evaluation_epsilon: float = 0.05
+    skip_nonfinite_updates: bool = False
     steps_per_update: int = 16
 
     def __post_init__(self) -> None:
@@ -172,6 +175,7 @@ class RainbowSettings:
             *("num_envs", "batch_size", "min_replay_size", "hidden_size", "target_update_period"),
             *("epsilon_steps", "steps_per_update"),
         )
+        _check_booleans(self, "skip_nonfinite_updates")
         check_integer("RainbowSettings.num_atoms", self.num_atoms, least=2)
         for name in ("n_step", "replay_capacity"):
             if getattr(self, name) is not None:
@@ -252,6 +256,8 @@ class SACSettings:
       initial_log_temperature: log of the entropy's coefficient.
       target_entropy_per_dimension: H̄ over the number of dimensions of an action.
       random_shift: pixels by which images are shifted at most; 0 for none.
+      skip_nonfinite_updates: pass over gradients that are not finite, and count them, instead of
+        ending the run.
       steps_per_update: environment steps of each environment between two rows of metrics.
     """
 
@@ -268,6 +274,7 @@ class SACSettings:
     initial_log_temperature: float = 0.0
     target_entropy_per_dimension: float = -0.5
     random_shift: int = 4
+    skip_nonfinite_updates: bool = False
     steps_per_update: int = 250
 
     def __post_init__(self) -> None:
@@ -275,6 +282,7 @@ class SACSettings:
             self,
             *("num_envs", "batch_size", "min_replay_size", "replay_capacity", "steps_per_update"),
         )
+        _check_booleans(self, "skip_nonfinite_updates")
         check_integer("SACSettings.random_shift", self.random_shift, least=0)
         _check_numbers(self, "discount")
         _check_numbers(
@@ -321,6 +329,15 @@ def _check_one_each(settings: Any, names: Sequence[str]) -> None:
             f"{type(settings).__name__}.num_envs = {settings.num_envs} must be at least the number "
             f"of games, {len(names)}"
         )
+
+
+def _check_booleans(settings: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, bool):
+            raise ConfigError(
+                f"{type(settings).__name__}.{name} must be True or False, got {value!r}"
+            )
 
 
 def _check_integers(settings: Any, *names: str) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ import tensorflow as tf
 
 from rldarts_tf.agents.evaluation import evaluate
 from rldarts_tf.agents.returns import ReturnTracker, game_columns, summarize
+from rldarts_tf.agents.search_recorder import SearchRecorder
 from rldarts_tf.cost import count_cost
 from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.envs.suite import Environments, Suite
@@ -24,7 +27,6 @@ from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints, part_of
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import MetricsWriter
 from rldarts_tf.runs.progress import Progress
-from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
 from rldarts_tf.settings import TrainingSettings
 
 
@@ -89,58 +91,20 @@ class AgentProgram(abc.ABC):
     def close(self) -> None:
         """Ends what runs in the background; may be called twice."""
 
-    def before_checkpoint(self) -> None:  # noqa: B027 - most agents keep no files of their own
-        """Called before `state` is taken for a checkpoint."""
+    def before_checkpoint(self) -> Iterable[Path]:
+        """Called before `state` is taken; returns files of its own that belong to the checkpoint.
 
-    def after_checkpoint(self) -> None:  # noqa: B027
-        """Called when the checkpoint is safe on disk."""
+        They stand in the stage's `checkpoints_dir`. Most agents have none.
+        """
+        return ()
+
+    def after_checkpoint(self, kept: Collection[Path]) -> None:  # noqa: B027
+        """Called when the checkpoint is safe on disk; no other files than these are needed now."""
 
 
 MakeProgram = Callable[[Encoder, Any, Any, int, StageDirectory], AgentProgram]
 """(encoder, not yet built; environments; settings of the algorithm; seed; where files of its own
 go) -> program."""
-
-
-class SearchRecorder:
-    """Writes what a search is watched by: op weights over time, and the cells they stand for.
-
-    Args:
-      stage_dir: where the logs go.
-      supernet: whose α is recorded.
-      resume_step: the step of the restored checkpoint, or None.
-    """
-
-    def __init__(
-        self, stage_dir: StageDirectory, supernet: Supernet, resume_step: int | None
-    ) -> None:
-        self._supernet = supernet
-        space = supernet.space
-        self._alphas = AlphaLog(
-            stage_dir.alphas_path,
-            {cell_type: space.ops(cell_type) for cell_type in space.cell_types},
-            space.num_nodes,
-            resume_step,
-        )
-        self._genotypes = GenotypeLog(stage_dir.genotypes_path, resume_step)
-
-    @staticmethod
-    def columns(supernet: Supernet) -> tuple[str, ...]:
-        """The metrics that `record` returns."""
-        return (*(f"alpha_entropy_{t}" for t in supernet.space.cell_types), "distinct_genotypes")
-
-    def record(self, step: int) -> dict[str, float]:
-        """Logs α and the cell of this step; returns metrics."""
-        self._alphas.record(step, self._supernet.alpha.numpy_op_weights())
-        self._genotypes.record(step, self._supernet.discretize().to_dict())
-        entropy = {
-            f"alpha_entropy_{cell_type}": float(value)
-            for cell_type, value in self._supernet.alpha.entropy().items()
-        }
-        return {**entropy, "distinct_genotypes": len(self._genotypes)}
-
-    def flush(self) -> None:
-        """Writes what is held in memory; to be called before a checkpoint."""
-        self._alphas.flush()
 
 
 class Training:
@@ -224,18 +188,24 @@ class Training:
         ):
             if recorder is not None and not self._restored:
                 recorder.record(0)
+                if training.pictures:
+                    metrics.write_pictures(0, recorder.pictures())
             while self._step < training.num_env_steps and not interrupted:
                 started, before = time.monotonic(), self._step
                 row = self._update()
                 if recorder is not None:
                     row |= recorder.record(self._step)
+                    if self._pictures_are_due(before):
+                        metrics.write_pictures(self._step, recorder.pictures())
                 if self._evaluation_is_due(before):
                     row |= self._evaluate(training.evaluation_episodes)
                 elapsed = time.monotonic() - started
                 self._seconds += elapsed
                 row["steps_per_second"] = (self._step - before) / elapsed
-                metrics.write(self._step, row)
                 progress.update(self._step, **_shown(row))
+                if math.isfinite(progress.seconds_left):
+                    row["seconds_left"] = progress.seconds_left
+                metrics.write(self._step, row)
                 interrupted = self._stopping() and self._step < training.num_env_steps
                 # What takes long is done more rarely: replay may hold gigabytes.
                 interval = 60 * training.checkpoint_minutes
@@ -274,6 +244,7 @@ class Training:
             *self._returns.columns,
             *self._program.columns,
             "steps_per_second",
+            "seconds_left",
             *evaluations,
             *search,
         )
@@ -286,15 +257,22 @@ class Training:
         return {**self._returns.metrics(), **metrics}
 
     def _save(self) -> None:
-        self._program.before_checkpoint()
-        self._checkpoints.save(self._step)
-        self._program.after_checkpoint()
+        files = self._program.before_checkpoint()
+        self._program.after_checkpoint(self._checkpoints.save(self._step, files))
 
     def _evaluation_is_due(self, before: int) -> bool:
         interval = self._settings.training.evaluation_interval
         if not interval or self._step >= self._settings.training.num_env_steps:
             return False
         return self._step // interval > before // interval
+
+    def _pictures_are_due(self, before: int) -> bool:
+        training = self._settings.training
+        if not training.pictures:
+            return False
+        interval = training.num_env_steps / training.pictures
+        at_end = self._step >= training.num_env_steps
+        return at_end or self._step // interval > before // interval
 
     def _evaluate(self, num_episodes: int) -> dict[str, float]:
         """Plays fresh environments of every set of levels."""

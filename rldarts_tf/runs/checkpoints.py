@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable, Mapping
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.errors import RunError
+from rldarts_tf.runs import manifest
+from rldarts_tf.runs.atomic import reason
 from rldarts_tf.runs.directory import StageDirectory
+
+_PREFIX = "ckpt-"
 
 
 class ArrayState(tf.train.experimental.PythonState):
@@ -62,23 +72,34 @@ def part_of(state: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]
 class Checkpoints:
     """Saves and restores the state of a stage.
 
+    A checkpoint is what its manifest lists: `ckpt-<step>.json` is written when everything else is
+    on disk, and what it lists is read and compared before it is used. One that is damaged, or that
+    was being written when the process died, is set aside in `damaged-<step>/`, and the one before
+    it takes its place.
+
     Args:
       stage_dir: whose `checkpoints_dir` holds them.
       objects: what is saved, by name: TensorFlow trackables and `ArrayState`s.
       max_to_keep: older ones are deleted.
+
+    Raises:
+      RunError: the directory cannot be written, or there are checkpoints and all are damaged.
     """
 
     def __init__(
         self, stage_dir: StageDirectory, objects: Mapping[str, Any], max_to_keep: int = 2
     ) -> None:
         self._checkpoint = tf.train.Checkpoint(**objects)
+        self._folder = stage_dir.checkpoints_dir
         try:
-            stage_dir.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._set_damaged_aside()
             self._manager = tf.train.CheckpointManager(
-                self._checkpoint, str(stage_dir.checkpoints_dir), max_to_keep=max_to_keep
+                self._checkpoint, str(self._folder), max_to_keep=max_to_keep
             )
         except OSError as error:
-            raise RunError(f"{str(stage_dir.path)!r} cannot be written: {error}") from None
+            line = f"{str(stage_dir.path)!r} cannot be written: {reason(error)}"
+            raise RunError(line) from None
 
     def restore(self) -> bool:
         """Restores the newest checkpoint; False if there is none.
@@ -96,14 +117,119 @@ class Checkpoints:
             raise RunError(f"checkpoint {path!r} cannot be restored: {line}") from error
         return True
 
-    def save(self, step: int) -> None:
-        """Saves a checkpoint of a step.
+    def save(self, step: int, files: Iterable[Path] = ()) -> set[Path]:
+        """Saves a checkpoint of a step, and deletes those that are too old.
+
+        Args:
+          step: environment steps so far.
+          files: others inside of `checkpoints_dir` that belong to it.
+
+        Returns:
+          Those files, and what was given for the other checkpoints that are kept.
 
         Raises:
           RunError: it cannot be written.
         """
         try:
             self._manager.save(checkpoint_number=step)
-        except (OSError, tf.errors.OpError) as error:
+            own = self._folder.glob(f"{_PREFIX}{step}.*")
+            manifest.write(
+                self._manifest(step),
+                self._folder,
+                {*files, *(path for path in own if path != self._manifest(step))},
+            )
+            kept = _steps_of(self._manager.checkpoints)
+            for old in _steps_of(self._folder.glob(f"{_PREFIX}*.json")) - kept:
+                self._manifest(old).unlink()
+            return set().union(*map(self._other_files, kept))
+        except (OSError, RunError, tf.errors.OpError) as error:
             line = " ".join(str(error).split())[:200]
             raise RunError(f"checkpoint of step {step} cannot be written: {line}") from error
+
+    def _other_files(self, step: int) -> set[Path]:
+        """What was given with a checkpoint, in so far as its manifest can be read."""
+        with contextlib.suppress(RunError):
+            names = manifest.read(self._manifest(step))
+            return {self._folder / name for name in names if not name.startswith(_PREFIX)}
+        return set()
+
+    def _manifest(self, step: int) -> Path:
+        return self._folder / f"{_PREFIX}{step}.json"
+
+    def _set_damaged_aside(self) -> None:
+        """Leaves only checkpoints that are complete and as they were written."""
+        for unfinished in self._folder.glob(f"{_PREFIX}*_temp"):
+            shutil.rmtree(unfinished)
+        found = _steps_of(self._folder.glob(f"{_PREFIX}*.*"))
+        steps = sorted(found | self._listed())
+        problems: dict[int, str] = {}
+        damaged = False
+        while steps:
+            step = steps[-1]
+            try:
+                manifest.check(self._manifest(step), self._folder)
+                break
+            except RunError as error:
+                # One that was never completed is no loss: nobody has gone on from it.
+                complete = self._manifest(step).exists() or step not in found
+                damaged = damaged or complete
+                problems[step] = str(error) if complete else "it was not completed"
+                steps.pop()
+        if damaged and not steps:
+            raise RunError(
+                f"no checkpoint in {str(self._folder)!r} can be used: "
+                + "; ".join(f"step {step}: {problem}" for step, problem in problems.items())
+                + "; put sound files in their place, or delete the stage's folder to begin it anew"
+            )
+        for step, problem in problems.items():
+            if step not in found:
+                continue
+            aside = self._set_aside(step)
+            instead = f"going on from step {steps[-1]:,}" if steps else "beginning anew"
+            print(
+                f"checkpoint of step {step:,} is set aside in {str(aside)!r}: {problem}; {instead}",
+                file=sys.stderr,
+                flush=True,
+            )
+        paths = [str(self._folder / f"{_PREFIX}{step}") for step in steps]
+        if paths:
+            # TensorFlow's own list may name what has gone or be damaged itself. It keeps for ever
+            # what it takes for older than `last_preserved`: without times of its own, a clock
+            # that has been set back would do that.
+            tf.compat.v1.train.update_checkpoint_state(
+                str(self._folder),
+                paths[-1],
+                all_model_checkpoint_paths=paths,
+                all_model_checkpoint_timestamps=[float(i + 1) for i in range(len(paths))],
+                last_preserved_timestamp=0.0,
+            )
+        else:
+            (self._folder / "checkpoint").unlink(missing_ok=True)
+
+    def _listed(self) -> set[int]:
+        """The steps in TensorFlow's list of checkpoints, in so far as it can be read."""
+        with contextlib.suppress(ValueError):
+            state = tf.train.get_checkpoint_state(str(self._folder))
+            return _steps_of(state.all_model_checkpoint_paths) if state else set()
+        return set()
+
+    def _set_aside(self, step: int) -> Path:
+        """Moves what belongs to a checkpoint into a folder of its own."""
+        number, aside = 1, self._folder / f"damaged-{step}"
+        while aside.exists():
+            number += 1
+            aside = self._folder / f"damaged-{step}-{number}"
+        names = [path.name for path in self._folder.glob(f"{_PREFIX}{step}.*")]
+        with contextlib.suppress(RunError):
+            names += [n for n in manifest.read(self._manifest(step)) if n not in names]
+        for name in names:
+            if (self._folder / name).is_file():
+                (aside / name).parent.mkdir(parents=True, exist_ok=True)
+                (self._folder / name).rename(aside / name)
+        return aside
+
+
+def _steps_of(paths: Iterable[Path | str]) -> set[int]:
+    """The steps of checkpoints, from their paths or those of their files; others are left out."""
+    found = (re.match(rf"{_PREFIX}(\d+)(\.|\Z)", os.path.basename(path)) for path in paths)
+    return {int(match[1]) for match in found if match}

@@ -12,9 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
-import pprint
 import re
-import tokenize
 import warnings
 import weakref
 from pathlib import Path
@@ -22,6 +20,7 @@ from types import TracebackType
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
+from rldarts_tf.runs.configs import canonical_settings
 
 _NOT_SET = "(not set)"
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -157,7 +156,7 @@ class RunDirectory:
           RunError: a setting differs (the first one is named, old -> new), or a text is not gin.
               Nothing has been changed then.
         """
-        new = _settings(text, "the configuration")
+        new = canonical_settings(text, "the configuration")
         try:
             old_text = self.config_path.read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -165,7 +164,7 @@ class RunDirectory:
             return
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(f"{str(self.config_path)!r} cannot be read: {error}") from error
-        old = _settings(old_text, repr(str(self.config_path)))
+        old = canonical_settings(old_text, repr(str(self.config_path)))
         for name in [*old, *(name for name in new if name not in old)]:
             before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
             if before != after:
@@ -247,58 +246,6 @@ def _forget_locks_after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_locks_after_fork)
-
-
-def _settings(text: str, source: str) -> dict[str, str]:
-    """Reads gin text into {setting: canonical value}, in the order of the text."""
-    # Only launchers bind configurations, and they have gin; the rest of the module needs none.
-    import gin.config_parser as config_parser
-
-    class _Delegate(config_parser.ParserDelegate):
-        def configurable_reference(
-            self, scoped_configurable_name: str, evaluate: bool
-        ) -> _Verbatim:
-            return _Verbatim("@" + scoped_configurable_name + ("()" if evaluate else ""))
-
-        def macro(self, macro_name: str) -> _Verbatim:
-            return _Verbatim("%" + macro_name)
-
-    settings: dict[str, str] = {}
-    try:
-        parser = config_parser.ConfigParser(text, _Delegate())
-        for statement in parser:
-            if isinstance(statement, config_parser.BindingStatement):
-                scope = statement.scope + "/" if statement.scope else ""
-                argument = "." + statement.arg_name if statement.arg_name else ""
-                # pformat sorts dictionaries, and it tells 1 from 1.0 and from True.
-                settings[scope + statement.selector + argument] = pprint.pformat(
-                    statement.value, width=10**9
-                )
-            elif isinstance(statement, config_parser.IncludeStatement):
-                settings[f"include {statement.filename!r}"] = "included"
-    except (SyntaxError, ValueError, tokenize.TokenError) as error:
-        line = " ".join(str(error).split())
-        raise RunError(f"{source} is not a gin configuration: {line}") from error
-    return settings
-
-
-class _Verbatim:
-    """A gin reference or macro: compared by its own spelling, not by what it stands for."""
-
-    def __init__(self, spelling: str) -> None:
-        self._spelling = spelling
-
-    def __repr__(self) -> str:
-        return self._spelling
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Verbatim) and self._spelling == other._spelling
-
-    def __hash__(self) -> int:
-        return hash(self._spelling)
-
-    def __lt__(self, other: object) -> bool:
-        return self._spelling < repr(other)
 
 
 def _shorten(before: str, after: str, limit: int = 70) -> tuple[str, str]:

@@ -120,6 +120,20 @@ class MetricsWriter:
                 self._summary.scalar(name, np.float64(number), step=step)
         self._last_step = step
 
+    def write_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:
+        """Shows pictures in TensorBoard.
+
+        Args:
+          step: environment steps so far.
+          pictures: the content of a PNG file by tag.
+        """
+        import tensorflow as tf
+
+        with self._events.as_default():
+            for name, content in pictures.items():
+                image = tf.io.decode_png(content, channels=3)
+                self._summary.image(name, image[None], step=int(step))
+
     def close(self) -> None:
         """Closes both files; a second call does nothing."""
         self._stream.close()

@@ -160,7 +160,11 @@ def read_alphas(path: atomic.PathLike) -> dict[str, np.ndarray]:
 
 
 class GenotypeLog:
-    """One JSON line, {"step": ..., "genotype": ...}, per genotype that differs from all before."""
+    """One JSON line, {"step": ..., "genotype": ...}, per genotype that differs from all before.
+
+    Attributes:
+      last_step: the step at which the last of them appeared; None if there is none.
+    """
 
     def __init__(self, path: atomic.PathLike, resume_step: int | None = None) -> None:
         """Starts or continues a log.
@@ -177,6 +181,7 @@ class GenotypeLog:
         if resume_step is not None and self._path.exists():
             entries = [e for e in read_genotypes(self._path) if e[0] <= resume_step]
         self._seen = {_canonical(genotype) for _, genotype in entries}
+        self.last_step = entries[-1][0] if entries else None
         # Always written anew: this also cuts off a line that a killed process left incomplete.
         atomic.write_text(self._path, "".join(_json_line(*entry) for entry in entries))
 
@@ -205,6 +210,7 @@ class GenotypeLog:
                 f"{str(self._path)!r} cannot be written: {atomic.reason(error)}"
             ) from error
         self._seen.add(canonical)
+        self.last_step = int(step)
         return True
 
 

@@ -1,0 +1,8 @@
+"""`python -m rldarts_tf`: what can be done with genotypes, search spaces and runs."""
+
+import sys
+
+from rldarts_tf.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Between a loss and its optimizer: how long gradients are, and whether they may be applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from rldarts_tf.alpha import Alpha
+
+NORMS = ("gradient_norm_theta", "gradient_norm_alpha")
+"""What `norms` reports: of the weights θ, and of the architecture variables α."""
+
+
+def architecture_variables(*modules: tf.Module) -> list[tf.Variable]:
+    """α of the supernets inside of modules, where it is trained; empty for other networks."""
+    layers = {
+        id(layer): layer
+        for module in modules
+        for layer in module.submodules
+        if isinstance(layer, Alpha)
+    }
+    return [weight for layer in layers.values() for weight in layer.trainable_weights]
+
+
+def norms(
+    gradients: Sequence[tf.Tensor | None],
+    variables: Sequence[tf.Variable],
+    architecture: Collection[tf.Variable],
+) -> dict[str, tf.Tensor]:
+    """Global norms of a gradient's two parts, float32 scalars; that of α only where there is α."""
+    of_alpha = {variable.ref() for variable in architecture}
+    parts: dict[str, list[tf.Tensor]] = {name: [] for name in NORMS}
+    for gradient, variable in zip(gradients, variables):
+        parts[NORMS[variable.ref() in of_alpha]].append(gradient)
+    return {name: tf.linalg.global_norm(part) for name, part in parts.items() if part}
+
+
+def apply_if(condition: tf.Tensor, apply: Callable[[], Any]) -> None:
+    """Applies gradients where a traced condition holds."""
+
+    def applied() -> tf.Tensor:
+        apply()
+        return tf.constant(0)
+
+    tf.cond(condition, applied, lambda: tf.constant(0))

@@ -1,0 +1,65 @@
+"""The subcommands of `python -m rldarts_tf`.
+
+Each is a module with `NAME`, `HELP` and `EXAMPLES` (text for --help), `add_arguments(parser)` and
+`run(arguments)`, which prints to standard output. Bad input ends with one line and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from rldarts_tf._version import __version__
+from rldarts_tf.errors import RLDartsError
+
+COMMANDS = ("show", "draw", "discretize", "compare", "random", "size")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of all subcommands."""
+    parser = _Parser(
+        prog="python -m rldarts_tf",
+        description="What can be done with genotypes, search spaces and runs.",
+    )
+    parser.add_argument("--version", action="version", version=f"rldarts_tf {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        command = importlib.import_module(f"{__name__}.{name}")
+        lines = command.EXAMPLES.strip().splitlines()
+        subparser = subparsers.add_parser(
+            name,
+            help=command.HELP,
+            description=f"{command.HELP[0].upper()}{command.HELP[1:]}.",
+            epilog="\n".join(["examples:", *(f"  {line.strip()}" for line in lines)]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except RLDartsError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output (head, less) has had enough. Python would try once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

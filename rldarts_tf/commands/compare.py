@@ -1,0 +1,123 @@
+"""`compare`: what differs between two genotypes, or two runs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs import summary
+from rldarts_tf.runs.configs import canonical_settings
+
+HELP = "tell what differs between two genotypes, or between two runs"
+EXAMPLES = """
+python -m rldarts_tf compare one.json other.json
+python -m rldarts_tf compare runs/starpilot-0 runs/starpilot-1
+"""
+
+# Of a stage's entry in summary.json.
+_RESULTS = (
+    "exit_state",
+    "encoder",
+    "env_steps",
+    "return_mean",
+    "eval_train_return_mean",
+    "eval_test_return_mean",
+    "parameters",
+    "multiply_adds",
+    "wall_time_s",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the package."""
+    parser.add_argument("one", help="a genotype file or a run directory")
+    parser.add_argument("other", help="the same kind of thing")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """See the package."""
+    paths = [Path(arguments.one), Path(arguments.other)]
+    are_runs = [path.is_dir() for path in paths]
+    if are_runs[0] != are_runs[1]:
+        raise ConfigError(
+            f"other: {arguments.one!r} and {arguments.other!r} are a genotype file and a directory"
+        )
+    if not are_runs[0]:
+        one, other = (Genotype.load(path) for path in paths)
+        _print("cells", list(genotype_differences(one, other)))
+        return
+    _print("settings", list(_differences(*map(_settings, paths))))
+    _print("results", list(_differences(*map(_results, paths))))
+    genotypes = [path / "genotype.json" for path in paths]
+    there = [file.exists() for file in genotypes]
+    if all(there):
+        one, other = map(Genotype.load, genotypes)
+        _print("cells", list(genotype_differences(one, other)))
+    elif any(there):
+        _print("cells", [("genotype.json", *("yes" if found else "-" for found in there))])
+
+
+def genotype_differences(one: Genotype, other: Genotype) -> Iterator[tuple[str, str, str]]:
+    """(what, in one, in the other) for each field and each node that differs."""
+    fields = [genotype.to_dict() for genotype in (one, other)]
+    for field in fields[0]:
+        if field != "cells" and fields[0][field] != fields[1][field]:
+            yield field, str(fields[0][field]), str(fields[1][field])
+    for cell_type in dict.fromkeys([*one.cells, *other.cells]):
+        cells = [genotype.cells.get(cell_type, ()) for genotype in (one, other)]
+        for j in range(max(map(len, cells))):
+            nodes = [_node(cell[j]) if j < len(cell) else "-" for cell in cells]
+            if nodes[0] != nodes[1]:
+                yield f"{cell_type} node {j + 1}", *nodes
+
+
+def _node(edges: tuple[tuple[int, str], ...]) -> str:
+    return " + ".join(f"{op}({i if i else 'input'})" for i, op in edges)
+
+
+def _settings(run: Path) -> Mapping[str, Any]:
+    path = run / "config.gin"
+    try:
+        return canonical_settings(path.read_text("utf-8"), repr(str(path)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{str(run)!r} is no run directory: config.gin: {error}") from None
+
+
+def _results(run: Path) -> Mapping[str, Any]:
+    path = run / "summary.json"
+    if not path.exists():
+        return {}
+    return {
+        f"{stage} {name}": entry[name]
+        for stage, entry in summary.read_summary(path)["stages"].items()
+        if isinstance(entry, dict)
+        for name in _RESULTS
+        if entry.get(name) is not None
+    }
+
+
+def _differences(
+    one: Mapping[str, Any], other: Mapping[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    for name in dict.fromkeys([*one, *other]):
+        if one.get(name) != other.get(name):
+            yield name, _shown(one.get(name)), _shown(other.get(name))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+
+
+def _print(title: str, rows: list[tuple[str, str, str]]) -> None:
+    """A table with the name of what differs, and both values."""
+    if not rows:
+        summary.print_table(f"{title}: equal", [])
+        return
+    shown = [(name, f"{one}  |  {other}") for name, one, other in rows]
+    summary.print_table(f"{title}: {len(rows)} differ", shown)

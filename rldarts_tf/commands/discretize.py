@@ -1,0 +1,145 @@
+"""`discretize`: a genotype from the op weights of a search, at any step and with any K."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rldarts_tf import drawing
+from rldarts_tf.commands import inputs
+from rldarts_tf.discretization import discretize
+from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.runs.alpha_checkpoint import find_checkpoint, read_op_weights
+from rldarts_tf.runs.configs import read_settings
+from rldarts_tf.runs.search_log import read_alphas
+from rldarts_tf.search_space import SearchSpace, get_search_space
+
+HELP = "make a genotype of the op weights of a search, at any step and with any K"
+EXAMPLES = """
+python -m rldarts_tf discretize runs/starpilot
+python -m rldarts_tf discretize runs/starpilot --step=1000000 --top_k=1 --output=early.json
+python -m rldarts_tf discretize runs/starpilot/search/checkpoints/ckpt-2000000
+python -m rldarts_tf discretize alphas.npz --space=micro
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the package."""
+    parser.add_argument(
+        "source", help="a run directory, an alphas.npz, a checkpoint, or a folder of checkpoints"
+    )
+    parser.add_argument(
+        "--step",
+        type=int,
+        help="environment steps: the last record up to it is taken (default: the last of all); of "
+        "a folder of checkpoints, exactly that one",
+    )
+    parser.add_argument("--top_k", type=inputs.positive, help="K (default: that of the space)")
+    parser.add_argument(
+        "--space", help="search space (default: that of the run's config.gin, if it stands there)"
+    )
+    parser.add_argument(
+        "--output_mode", help="recorded in the genotype (default: that of config.gin, or concat)"
+    )
+    parser.add_argument("--output", metavar="FILE", help="where the genotype goes (default: shown)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """See the package."""
+    source = Path(arguments.source)
+    op_weights, told = _op_weights(source, arguments.step)
+    settings = _settings_of(source)
+    space = _space(arguments.space or settings.get("search_space"), op_weights, told.get("ops"))
+    genotype = discretize(
+        op_weights,
+        space,
+        top_k=arguments.top_k,
+        output_mode=arguments.output_mode or settings.get("output_mode", "concat"),
+    )
+    if arguments.output is None:
+        print(drawing.genotype_text(genotype))
+        print(genotype.to_json())
+    else:
+        try:
+            genotype.save(arguments.output)
+        except OSError as error:
+            raise ConfigError(
+                f"output: {arguments.output!r} cannot be written: {error.strerror}"
+            ) from None
+        print(arguments.output)
+    print(f"from {told['from']}", file=sys.stderr)
+
+
+def _op_weights(
+    source: Path, step: int | None
+) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
+    """The op weights per cell type, and where they are from."""
+    if source.is_dir():
+        for log in (source / "search" / "alphas.npz", source / "alphas.npz"):
+            if log.exists():
+                return _of_log(log, step)
+        return _of_checkpoint(find_checkpoint(source, step))
+    if source.suffix == ".npz":
+        return _of_log(source, step)
+    if step is not None:
+        raise ConfigError("step: a checkpoint is of one step; give its folder or an alphas.npz")
+    return _of_checkpoint(source)
+
+
+def _of_checkpoint(path: Path) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
+    return read_op_weights(path), {"from": f"checkpoint {path}"}
+
+
+def _of_log(path: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
+    arrays = read_alphas(path)
+    steps = arrays["step"]
+    row = len(steps) - 1
+    if step is not None:
+        row = int(np.searchsorted(steps, step, side="right")) - 1
+    if row < 0:
+        first = f"begins at step {steps[0]}" if len(steps) else "is empty"
+        raise RunError(f"{str(path)!r} {first}: there is nothing up to step {step}")
+    ops = {
+        name[: -len("_ops")]: tuple(map(str, names))
+        for name, names in arrays.items()
+        if name.endswith("_ops")
+    }
+    weights = {}
+    for cell_type in ops:
+        count = sum(name.startswith(f"{cell_type}_node_") for name in arrays)
+        weights[cell_type] = [arrays[f"{cell_type}_node_{j}"][row] for j in range(1, count + 1)]
+    return weights, {"from": f"{path}, step {steps[row]:,}", "ops": ops}
+
+
+def _settings_of(source: Path) -> Mapping[str, Any]:
+    """The search's encoder settings in the config.gin of the run that the source is part of."""
+    for folder in (source, *source.absolute().parents)[:5]:
+        if (folder / "config.gin").is_file():
+            return read_settings(folder / "config.gin", "search", "EncoderSettings")
+    return {}
+
+
+def _space(
+    name: str | None,
+    op_weights: Mapping[str, list[np.ndarray]],
+    ops: Mapping[str, tuple[str, ...]] | None,
+) -> SearchSpace:
+    """The space that the weights belong to."""
+    if name is None:
+        raise ConfigError("space: there is no config.gin beside it that tells; give --space=NAME")
+    space = get_search_space(name)
+    if ops is not None:
+        for cell_type, names in ops.items():
+            if cell_type not in space.cell_types or names != space.ops(cell_type):
+                raise ConfigError(f"space: the weights are of other ops than {name!r}: {names}")
+    if set(op_weights) != set(space.cell_types):
+        raise ConfigError(
+            f"space: {name!r} has {', '.join(space.cell_types)} cells, the weights are of "
+            f"{', '.join(op_weights)}"
+        )
+    return space

@@ -1,0 +1,60 @@
+"""What several subcommands take: genotypes, runs, lists of numbers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.genotype import Genotype
+
+GENOTYPE_HELP = "a genotype file, or the directory of a run that has found one"
+
+
+def load_genotype(path: str) -> Genotype:
+    """Reads a genotype file, or that of a run directory.
+
+    Raises:
+      GenotypeError: the file cannot be read or is not valid.
+      RunError: the run has found none yet.
+    """
+    if Path(path).is_dir():
+        file = Path(path) / "genotype.json"
+        if not file.exists():
+            raise RunError(f"{path!r} has no genotype.json: its search has not been discretized")
+        return Genotype.load(file)
+    return Genotype.load(path)
+
+
+def positive(text: str) -> int:
+    """An integer of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+    return int(text)
+
+
+def integers(text: str) -> list[int]:
+    """Positive integers separated by commas, such as "64,64,64", for argparse."""
+    return [positive(part.strip()) for part in text.split(",")]
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Height, width and channels, such as "64x64x3", for argparse."""
+    parts = text.lower().split("x")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTHxCHANNELS, not {text!r}")
+    height, width, channels = map(positive, parts)
+    return height, width, channels
+
+
+def writable_directory(path: str) -> Path:
+    """A directory, made if it is missing.
+
+    Raises:
+      ConfigError: it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{path!r} cannot be made: {error.strerror}") from None
+    return Path(path)

@@ -1,0 +1,53 @@
+"""`random`: cells drawn uniformly from a search space."""
+
+from __future__ import annotations
+
+import argparse
+import random
+
+from rldarts_tf import drawing
+from rldarts_tf.commands import inputs
+from rldarts_tf.commands.size import add_space_arguments, space_of
+from rldarts_tf.genotype import random_genotype
+from rldarts_tf.search_space import OUTPUT_MODES
+
+HELP = "draw random cells of a search space, for a random search or a control"
+EXAMPLES = """
+python -m rldarts_tf random micro --seed=1
+python -m rldarts_tf random classic --count=10 --seed=0 --output=random_cells
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the package."""
+    add_space_arguments(parser)
+    parser.add_argument(
+        "--count", type=inputs.positive, default=1, help="how many (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, help="the same seed gives the same cells")
+    parser.add_argument(
+        "--output_mode",
+        choices=OUTPUT_MODES,
+        default="concat",
+        help="how a cell's output follows from its nodes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="write genotype-0.json, genotype-1.json, ... there instead of showing the cells",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """See the package."""
+    space = space_of(arguments)
+    rng = random.Random(arguments.seed)
+    genotypes = [random_genotype(space, rng, arguments.output_mode) for _ in range(arguments.count)]
+    if arguments.output is None:
+        print("\n\n".join(map(drawing.genotype_text, genotypes)))
+        return
+    folder = inputs.writable_directory(arguments.output)
+    for i, genotype in enumerate(genotypes):
+        path = folder / f"genotype-{i}.json"
+        genotype.save(path)
+        print(path)

@@ -1,0 +1,59 @@
+"""`size`: how many cells a search space has."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+
+from rldarts_tf.commands import inputs
+from rldarts_tf.runs import summary
+from rldarts_tf.search_space import SearchSpace, get_search_space
+
+HELP = "count the discrete cells of a search space (appendix G.1 of RL-DARTS)"
+EXAMPLES = """
+python -m rldarts_tf size classic
+python -m rldarts_tf size micro --num_nodes=6 --top_k=1
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the package."""
+    add_space_arguments(parser)
+
+
+def add_space_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `space_of` takes."""
+    parser.add_argument("space", help="classic, micro, micro_sac or classic_no_relu")
+    parser.add_argument("--num_nodes", type=inputs.positive, help="I, nodes of a cell")
+    parser.add_argument("--top_k", type=inputs.positive, help="K, inputs of a node")
+
+
+def space_of(arguments: argparse.Namespace) -> SearchSpace:
+    """The space that the arguments name, with the numbers that they change.
+
+    Raises:
+      ConfigError: there is no such space.
+    """
+    numbers = {"num_nodes": arguments.num_nodes, "top_k": arguments.top_k}
+    return dataclasses.replace(
+        get_search_space(arguments.space),
+        **{name: number for name, number in numbers.items() if number is not None},
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """See the package."""
+    space = space_of(arguments)
+    rows = [(f"{cell_type} ops", ", ".join(space.ops(cell_type))) for cell_type in space.cell_types]
+    rows += [("nodes, inputs of a node", f"{space.num_nodes}, {space.top_k}")]
+    rows += [(f"{t} cells", _number(space.size(t))) for t in space.cell_types]
+    if len(space.cell_types) > 1:
+        rows.append(("all combinations", _number(space.size())))
+    summary.print_table(f"search space {space.name}", rows)
+
+
+def _number(size: int) -> str:
+    digits = math.log10(size)
+    exact = f"{size:,}"
+    return exact if digits < 6 else f"{exact} (10^{digits:.1f})"

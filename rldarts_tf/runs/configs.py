@@ -1,0 +1,102 @@
+"""Configurations in gin's syntax as data, read without making anything."""
+
+from __future__ import annotations
+
+import pprint
+import tokenize
+from pathlib import Path
+from typing import Any
+
+from rldarts_tf.errors import RunError
+
+
+def canonical_settings(text: str, source: str) -> dict[str, str]:
+    """Reads gin text into {setting: canonical value}, in the order of the text.
+
+    Args:
+      text: a configuration.
+      source: what an error calls it.
+
+    Raises:
+      RunError: it is no configuration.
+    """
+    # pformat sorts dictionaries, and it tells 1 from 1.0 and from True.
+    return {
+        name: pprint.pformat(value, width=10**9) for name, value in _parse(text, source).items()
+    }
+
+
+def read_settings(path: Path, scope: str, name: str) -> dict[str, Any]:
+    """Reads the settings of a class in a scope: those of the scope before those without one.
+
+    Args:
+      path: a config.gin.
+      scope: a stage.
+      name: of the class, such as "EncoderSettings".
+
+    Returns:
+      {field: value}.
+
+    Raises:
+      RunError: the file cannot be read or is no configuration.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{str(path)!r} cannot be read: {error}") from None
+    found: dict[str, dict[str, Any]] = {"": {}, scope: {}}
+    for setting, value in _parse(text, repr(str(path))).items():
+        scoped, _, field = setting.rpartition(".")
+        where, _, selector = scoped.rpartition("/")
+        if selector.rpartition(".")[2] == name and where in found:
+            found[where][field] = value
+    return {**found[""], **found[scope]}
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    """Reads gin text into {setting: value}, in the order of the text; executes nothing."""
+    # Only launchers and commands read configurations, and they have gin.
+    import gin.config_parser as config_parser
+
+    class _Delegate(config_parser.ParserDelegate):
+        def configurable_reference(
+            self, scoped_configurable_name: str, evaluate: bool
+        ) -> _Verbatim:
+            return _Verbatim("@" + scoped_configurable_name + ("()" if evaluate else ""))
+
+        def macro(self, macro_name: str) -> _Verbatim:
+            return _Verbatim("%" + macro_name)
+
+    settings: dict[str, Any] = {}
+    try:
+        parser = config_parser.ConfigParser(text, _Delegate())
+        for statement in parser:
+            if isinstance(statement, config_parser.BindingStatement):
+                scope = statement.scope + "/" if statement.scope else ""
+                argument = "." + statement.arg_name if statement.arg_name else ""
+                settings[scope + statement.selector + argument] = statement.value
+            elif isinstance(statement, config_parser.IncludeStatement):
+                settings[f"include {statement.filename!r}"] = _Verbatim("included")
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        line = " ".join(str(error).split())
+        raise RunError(f"{source} is not a gin configuration: {line}") from error
+    return settings
+
+
+class _Verbatim:
+    """A gin reference or macro: compared by its own spelling, not by what it stands for."""
+
+    def __init__(self, spelling: str) -> None:
+        self._spelling = spelling
+
+    def __repr__(self) -> str:
+        return self._spelling
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Verbatim) and self._spelling == other._spelling
+
+    def __hash__(self) -> int:
+        return hash(self._spelling)
+
+    def __lt__(self, other: object) -> bool:
+        return self._spelling < repr(other)

@@ -1,0 +1,288 @@
+"""`python -m rldarts_tf` as its user meets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import re
+import subprocess
+import sys
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from rldarts_tf import commands
+from rldarts_tf.discretization import discretize
+from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.runs.search_log import AlphaLog
+from rldarts_tf.search_space import CLASSIC, MICRO
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command in this process: (exit code, standard output, standard error)."""
+
+    def run_command(*argv):
+        try:
+            code = commands.main([str(argument) for argument in argv])
+        except SystemExit as error:
+            code = error.code
+        return code, *capsys.readouterr()
+
+    return run_command
+
+
+@pytest.fixture
+def genotype_file(tmp_path):
+    path = tmp_path / "genotype.json"
+    random_genotype(CLASSIC, random.Random(0)).save(path)
+    return path
+
+
+def assert_refused(ended, *parts):
+    code, out, err = ended
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n")
+    for part in parts:
+        assert part in err
+
+
+# --- help and bad input -------------------------------------------------------------------------
+
+
+def test_help_lists_the_commands_and_each_has_examples_that_are_read(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for name in commands.COMMANDS:
+        assert re.search(rf"^    {name}\b", out, re.MULTILINE)
+        code, text, _ = run(name, "--help")
+        examples = text.partition("examples:\n")[2].strip().splitlines()
+        assert code == 0 and len(examples) >= 2
+        for example in examples:
+            program, _, arguments = example.strip().partition(f"rldarts_tf {name}")
+            assert program == "python -m "
+            commands.make_parser().parse_args([name, *arguments.split()])
+
+
+def test_the_module_is_run_as_the_examples_say(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "rldarts_tf", "size", "micro"], capture_output=True, text=True
+    )
+    assert ended.returncode == 0 and "search space micro" in ended.stdout
+    assert ended.stderr == ""
+    many = [sys.executable, "-m", "rldarts_tf", "random", "micro", "--count=5000"]
+    with subprocess.Popen(many, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()  # As `head -1` does.
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        ([], ["COMMAND"]),
+        (["shwo"], ["shwo"]),
+        (["show"], ["genotype"]),
+        (["show", "nowhere.json"], ["nowhere.json", "cannot be read"]),
+        (["show", "."], ["genotype.json", "discretized"]),
+        (["show", "x", "--depths=16,0"], ["--depths", "'0'"]),
+        (["show", "x", "--image=64x64"], ["--image", "HEIGHTxWIDTHxCHANNELS"]),
+        (["size", "mirco"], ["mirco", "micro"]),
+        (["size", "micro", "--top_k=0"], ["--top_k"]),
+        (["random", "micro", "--output=/proc/nothing"], ["/proc/nothing"]),
+        (["discretize", "nowhere.npz"], ["nowhere.npz", "cannot be read"]),
+        (["discretize", "nowhere"], ["nowhere"]),
+        (["compare", "nowhere.json", "elsewhere.json"], ["nowhere.json"]),
+        (["draw", "nowhere.json", "--output=x"], ["nowhere.json"]),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(run, argv, parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert_refused(run(*argv), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- show, draw, size, random -------------------------------------------------------------------
+
+
+def test_show_tells_the_cells_and_what_they_cost(run, genotype_file):
+    from rldarts_tf import DiscreteNetwork, count_cost
+
+    genotype = Genotype.load(genotype_file)
+    code, out, _ = run("show", genotype_file, "--depths=4,8", "--image=32x32x3", "--features=16")
+    assert code == 0
+    assert all(op in out for cell in genotype.cells.values() for node in cell for _, op in node)
+    cost = count_cost(DiscreteNetwork(genotype, [4, 8], features=16), (32, 32, 3))
+    assert f"{cost.parameters:,}" in out and f"{cost.multiply_adds:,}" in out
+    code, out, _ = run("show", genotype_file, "--no_cost", "--json")
+    assert json.loads(out) == {"genotype": genotype.to_dict(), "cost": None}
+
+
+def test_show_takes_the_directory_of_a_run(run, genotype_file):
+    by_file = run("show", genotype_file, "--no_cost")
+    assert run("show", genotype_file.parent, "--no_cost") == by_file
+
+
+def test_draw_writes_a_picture_of_each_cell(run, genotype_file, tmp_path):
+    code, out, _ = run("draw", genotype_file, "--output", tmp_path / "new", "--formats=svg")
+    assert code == 0
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["normal.svg", "reduction.svg"]
+    assert set(out.split()) == {str(p) for p in (tmp_path / "new").iterdir()}
+
+
+def test_size_is_that_of_the_appendix(run):
+    # G.1: Classic has 5^7 * 4^7 ... per cell type; the space itself is the oracle of the text.
+    code, out, _ = run("size", "classic")
+    assert code == 0
+    for size in (CLASSIC.size("normal"), CLASSIC.size("reduction"), CLASSIC.size()):
+        assert f"{size:,}" in out
+    _, out, _ = run("size", "micro", "--top_k=1", "--num_nodes=2")
+    # One input each: node 1 has 1, node 2 has 2; 4 ops.
+    assert f"{4 * (4 * 2):,}" in out
+
+
+def test_random_cells_are_those_of_the_seed_and_of_the_space(run, tmp_path):
+    code, out, _ = run("random", "micro", "--count=3", "--seed=7", "--output", tmp_path / "cells")
+    assert code == 0 and len(out.split()) == 3
+    rng = random.Random(7)
+    for i in range(3):
+        path = tmp_path / "cells" / f"genotype-{i}.json"
+        assert Genotype.load(path) == random_genotype(MICRO, rng)
+    assert run("random", "micro", "--seed=7") == run("random", "micro", "--seed=7")
+
+
+# --- compare ------------------------------------------------------------------------------------
+
+
+def test_genotypes_that_are_equal_differ_in_nothing(run, genotype_file):
+    code, out, _ = run("compare", genotype_file, genotype_file)
+    assert (code, out) == (0, "cells: equal\n")
+
+
+@settings(max_examples=50)
+@given(seeds=st.tuples(st.integers(0, 99), st.integers(0, 99)))
+def test_every_node_that_differs_is_told_and_no_other(seeds):
+    one, other = (random_genotype(MICRO, random.Random(seed)) for seed in seeds)
+    told = {what for what, _, _ in commands.importlib.import_module(
+        "rldarts_tf.commands.compare").genotype_differences(one, other)}  # fmt: skip
+    expected = {
+        f"normal node {j}"
+        for j, (a, b) in enumerate(zip(one.cells["normal"], other.cells["normal"]), start=1)
+        if a != b
+    }
+    assert told == expected
+
+
+def test_two_runs_differ_in_settings_results_and_cells(run, tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.gin").write_text(f"TrainingSettings.seed = {seed}\nX.y = 1\n")
+        stages = {"search": {"env_steps": 10, "return_mean": float(seed)}}
+        (folder / "summary.json").write_text(json.dumps({"stages": stages}))
+        random_genotype(MICRO, random.Random(seed)).save(folder / "genotype.json")
+    code, out, _ = run("compare", tmp_path / "a", tmp_path / "b")
+    assert code == 0
+    assert "settings: 1 differ\n  TrainingSettings.seed  1  |  2\n" in out
+    assert "results: 1 differ\n  search return_mean  1.00  |  2.00\n" in out
+    assert "cells: " in out and "normal node 4" in out
+    assert_refused(run("compare", tmp_path / "a", tmp_path / "a" / "genotype.json"), "directory")
+
+
+# --- discretize ---------------------------------------------------------------------------------
+
+OPS = {cell: CLASSIC.ops(cell) for cell in CLASSIC.cell_types}
+STEPS = (0, 100, 250)
+
+
+def random_weights(rng, space=CLASSIC):
+    return {
+        cell: [rng.dirichlet(np.ones(len(space.ops(cell))), j) for j in range(1, 5)]
+        for cell in space.cell_types
+    }
+
+
+@pytest.fixture
+def logged(tmp_path):
+    """A run directory with a log of op weights, and the weights by step."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "run"
+    (root / "search").mkdir(parents=True)
+    (root / "config.gin").write_text(
+        "search/EncoderSettings.search_space = 'classic'\n"
+        "EncoderSettings.search_space = 'micro'\n"
+        "EncoderSettings.output_mode = 'last'\n"
+    )
+    log = AlphaLog(root / "search" / "alphas.npz", OPS, 4)
+    weights = {step: random_weights(rng) for step in STEPS}
+    for step, value in weights.items():
+        log.record(step, value)
+    log.flush()
+    return root, weights
+
+
+@pytest.mark.parametrize(("asked", "step"), [(None, 250), (250, 250), (249, 100), (0, 0)])
+@pytest.mark.parametrize("top_k", [None, 1, 3])
+def test_discretize_takes_the_record_of_a_step_and_any_k(run, logged, tmp_path, asked, step, top_k):
+    root, weights = logged
+    options = [f"--step={asked}"] if asked is not None else []
+    options += [f"--top_k={top_k}"] if top_k else []
+    output = tmp_path / "found.json"
+    code, out, err = run("discretize", root, f"--output={output}", *options)
+    assert (code, out) == (0, f"{output}\n")
+    assert f"step {step}\n" in err
+    expected = discretize(weights[step], CLASSIC, top_k=top_k, output_mode="last")
+    assert Genotype.load(output) == expected
+    by_log = run("discretize", root / "search" / "alphas.npz", *options)
+    assert expected.to_json() in by_log[1]
+
+
+def test_discretize_refuses_what_does_not_fit(run, logged, tmp_path):
+    root, _ = logged
+    assert_refused(run("discretize", root, "--step=-1"), "step 0", "step -1")
+    assert_refused(run("discretize", root, "--space=micro"), "space", "other ops")
+    alone = tmp_path / "alphas.npz"
+    alone.write_bytes((root / "search" / "alphas.npz").read_bytes())
+    assert_refused(run("discretize", alone), "--space")
+    assert run("discretize", alone, "--space=classic")[0] == 0
+    assert_refused(run("discretize", root, f"--output={tmp_path}/no/where"), "output", "no/where")
+
+
+def test_discretize_finds_alpha_in_a_checkpoint_of_any_program(run, tmp_path):
+    import tensorflow as tf
+
+    from rldarts_tf import Supernet
+    from rldarts_tf.runs.alpha_checkpoint import read_op_weights
+
+    supernet, target = (Supernet(MICRO, [4], inverse_temperature=2.0) for _ in range(2))
+    rng = np.random.default_rng(1)
+    for node in supernet.alpha.logits["normal"]:
+        node.assign(rng.normal(size=node.shape))
+    optimizer = tf.keras.optimizers.Adam()
+    optimizer.build(supernet.alpha.trainable_weights)
+    checkpoint = tf.train.Checkpoint(
+        # The weights are saved under the shorter path, which does not say what they are.
+        weights=list(supernet.alpha.trainable_weights),
+        agent=tf.train.Checkpoint(inner=supernet),
+        target_network=target,
+        optimizer=optimizer,
+    )
+    folder = tmp_path / "checkpoints"
+    prefix = checkpoint.write(str(folder / "ckpt-7"))
+    found = read_op_weights(prefix)
+    for mine, theirs in zip(found["normal"], supernet.alpha.numpy_op_weights()["normal"]):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    expected = dataclasses.replace(supernet.discretize(), top_k=2)
+    for source in (prefix, f"{prefix}.index", folder):
+        code, out, _ = run("discretize", source, "--space=micro")
+        assert code == 0 and expected.to_json() in out
+    assert_refused(run("discretize", folder, "--space=micro", "--step=8"), "step 8", "it has 7")
+    assert_refused(run("discretize", prefix, "--space=classic"), "classic", "reduction")
+    (folder / "ckpt-7.index").write_bytes(b"nothing")
+    assert_refused(run("discretize", prefix, "--space=micro"), "cannot be read")
+    empty = tf.train.Checkpoint(x=tf.Variable(1.0)).write(str(tmp_path / "other"))
+    assert_refused(run("discretize", empty, "--space=micro"), "no supernet")
