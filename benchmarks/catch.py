@@ -8,8 +8,8 @@ tried every 20 episodes.
 
   rainbow    double Q, dueling, C51, prioritized replay, n-step returns
   dqn        Acme's: the same but for C51
-  plain_dqn  Acme's with one-step returns, uniform replay and one stream of values: Mnih et al. 2015,
-             but with double Q, which Acme always has
+  plain_dqn  Acme's with one-step returns, uniform replay and one stream of values: that of Mnih
+             et al. 2015, but with double Q, which Acme always has
 """
 
 from __future__ import annotations

@@ -106,9 +106,12 @@ class Launcher:
     def launch(self, flags: list[str], **kwargs) -> Ended:
         return finish(self.start(flags, **kwargs))
 
-    def stop(self, root: Path, flags: list[str], how: signal.Signals, updates: int = 3) -> Stopped:
-        """Starts the search, and stops it some updates later."""
-        metrics = root / "search" / "metrics.csv"
+    def stop(
+        self, root: Path, flags: list[str], how: signal.Signals, stage: str = "search"
+    ) -> Stopped:
+        """Starts a stage, and stops it some updates later."""
+        updates = 3
+        metrics = root / stage / "metrics.csv"
         known = len(complete_rows(metrics))
         process = self.start(flags)
         try:
@@ -126,7 +129,7 @@ class Launcher:
         return Stopped(
             ended,
             complete_rows(metrics),
-            checkpoint_step(root / "search"),
+            checkpoint_step(root / stage),
             json.loads(summary.read_text("utf-8")) if summary.exists() else None,
         )
 

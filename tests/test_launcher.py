@@ -118,7 +118,8 @@ class Interrupted:
 
 
 def make_interrupted(root: Path) -> Interrupted:
-    flags = tiny(root, LONG_STEPS, "--stage=search")
+    # The other space is traced in half of the time.
+    flags = tiny(root, LONG_STEPS, "--stage=search", "--gin_file=spaces/micro.gin")
     terminated = PPO.stop(root, flags, signal.SIGTERM)
     killed = PPO.stop(root, flags, signal.SIGKILL)
     return Interrupted(root, terminated, killed, PPO.launch(flags))

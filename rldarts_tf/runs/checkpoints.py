@@ -19,6 +19,7 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.atomic import reason
 from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.reading import parse_npz
 
 _PREFIX = "ckpt-"
 
@@ -58,9 +59,12 @@ class ArrayState(tf.train.experimental.PythonState):
         return buffer.getvalue()
 
     def deserialize(self, string_value: bytes) -> None:
-        """Restores the arrays; called by TensorFlow."""
-        with np.load(io.BytesIO(string_value), allow_pickle=False) as arrays:
-            self._set({name: arrays[name] for name in arrays.files})
+        """Restores the arrays; called by TensorFlow.
+
+        Raises:
+          ValueError: the bytes are not those of arrays.
+        """
+        self._set(parse_npz(string_value))
 
 
 def part_of(state: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

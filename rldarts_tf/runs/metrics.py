@@ -20,6 +20,7 @@ import numpy as np
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.reading import read_bytes
 
 _FIRST_COLUMNS = ("step", "wall_time")
 
@@ -172,16 +173,16 @@ def read_metrics(path: atomic.PathLike) -> dict[str, np.ndarray]:
 
 def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     """Returns header and rows as text; an incomplete last line is left out."""
-    try:
-        text = path.read_bytes().decode("utf-8", "replace")
-    except OSError as error:
-        raise RunError(f"{str(path)!r} cannot be read: {atomic.reason(error)}") from error
+    text = read_bytes(path).decode("utf-8", "replace")
     complete, _, _ = text.rpartition("\n")
     lines = complete.split("\n") if complete else []
     if not lines:
         return [], []
-    header = next(csv.reader([lines[0]]))
-    if tuple(header[:2]) != _FIRST_COLUMNS:
+    try:
+        header = next(csv.reader([lines[0]]), [])
+    except csv.Error:
+        header = []
+    if tuple(header[:2]) != _FIRST_COLUMNS or len(set(header)) != len(header):
         raise RunError(
             f"{str(path)!r} is not a table of metrics: its first columns are not "
             f"{','.join(_FIRST_COLUMNS)}"
@@ -190,10 +191,10 @@ def _read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
     for number, line in enumerate(lines[1:], start=2):
         try:
             row = next(csv.reader([line]))
-            int(row[0]), float(row[1]), [float(field or 0) for field in row[2:]]
+            np.int64(int(row[0])), float(row[1]), [float(field or 0) for field in row[2:]]
             if len(row) != len(header):
                 raise ValueError(f"{len(row)} fields, not {len(header)}")
-        except (ValueError, IndexError, StopIteration, csv.Error) as error:
+        except (ValueError, OverflowError, IndexError, StopIteration, csv.Error) as error:
             # A crash of the whole machine may leave garbage where the last row was to be.
             if number == len(lines):
                 break

@@ -7,7 +7,6 @@ those steps are taken again. None means that nothing was restored and the log be
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
+from rldarts_tf.runs.reading import parse_json, read_bytes, read_npz
 
 
 class AlphaLog:
@@ -142,20 +142,17 @@ def read_alphas(path: atomic.PathLike) -> dict[str, np.ndarray]:
     Raises:
       RunError: the file is missing, damaged or of another kind.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        if "step" not in arrays:
-            raise ValueError("it has no array 'step'")
+    arrays = read_npz(path)
+    wrong = None
+    if "step" not in arrays or arrays["step"].ndim != 1 or arrays["step"].dtype.kind != "i":
+        wrong = "it has no array 'step' of integers"
+    else:
         length = len(arrays["step"])
         for name, array in arrays.items():
             if "_node_" in name and (array.ndim != 3 or len(array) != length):
-                raise ValueError(f"array {name!r} has shape {array.shape}")
-    except OSError as error:
-        raise RunError(f"{str(path)!r} cannot be read: {atomic.reason(error)}") from error
-    except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        line = " ".join(str(error).split())
-        raise RunError(f"{str(path)!r} is not a log of op weights: {line}") from error
+                wrong = f"array {name!r} has shape {array.shape}"
+    if wrong:
+        raise RunError(f"{str(path)!r} is not a log of op weights: {wrong}")
     return arrays
 
 
@@ -220,18 +217,15 @@ def read_genotypes(path: atomic.PathLike) -> list[tuple[int, dict[str, Any]]]:
     Raises:
       RunError: the file is missing, or damaged before its last line.
     """
-    try:
-        lines = Path(path).read_bytes().decode("utf-8", "replace").split("\n")
-    except OSError as error:
-        raise RunError(f"{str(path)!r} cannot be read: {atomic.reason(error)}") from error
+    lines = read_bytes(path).decode("utf-8", "replace").split("\n")
     entries = []
     for number, line in enumerate(lines, start=1):
         if number == len(lines):
             break  # what follows the last line break: nothing, or a line cut short
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             entries.append((int(entry["step"]), dict(entry["genotype"])))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             if number == len(lines) - 1:
                 break
             raise RunError(f"{str(path)!r} is damaged in line {number}: {error}") from error

@@ -17,6 +17,7 @@ import numpy as np
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
+from rldarts_tf.runs.reading import parse_json, read_bytes
 
 # Name in the summary -> names of the distributions that may provide it.
 _DISTRIBUTIONS = {
@@ -86,10 +87,9 @@ def read_summary(path: atomic.PathLike) -> dict[str, Any]:
     Raises:
       RunError: the file is missing or not a summary.
     """
+    raw = read_bytes(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{str(path)!r} cannot be read: {atomic.reason(error)}") from error
+        content = parse_json(raw.decode("utf-8"))
     except ValueError as error:
         raise _DamagedSummaryError(f"{str(path)!r} is not JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("stages"), dict):
