@@ -59,6 +59,7 @@ EXTRAS = {
         "mujoco<3.4; python_version < '3.10'",  # later ones have no wheel for 3.9
     ],
     "report": [
+        "jinja2>=3",
         "matplotlib>=3.7",
         "pydot>=2",
         "rich>=13",
@@ -84,7 +85,7 @@ setup(
     description="Differentiable architecture search for RL encoders, for TF-Agents and Acme",
     license="Apache-2.0",
     packages=find_packages(include=["rldarts_tf", "rldarts_tf.*"]),
-    package_data={"rldarts_tf": ["py.typed"]},
+    package_data={"rldarts_tf": ["py.typed"], "rldarts_tf.report": ["page.html.j2"]},
     zip_safe=False,
     python_requires=">=3.9,<3.12",
     install_requires=[

@@ -84,14 +84,35 @@ def plot_returns(
         have no steps in common; the picture's suffix is unknown or it cannot be written.
     """
     file_format = _format_of(path)
+    content = returns_picture(curves, file_format, title, column, ylabel, reference)
+    atomic.write_bytes(path, content)
+
+
+def returns_picture(
+    curves: Mapping[str, Sequence[atomic.PathLike]],
+    file_format: str,
+    title: str | None = None,
+    column: str = "return_mean",
+    ylabel: str | None = None,
+    reference: Mapping[str, float] | None = None,
+) -> bytes:
+    """The content of the file that `plot_returns` writes, "svg" or "png"."""
     if not curves:
         raise RunError("curves: there is nothing to draw")
     bands = {label: _band(label, files, column) for label, files in curves.items()}
     if ylabel is None:
         ylabel = _Y_LABELS.get(column, column.replace("_", " "))
     with _matplotlib_style():
-        picture = _returns_figure(bands, title, ylabel, reference or {})
-        _save(picture, path, file_format)
+        return _content(_returns_figure(bands, title, ylabel, reference or {}), file_format)
+
+
+def has_values(path: atomic.PathLike, column: str) -> bool:
+    """Whether a metrics.csv has a value in a column."""
+    try:
+        _read_curve(path, column)
+    except _NoValuesError:
+        return False
+    return True
 
 
 def plot_op_weights(alphas_path: atomic.PathLike, path: atomic.PathLike) -> None:
@@ -108,11 +129,22 @@ def plot_op_weights(alphas_path: atomic.PathLike, path: atomic.PathLike) -> None
       RunError: alphas.npz is missing, damaged or without records; the picture's suffix is unknown
         or it cannot be written.
     """
-    file_format = _format_of(path)
+    atomic.write_bytes(path, op_weights_picture(alphas_path, _format_of(path)))
+
+
+def op_weights_picture(
+    alphas_path: atomic.PathLike, file_format: str, changes: Sequence[int] = ()
+) -> bytes:
+    """The content of the file that `plot_op_weights` writes, "svg" or "png".
+
+    Args:
+      alphas_path: the alphas.npz of a search.
+      file_format: "svg" or "png".
+      changes: steps that are marked by a line, such as those at which the cell changed.
+    """
     steps, weights = _mean_op_weights(alphas_path)
     with _matplotlib_style():
-        picture = _op_weights_figure(steps, weights)
-        _save(picture, path, file_format)
+        return _content(_op_weights_figure(steps, weights, changes), file_format)
 
 
 def edge_weights_picture(
@@ -289,11 +321,17 @@ def _returns_figure(
     return picture
 
 
-def _op_weights_figure(steps: np.ndarray, weights: Mapping[str, Mapping[str, np.ndarray]]) -> Any:
+def _op_weights_figure(
+    steps: np.ndarray,
+    weights: Mapping[str, Mapping[str, np.ndarray]],
+    changes: Sequence[int] = (),
+) -> Any:
     picture = _new_figure()
     panels = picture.subplots(1, len(weights), sharey=True, squeeze=False)[0]
     colours = drawing.op_colours({cell: list(ops) for cell, ops in weights.items()})
     for axes, (cell, ops) in zip(panels, weights.items()):
+        for step in changes:
+            axes.axvline(step, color=_GREY, linewidth=0.8, alpha=0.5, zorder=1)
         for op, values in ops.items():
             axes.plot(
                 steps,
@@ -394,10 +432,6 @@ def _matplotlib_style() -> Any:
             "plots cannot be drawn: install matplotlib (pip install rldarts_tf[report])"
         ) from error
     return matplotlib.rc_context(_STYLE)
-
-
-def _save(picture: Any, path: atomic.PathLike, file_format: str) -> None:
-    atomic.write_bytes(path, _content(picture, file_format))
 
 
 def _content(picture: Any, file_format: str) -> bytes:

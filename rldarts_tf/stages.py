@@ -53,7 +53,7 @@ def check_encoders(
     """
     for stage in TRAINED_STAGES:
         settings = encoders[stage]
-        kind, cell = _kind(stage, settings), None
+        kind, cell = encoder_kind(stage, settings), None
         try:
             if kind == "discrete":
                 # Any cell of the space tells as much about the settings as the one to be found.
@@ -135,7 +135,7 @@ class Pipeline:
         if entry.get("exit_state") != "finished":
             genotype = self._genotype() if name == "evaluate" else None
             settings = self._encoders[name]
-            encoder = settings.make(_kind(name, settings), genotype)
+            encoder = settings.make(encoder_kind(name, settings), genotype)
             entry = dict(self._train(name, self._run.stage(name), encoder))
             if genotype is not None:
                 entry["genotype"] = genotype.to_dict()
@@ -220,7 +220,7 @@ class Pipeline:
         return summary.read_summary(path)["stages"].get(name, {}) if path.exists() else {}
 
 
-def _kind(stage: str, settings: EncoderSettings) -> str:
+def encoder_kind(stage: str, settings: EncoderSettings) -> str:
     """The kind of encoder that a stage trains."""
     return {"search": "supernet", "evaluate": "discrete"}.get(stage, settings.baseline)
 

@@ -107,13 +107,13 @@ class Launcher:
         return finish(self.start(flags, **kwargs))
 
     def stop(
-        self, root: Path, flags: list[str], how: signal.Signals, stage: str = "search"
+        self, root: Path, flags: list[str], how: signal.Signals, stage: str = "search", **kwargs
     ) -> Stopped:
         """Starts a stage, and stops it some updates later."""
         updates = 3
         metrics = root / stage / "metrics.csv"
         known = len(complete_rows(metrics))
-        process = self.start(flags)
+        process = self.start(flags, **kwargs)
         try:
             deadline = time.monotonic() + 400
             while len(complete_rows(metrics)) < known + updates and process.poll() is None:

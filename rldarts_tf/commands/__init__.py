@@ -16,7 +16,7 @@ from typing import NoReturn
 from rldarts_tf._version import __version__
 from rldarts_tf.errors import RLDartsError
 
-COMMANDS = ("show", "draw", "discretize", "compare", "random", "size")
+COMMANDS = ("show", "draw", "discretize", "compare", "random", "size", "report", "export")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,0 +1,69 @@
+"""`export`: a trained policy as a SavedModel or a TFLite file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rldarts_tf.errors import RunError
+from rldarts_tf.runs import summary
+
+HELP = "write a trained policy as a SavedModel or TFLite file that runs without this package"
+EXAMPLES = """
+python -m rldarts_tf export runs/starpilot --output=policy
+python -m rldarts_tf export runs/starpilot --stage=search --step=2000000 --output=policy
+python -m rldarts_tf export runs/starpilot --format=tflite --output=policy.tflite
+"""
+
+_CHECKED = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """See the package."""
+    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
+    parser.add_argument(
+        "--stage",
+        choices=("search", "evaluate", "baseline"),
+        default="evaluate",
+        help="whose policy: of the supernet, the cell (default) or the baseline",
+    )
+    parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+    parser.add_argument(
+        "--format",
+        choices=("saved_model", "tflite"),
+        default="saved_model",
+        help="(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", required=True, help="directory (SavedModel) or file (TFLite) to write"
+    )
+    parser.add_argument(
+        "--no_check",
+        action="store_true",
+        help=f"do not compare the file with the policy on {_CHECKED} observations of the "
+        "environment, for which it must be installed",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """See the package."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from rldarts_tf import export
+    from rldarts_tf.export import policies
+
+    policy = policies.load_policy(Path(arguments.run_dir), arguments.stage, arguments.step)
+    export.save(policy, arguments.output, arguments.format)
+    rows = [
+        ("policy", f"{type(policy.encoder).__name__} at step {policy.step:,}"),
+        ("observation", f"uint8 [batch, {', '.join(map(str, policy.image_shape))}]"),
+    ]
+    if not arguments.no_check:
+        images = policies.observations(policy, _CHECKED)
+        difference = export.largest_difference(policy, arguments.output, arguments.format, images)
+        if not difference < 1e-2:
+            raise RunError(
+                f"output: {arguments.output!r} differs from the policy by {difference:.3g}"
+            )
+        rows.append(("largest difference", f"{difference:.2g} on {_CHECKED} observations"))
+    summary.print_table(arguments.output, rows)

@@ -1,0 +1,120 @@
+"""A trained policy as one file that runs without this package: SavedModel, or TFLite.
+
+What is exported is greedy: the most probable action, that of the largest value, or tanh(μ).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from rldarts_tf.errors import RunError
+from rldarts_tf.export.policies import Policy
+from rldarts_tf.runs import atomic
+
+FORMATS = ("saved_model", "tflite")
+
+
+class Frozen(tf.Module):
+    """A policy with its weights as constants: uint8 [B, H, W, C] -> {name: [B, ...]}."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(name="policy")
+        concrete = tf.function(policy.outputs, autograph=False).get_concrete_function(
+            tf.TensorSpec([None, *policy.image_shape], tf.uint8, name="observation")
+        )
+        # A graph without variables needs nothing of the classes that made it.
+        frozen = convert_variables_to_constants_v2(concrete)
+        names = sorted(concrete.structured_outputs)
+
+        @tf.function(
+            autograph=False,
+            input_signature=[
+                tf.TensorSpec([None, *policy.image_shape], tf.uint8, name="observation")
+            ],
+        )
+        def act(observation: tf.Tensor) -> dict[str, tf.Tensor]:
+            return dict(zip(names, frozen(observation)))
+
+        self.act = act
+
+
+def save(policy: Policy, output: atomic.PathLike, file_format: str = "saved_model") -> None:
+    """Writes a policy.
+
+    Args:
+      policy: see `policies.load_policy`.
+      output: a directory that does not exist yet ("saved_model"), or a file ("tflite").
+      file_format: one of `FORMATS`.
+
+    Raises:
+      RunError: it cannot be written, or not in this format.
+    """
+    frozen = Frozen(policy)
+    if file_format == "tflite":
+        atomic.write_bytes(output, _tflite(frozen))
+        return
+    path = Path(output)
+    if path.exists():
+        raise RunError(f"output: {str(output)!r} exists already")
+    # Complete or not there at all.
+    partial = path.with_name(f".{path.name}{atomic.TEMPORARY_SUFFIX}")
+    try:
+        tf.saved_model.save(frozen, str(partial), signatures=frozen.act)
+        partial.rename(path)
+    except (OSError, tf.errors.OpError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise RunError(f"output: {str(output)!r} cannot be written: {line}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(partial)
+
+
+def load(path: atomic.PathLike, file_format: str = "saved_model") -> Any:
+    """What anybody would do with the file: images uint8 [B, H, W, C] -> {name: array}.
+
+    Raises:
+      RunError: it cannot be read.
+    """
+    try:
+        if file_format == "tflite":
+            interpreter = tf.lite.Interpreter(model_path=str(path))
+            runner = interpreter.get_signature_runner()
+            return lambda images: runner(observation=images)
+        signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise RunError(f"{str(path)!r} cannot be read: {line}") from None
+
+    def act(images: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in signature(tf.constant(images)).items()}
+
+    return act
+
+
+def largest_difference(
+    policy: Policy, path: atomic.PathLike, file_format: str, images: Any
+) -> float:
+    """The largest absolute difference between what a file and the policy itself say of images."""
+    live = {name: value.numpy() for name, value in policy.outputs(tf.constant(images)).items()}
+    saved = load(path, file_format)(images)
+    return max(float(np.max(np.abs(live[name].astype(np.float64) - saved[name]))) for name in live)
+
+
+def _tflite(frozen: Frozen) -> bytes:
+    """With TFLite's own ops alone, so that its plain runtime suffices."""
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [frozen.act.get_concrete_function()], frozen
+    )
+    try:
+        return converter.convert()
+    except Exception as error:
+        # ConverterError is not public, and its text has the whole graph.
+        line = " ".join(str(error).split())[:200]
+        raise RunError(f"format: this encoder has no TFLite form: {line}") from None

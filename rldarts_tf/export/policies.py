@@ -1,0 +1,183 @@
+"""The trained policy of a run, from config.gin and a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.suite import Suite
+from rldarts_tf.errors import RunError
+from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs.alpha_checkpoint import find_checkpoint
+from rldarts_tf.runs.configs import read_settings
+from rldarts_tf.settings import DMControlSettings, EncoderSettings, ProcgenSettings
+from rldarts_tf.stages import TRAINED_STAGES, encoder_kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A policy with its weights.
+
+    Attributes:
+      image_shape: (H, W, C) of an observation, uint8.
+      outputs: observations [B, H, W, C] -> {"action": [B, ...], ...}; with PPO also "logits" and
+        "value", with Rainbow "q", [B, actions], with SAC "q", [B], of that action.
+      suite: the environments that it was trained in.
+      step: environment steps of the checkpoint.
+      encoder: the encoder.
+    """
+
+    image_shape: tuple[int, int, int]
+    outputs: Callable[[tf.Tensor], dict[str, tf.Tensor]]
+    suite: Suite
+    step: int
+    encoder: Encoder
+
+
+def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
+    """Makes the networks of a stage and restores them.
+
+    Nothing in config.gin is executed: its values are read as data.
+
+    Args:
+      root: a run directory.
+      stage: "search", "evaluate" or "baseline".
+      step: of the checkpoint; None: the newest.
+
+    Raises:
+      RunError: the run has no such stage or checkpoint, or they do not fit each other.
+      ConfigError: a setting is not valid.
+    """
+    if stage not in TRAINED_STAGES:
+        raise RunError(f"stage: one of {', '.join(TRAINED_STAGES)}, not {stage!r}")
+    config = root / "config.gin"
+    if not config.exists():
+        raise RunError(f"{str(root)!r} is no run directory: it has no config.gin")
+    checkpoint = find_checkpoint(root / stage / "checkpoints", step)
+
+    def settings(make: type) -> Any:
+        try:
+            return make(**read_settings(config, stage, make.__name__))
+        except TypeError as error:
+            raise RunError(f"{str(config)!r}: {error}") from None
+
+    encoder_settings = settings(EncoderSettings)
+    kind = encoder_kind(stage, encoder_settings)
+    genotype = Genotype.load(root / "genotype.json") if kind == "discrete" else None
+    encoder = encoder_settings.make(kind, genotype)
+    algorithm = _algorithm(config, stage)
+    make_policy = {PPOSettings: _ppo, RainbowSettings: _rainbow, SACSettings: _sac}[algorithm]
+    if algorithm is SACSettings:
+        from rldarts_tf.envs.dm_control_suite import DMControlSuite
+
+        suite: Suite = DMControlSuite(settings(DMControlSettings))
+    else:
+        from rldarts_tf.envs.procgen_suite import ProcgenSuite
+
+        suite = ProcgenSuite(settings(ProcgenSettings))
+    shape, outputs, trackables = make_policy(encoder, settings(algorithm), suite)
+    try:
+        status = tf.train.Checkpoint(**trackables).restore(str(checkpoint))
+        status.assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        line = " ".join(str(error).split())[:200]
+        raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
+    return Policy(shape, outputs, suite, int(checkpoint.name.rpartition("-")[2]), encoder)
+
+
+def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
+    """What the environments show while actions are drawn at random: uint8 [number, H, W, C]."""
+    num_envs = max(len(policy.suite.games), 2)
+    environment = policy.suite.make(num_envs, seed)
+    rng = np.random.default_rng(seed)
+    try:
+        spec = environment.action_spec()
+        frames = [environment.reset().observation]
+        while num_envs * len(frames) < number:
+            if np.issubdtype(spec.dtype, np.integer):
+                actions = rng.integers(0, int(spec.maximum) + 1, num_envs).astype(np.int32)
+            else:
+                actions = rng.uniform(-1, 1, (num_envs, *spec.shape)).astype(np.float32)
+            frames.append(environment.step(actions).observation)
+    finally:
+        environment.close()
+    return np.concatenate(frames)[:number]
+
+
+def _algorithm(config: Path, stage: str) -> type:
+    for algorithm in ALGORITHMS:
+        if read_settings(config, stage, algorithm.__name__):
+            return algorithm
+    raise RunError(f"{str(config)!r} has the settings of no algorithm")
+
+
+def _ppo(encoder: Encoder, settings: PPOSettings, suite: Suite) -> tuple[Any, Any, Any]:
+    from tf_agents.specs import tensor_spec
+    from tf_agents.trajectories import time_step as ts
+
+    from rldarts_tf.agents import ppo
+    from rldarts_tf.envs.games import NUM_ACTIONS
+    from rldarts_tf.envs.procgen import OBSERVATION_SHAPE
+
+    time_step_spec = ts.time_step_spec(
+        tensor_spec.BoundedTensorSpec(OBSERVATION_SHAPE, tf.uint8, 0, 255, "observation")
+    )
+    action_spec = tensor_spec.BoundedTensorSpec((), tf.int32, 0, NUM_ACTIONS - 1, "action")
+    agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
+
+    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        step_type = tf.fill([tf.shape(images)[0]], ts.StepType.MID)
+        distribution, _ = agent.actor_net(images, step_type=step_type)
+        value, _ = agent.value_net(images, step_type=step_type)
+        logits = distribution.logits_parameter()
+        action = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        return {"action": action, "logits": logits, "value": value}
+
+    return OBSERVATION_SHAPE, outputs, {"actor": agent.actor_net, "value": agent.value_net}
+
+
+def _rainbow(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tuple[Any, Any, Any]:
+    from acme import specs
+    from acme.tf import utils as tf2_utils
+
+    from rldarts_tf.agents import rainbow
+    from rldarts_tf.envs.games import NUM_ACTIONS
+    from rldarts_tf.envs.procgen import OBSERVATION_SHAPE
+
+    network = rainbow.make_network(encoder, NUM_ACTIONS, settings)
+    tf2_utils.create_variables(network, [specs.Array(OBSERVATION_SHAPE, np.uint8)])
+
+    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        q = network(images).mean()
+        return {"action": tf.argmax(q, axis=-1, output_type=tf.int32), "q": q}
+
+    return OBSERVATION_SHAPE, outputs, {"network": network}
+
+
+def _sac(encoder: Encoder, settings: SACSettings, suite: Any) -> tuple[Any, Any, Any]:
+    from rldarts_tf.agents import sac
+    from rldarts_tf.agents.replay import environment_spec
+
+    environment = suite.make(1, 0)
+    try:
+        spec = environment_spec(environment.observation_spec(), environment.action_spec())
+    finally:
+        environment.close()
+    networks = sac.SACNetworks(spec, encoder, settings)
+
+    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = networks.critics.torso(images)
+        mean, _ = networks.actor.mean_and_scale(features)
+        action = tf.tanh(mean)
+        q = tf.reduce_min(networks.critics.q(features, action), axis=0)
+        return {"action": action, "q": q}
+
+    trackables = {"critics": networks.critics, "actor": networks.actor}
+    return tuple(spec.observations.shape), outputs, trackables

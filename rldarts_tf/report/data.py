@@ -1,0 +1,175 @@
+"""What a report shows, read from run directories."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rldarts_tf.errors import RLDartsError, RunError
+from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs.configs import canonical_settings
+from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.search_log import read_alphas, read_genotypes
+from rldarts_tf.runs.summary import read_summary
+
+STAGES = ("search", "evaluate", "baseline")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run directory.
+
+    Attributes:
+      root: its path.
+      settings: config.gin, {setting: value as text}.
+      results: summary.json, {stage: entry}.
+      versions: those that summary.json names.
+      metrics: the stages that have a metrics.csv with rows, and its path.
+      alphas: path of the search's alphas.npz, or None.
+      genotypes: the distinct cells that the search passed through, with the step of each.
+      genotype: the final cell, or None.
+      problems: what could not be read, one line each.
+    """
+
+    root: Path
+    settings: Mapping[str, str]
+    results: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, str]
+    metrics: Mapping[str, Path]
+    alphas: Path | None
+    genotypes: Sequence[tuple[int, Genotype]]
+    genotype: Genotype | None
+    problems: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """Of the directory."""
+        return self.root.resolve().name
+
+    @property
+    def game(self) -> str:
+        """The game or task, as the summary or the settings tell."""
+        for entry in self.results.values():
+            if isinstance(entry.get("game"), str):
+                return entry["game"]
+        for setting in ("ProcgenSettings.game", "DMControlSettings.domain_name"):
+            for name, value in self.settings.items():
+                if name.endswith(setting):
+                    return value.strip("'\"")
+        return "?"
+
+    @property
+    def last_step(self) -> int:
+        """Environment steps of the search so far."""
+        return int(read_metrics(self.metrics["search"])["step"][-1])
+
+    @property
+    def kind(self) -> tuple[tuple[str, str], ...]:
+        """What runs have in common that differ in nothing but their seed."""
+        return tuple(sorted((k, v) for k, v in self.settings.items() if not k.endswith(".seed")))
+
+
+def read_run(root: Path) -> Run:
+    """Reads a run directory; what is damaged in it becomes a line in `problems`.
+
+    Raises:
+      RunError: it is no run directory.
+    """
+    problems: list[str] = []
+
+    def attempt(read: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            return read()
+        except RLDartsError as error:
+            problems.append(str(error))
+            return otherwise
+
+    if not root.is_dir():
+        raise RunError(f"run directory {str(root)!r} does not exist")
+    config = root / "config.gin"
+    tables = {stage: root / stage / "metrics.csv" for stage in STAGES}
+    tables = {stage: path for stage, path in tables.items() if path.exists()}
+    if not config.exists() and not tables:
+        raise RunError(
+            f"{str(root)!r} is no run directory: it has no config.gin and no metrics.csv"
+        )
+    summary: Mapping[str, Any] = {"stages": {}}
+    if (root / "summary.json").exists():
+        summary = attempt(lambda: read_summary(root / "summary.json"), summary)
+    metrics = {
+        stage: path
+        for stage, path in tables.items()
+        if len(attempt(lambda path=path: read_metrics(path), {}).get("step", ()))
+    }
+    alphas: Path | None = root / "search" / "alphas.npz"
+    if not alphas.exists() or not len(attempt(lambda: read_alphas(alphas), {}).get("step", ())):
+        alphas = None
+    log = root / "search" / "genotypes.jsonl"
+    genotypes: list[tuple[int, Genotype]] = []
+    if log.exists():
+        genotypes = attempt(
+            lambda: [(step, Genotype.from_dict(data)) for step, data in read_genotypes(log)], []
+        )
+    genotype = None
+    if (root / "genotype.json").exists():
+        genotype = attempt(lambda: Genotype.load(root / "genotype.json"), None)
+    settings: Mapping[str, str] = {}
+    if config.exists():
+        settings = attempt(lambda: _settings(config), {})
+    results = {k: v for k, v in summary["stages"].items() if isinstance(v, dict)}
+    versions = summary.get("versions")
+    return Run(
+        root,
+        settings,
+        results,
+        versions if isinstance(versions, dict) else {},
+        metrics,
+        alphas,
+        genotypes,
+        genotype,
+        problems,
+    )
+
+
+def group(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in their seed alone belong together; in the order given."""
+    groups: dict[Any, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.kind, []).append(run)
+    return list(groups.values())
+
+
+def differing_settings(groups: Sequence[Sequence[Run]]) -> dict[str, list[str]]:
+    """{setting: its value in each group}, for those that are not the same in all."""
+    names = dict.fromkeys(name for members in groups for name in members[0].settings)
+    return {
+        name: values
+        for name in names
+        if not name.endswith(".seed")
+        for values in [[members[0].settings.get(name, "–") for members in groups]]
+        if len(set(values)) > 1
+    }
+
+
+def spans(run: Run) -> list[tuple[int, int, Genotype]]:
+    """(first step, step at which the next new cell appeared, cell) of a search."""
+    ends = [step for step, _ in run.genotypes[1:]] + [run.last_step]
+    return [(step, end, genotype) for (step, genotype), end in zip(run.genotypes, ends)]
+
+
+def chosen(items: Sequence[Any], most: int) -> list[Any]:
+    """At most so many of them: the first, the last, and evenly between."""
+    if len(items) <= most:
+        return list(items)
+    return [items[int(i)] for i in np.linspace(0, len(items) - 1, most).round()]
+
+
+def _settings(path: Path) -> dict[str, str]:
+    try:
+        return canonical_settings(path.read_text("utf-8"), repr(str(path)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{str(path)!r} cannot be read: {error}") from None

@@ -1,0 +1,186 @@
+"""Exported policies against the live ones, on observations of the real environments."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gin
+import numpy as np
+import pytest
+
+pytest.importorskip("procgen")
+pytest.importorskip("acme")
+
+import tensorflow as tf
+
+from rldarts_tf import commands, export
+from rldarts_tf.agents.ppo_training import PPOProgram
+from rldarts_tf.agents.rainbow_training import RainbowProgram
+from rldarts_tf.agents.settings import PPOSettings, RainbowSettings
+from rldarts_tf.agents.training import StageSettings, Training
+from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.errors import RLDartsError
+from rldarts_tf.export import policies
+from rldarts_tf.genotype import random_genotype
+from rldarts_tf.runs.directory import RunDirectory
+from rldarts_tf.search_space import CLASSIC
+from rldarts_tf.settings import EncoderSettings, ProcgenSettings, TrainingSettings
+from rldarts_tf.stages import encoder_kind
+
+import random  # isort: skip
+
+PPO = PPOSettings(num_envs=4, steps_per_update=8, minibatch_size=16, num_epochs=1)
+RAINBOW = RainbowSettings(
+    num_envs=4, steps_per_update=8, batch_size=4, min_replay_size=8, hidden_size=8, num_atoms=5,
+    n_step=2, replay_capacity=100, samples_per_insert=1.0,
+)  # fmt: skip
+PROGRAMS = {PPOSettings: PPOProgram, RainbowSettings: RainbowProgram}
+STAGES = {
+    "ppo, supernet": (PPO, "search", EncoderSettings("micro", [4], features=8)),
+    "ppo, cell": (PPO, "evaluate", EncoderSettings("classic", [4], features=8)),
+    "ppo, baseline": (PPO, "baseline", EncoderSettings(depths=[4], features=8)),
+    "rainbow, supernet": (RAINBOW, "search", EncoderSettings("micro", [4], features=8)),
+    "rainbow, cell": (RAINBOW, "evaluate", EncoderSettings("classic", [4], features=8)),
+}
+
+
+def config_of(stage, *settings):
+    """config.gin as a launcher writes it."""
+    lines = ["import rldarts_tf.settings"]
+    for value in settings:
+        for name, field in dataclasses.asdict(value).items():
+            lines.append(f"{stage}/{type(value).__name__}.{name} = {field!r}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Trains a stage for an update; returns the run's root, and what its policy says of images."""
+    made = {}
+
+    def train(case):
+        if case in made:
+            return made[case]
+        settings, stage, encoders = STAGES[case]
+        root = tmp_path_factory.mktemp("run")
+        games, training = ProcgenSettings("maze"), TrainingSettings(num_env_steps=32, pictures=0)
+        training = dataclasses.replace(training, evaluation_interval=0, final_evaluation_episodes=1)
+        genotype = random_genotype(CLASSIC, random.Random(1))
+        with RunDirectory(root) as run:
+            run.bind_config(config_of(stage, settings, encoders, games, training))
+            genotype.save(run.genotype_path)
+            kind = encoder_kind(stage, encoders)
+            encoder = encoders.make(kind, genotype if kind == "discrete" else None)
+            suite = ProcgenSuite(games)
+            stage_settings = StageSettings(suite.fit(settings), suite, training)
+            program = PROGRAMS[type(settings)]
+            session = Training(run.stage(stage), stage, encoder, program, stage_settings)
+            session._evaluate = lambda number: {}
+            session.run()
+            live = session.program
+            images = policies.observations(policies.load_policy(root, stage), 24)
+            if type(settings) is PPOSettings:
+                _, parameters, value = live._act(tf.constant(images))
+                expected = {"logits": parameters["logits"].numpy(), "value": value.numpy()}
+            else:
+                expected = {"q": live._act_evaluating(tf.constant(images))[1].numpy()}
+            session.close()
+        made[case] = root, stage, images, expected
+        return made[case]
+
+    yield train
+    gin.clear_config()
+
+
+@pytest.mark.parametrize("case", STAGES)
+def test_a_policy_is_loaded_as_the_program_left_it(case, trained):
+    root, stage, images, expected = trained(case)
+    policy = policies.load_policy(root, stage)
+    outputs = policy.outputs(tf.constant(images))
+    assert set(outputs) == {"action", *expected}
+    for name, value in expected.items():
+        np.testing.assert_allclose(outputs[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    scores = expected.get("logits", expected.get("q"))
+    np.testing.assert_array_equal(outputs["action"], scores.argmax(-1))
+
+
+# TFLite is for the cell; see below for what else it takes.
+FORMATS = [(case, "saved_model") for case in STAGES]
+FORMATS += [(case, "tflite") for case in STAGES if "supernet" not in case]
+
+
+@pytest.mark.parametrize(("case", "file_format"), FORMATS)
+def test_an_exported_policy_says_what_the_live_one_says(case, file_format, trained, tmp_path):
+    root, stage, images, _ = trained(case)
+    policy = policies.load_policy(root, stage)
+    path = tmp_path / "policy"
+    export.save(policy, path, file_format)
+    assert export.largest_difference(policy, path, file_format, images) < 1e-4
+    # Any number of images.
+    for number in (1, 3):
+        assert export.largest_difference(policy, path, file_format, images[:number]) < 1e-4
+
+
+def test_a_saved_model_runs_without_this_package(trained, tmp_path):
+    root, stage, images, _ = trained("ppo, supernet")
+    policy = policies.load_policy(root, stage)
+    export.save(policy, tmp_path / "policy")
+    np.save(tmp_path / "images.npy", images[:2])
+    program = (
+        "import json, sys, numpy as np, tensorflow as tf\n"
+        "act = tf.saved_model.load('policy').signatures['serving_default']\n"
+        "out = act(observation=tf.constant(np.load('images.npy')))\n"
+        "assert not any(name.startswith(('rldarts', 'keras')) for name in sys.modules)\n"
+        "print(json.dumps({name: value.numpy().tolist() for name, value in out.items()}))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True,
+        env={"PATH": "/usr/bin:/bin", "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    for name, value in policy.outputs(tf.constant(images[:2])).items():
+        np.testing.assert_allclose(json.loads(ended.stdout)[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_the_command_exports_and_compares(trained, tmp_path, capsys):
+    root, stage, *_ = trained("ppo, cell")
+    output = tmp_path / "policy.tflite"
+    argv = ["export", str(root), f"--stage={stage}", "--format=tflite", f"--output={output}"]
+    assert commands.main(argv) == 0
+    assert "largest difference" in capsys.readouterr().out
+    assert output.stat().st_size > 1000
+
+
+BAD = {
+    "no run": (["export", "nowhere", "--output=x"], "nowhere"),
+    "a stage that was not run": (["export", "RUN", "--stage=baseline", "--output=x"], "baseline"),
+    "a step that there is not": (["export", "RUN", "--step=7", "--output=x"], "step 7"),
+    "a directory that exists": (["export", "RUN", "--output=."], "exists already"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_that_names_it(case, trained, tmp_path, monkeypatch, capsys):
+    root, *_ = trained("ppo, cell")
+    argv, message = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    assert commands.main([argument.replace("RUN", str(root)) for argument in argv]) == 2
+    _, err = capsys.readouterr()
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_an_error_of_one_line(trained, tmp_path):
+    import shutil
+
+    root, stage, *_ = trained("ppo, baseline")
+    shutil.copytree(root, tmp_path / "copy")
+    (index,) = Path(tmp_path / "copy" / stage / "checkpoints").glob("ckpt-*.index")
+    index.write_bytes(b"nothing")
+    with pytest.raises(RLDartsError) as caught:
+        policies.load_policy(tmp_path / "copy", stage)
+    assert "\n" not in str(caught.value)
