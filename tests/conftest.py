@@ -6,6 +6,8 @@ import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Several processes run at once, with networks so small that threads would only wait for each other.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import hypothesis
 import pytest
@@ -30,6 +32,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 LONG_FILES = (
     "test_torso.py",
     "test_launcher.py",
+    "test_faults.py",
     "test_rainbow_launcher.py",
     "test_sac_launcher.py",
     "test_encoding_network.py",

@@ -22,7 +22,7 @@ from rldarts_tf.ops import Convolution, make_op, register_op, registered_ops
 from rldarts_tf.search_space import OUTPUT_MODES
 
 BUILT_IN_OPS = tuple(op for op in registered_ops() if not op.startswith("test_"))
-FLOAT64 = 1e-7
+FLOAT64 = 1e-6
 """Tolerance relative to a tensor's largest entry. Keras' gelu holds a constant in float32."""
 FLOAT32 = 1e-5
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs import summary
-from rldarts_tf.runs.configs import canonical_settings
+from rldarts_tf.runs.configs import canonical_settings, read_config
 
 HELP = "tell what differs between two genotypes, or between two runs"
 EXAMPLES = """
@@ -81,10 +81,7 @@ def _node(edges: tuple[tuple[int, str], ...]) -> str:
 
 def _settings(run: Path) -> Mapping[str, Any]:
     path = run / "config.gin"
-    try:
-        return canonical_settings(path.read_text("utf-8"), repr(str(path)))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{str(run)!r} is no run directory: config.gin: {error}") from None
+    return canonical_settings(read_config(path), repr(str(path)))
 
 
 def _results(run: Path) -> Mapping[str, Any]:

@@ -66,7 +66,9 @@ def save(policy: Policy, output: atomic.PathLike, file_format: str = "saved_mode
     # Complete or not there at all.
     partial = path.with_name(f".{path.name}{atomic.TEMPORARY_SUFFIX}")
     try:
-        tf.saved_model.save(frozen, str(partial), signatures=frozen.act)
+        # Gradients of ops of one's own would refer to what is not in the graph; none are needed.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(frozen, str(partial), signatures=frozen.act, options=options)
         partial.rename(path)
     except (OSError, tf.errors.OpError) as error:
         line = " ".join(str(error).split())[:200]

@@ -11,7 +11,7 @@ import numpy as np
 
 from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.runs.configs import canonical_settings
+from rldarts_tf.runs.configs import canonical_settings, read_config
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import read_alphas, read_genotypes
 from rldarts_tf.runs.summary import read_summary
@@ -169,7 +169,4 @@ def chosen(items: Sequence[Any], most: int) -> list[Any]:
 
 
 def _settings(path: Path) -> dict[str, str]:
-    try:
-        return canonical_settings(path.read_text("utf-8"), repr(str(path)))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{str(path)!r} cannot be read: {error}") from None
+    return canonical_settings(read_config(path), repr(str(path)))

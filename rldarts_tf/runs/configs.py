@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rldarts_tf.errors import RunError
+from rldarts_tf.runs.reading import read_bytes
+
+_MAX_BYTES = 1 << 22
 
 
 def canonical_settings(text: str, source: str) -> dict[str, str]:
@@ -26,6 +29,18 @@ def canonical_settings(text: str, source: str) -> dict[str, str]:
     }
 
 
+def read_config(path: Path) -> str:
+    """The text of a configuration.
+
+    Raises:
+      RunError: it cannot be read, is too large or no text.
+    """
+    try:
+        return read_bytes(path, _MAX_BYTES).decode("utf-8")
+    except UnicodeDecodeError:
+        raise RunError(f"{str(path)!r} is not UTF-8 text") from None
+
+
 def read_settings(path: Path, scope: str, name: str) -> dict[str, Any]:
     """Reads the settings of a class in a scope: those of the scope before those without one.
 
@@ -40,10 +55,7 @@ def read_settings(path: Path, scope: str, name: str) -> dict[str, Any]:
     Raises:
       RunError: the file cannot be read or is no configuration.
     """
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"{str(path)!r} cannot be read: {error}") from None
+    text = read_config(path)
     found: dict[str, dict[str, Any]] = {"": {}, scope: {}}
     for setting, value in _parse(text, repr(str(path))).items():
         scoped, _, field = setting.rpartition(".")
@@ -77,9 +89,18 @@ def _parse(text: str, source: str) -> dict[str, Any]:
                 settings[scope + statement.selector + argument] = statement.value
             elif isinstance(statement, config_parser.IncludeStatement):
                 settings[f"include {statement.filename!r}"] = _Verbatim("included")
-    except (SyntaxError, ValueError, tokenize.TokenError) as error:
-        line = " ".join(str(error).split())
-        raise RunError(f"{source} is not a gin configuration: {line}") from error
+    # gin's parser raises any of these for what is no configuration.
+    except (
+        SyntaxError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        tokenize.TokenError,
+    ) as error:
+        line = " ".join(str(error).split())[:200] or type(error).__name__
+        raise RunError(f"{source} is not a gin configuration: {line}") from None
     return settings
 
 

@@ -20,7 +20,7 @@ from types import TracebackType
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
-from rldarts_tf.runs.configs import canonical_settings
+from rldarts_tf.runs.configs import canonical_settings, read_config
 
 _NOT_SET = "(not set)"
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -157,13 +157,10 @@ class RunDirectory:
               Nothing has been changed then.
         """
         new = canonical_settings(text, "the configuration")
-        try:
-            old_text = self.config_path.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        if not self.config_path.exists():
             atomic.write_text(self.config_path, text)
             return
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"{str(self.config_path)!r} cannot be read: {error}") from error
+        old_text = read_config(self.config_path)
         old = canonical_settings(old_text, repr(str(self.config_path)))
         for name in [*old, *(name for name in new if name not in old)]:
             before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
