@@ -145,7 +145,8 @@ def test_what_is_damaged_is_told_and_the_rest_is_shown(tmp_path):
     run = make_run(tmp_path / "run")
     for name in ("summary.json", "search/alphas.npz", "search/genotypes.jsonl", "genotype.json"):
         path = run / name
-        path.write_bytes(b"{\n" + path.read_bytes())
+        content = path.read_bytes()
+        path.write_bytes(b"{\n" + content[: 2 * len(content) // 3])
         page = Page(report.make_page([run]))
         assert path.name in page.text and "Returns of training episodes" in page.text
 
