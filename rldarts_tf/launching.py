@@ -14,6 +14,7 @@ import sys
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import gin
@@ -21,8 +22,9 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from rldarts_tf.agents.settings import ALGORITHMS
-from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError
+from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs.configs import read_config, statements
 from rldarts_tf.runs.quiet import quiet_stderr
 from rldarts_tf.stages import STAGES, TRAINED_STAGES
 
@@ -128,6 +130,9 @@ def load_gin(
     for file in files:
         if not (os.path.exists(file) or os.path.exists(os.path.join(gin_folder(), file))):
             raise ConfigError(f"gin_file: {file!r} is neither a path nor in {gin_folder()}")
+        _refuse_imports(f"gin_file {file!r}", _gin_text(file))
+    for binding in FLAGS.gin_bindings:
+        _refuse_imports(f"gin_bindings {binding!r}", binding)
     # gin logs an error for each place where it looks for a file before it finds it.
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
@@ -221,6 +226,26 @@ def compile_quietly() -> None:
     """Compiles something with XLA, which writes a notice to stderr when it does so first."""
     with quiet_stderr(), tf.device("CPU:0"):
         tf.function(tf.negative, jit_compile=True)(0.0)
+
+
+def _gin_text(file: str) -> str:
+    """The text of a file that gin finds where it is or in gin/; empty if it finds none."""
+    for path in (file, os.path.join(gin_folder(), file)):
+        if os.path.isfile(path):
+            return read_config(Path(path))
+    return ""
+
+
+def _refuse_imports(source: str, text: str, included: frozenset[str] = frozenset()) -> None:
+    """A settings file sets values; it must not run code, as `import` would."""
+    # Where it is no configuration, gin says so better.
+    with contextlib.suppress(RunError):
+        for statement in statements(text, source):
+            if hasattr(statement, "module"):
+                raise ConfigError(f"{source}: import {statement.module}: imports are not allowed")
+            file = getattr(statement, "filename", None)
+            if isinstance(file, str) and file not in included:
+                _refuse_imports(f"{source}: include {file!r}", _gin_text(file), included | {file})
 
 
 def _check_algorithm(own: str) -> None:

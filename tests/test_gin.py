@@ -15,6 +15,7 @@ from gin import config_parser
 from rldarts_tf import launching
 from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings
 from rldarts_tf.envs import games
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.search_space import get_search_space
 from rldarts_tf.settings import (
     DMControlSettings,
@@ -338,6 +339,24 @@ def test_flags_hold_for_every_stage_whatever_the_files_say():
     }
     steps = {settings.num_env_steps for (settings,) in resolved.values()}
     assert steps == {25_000_000}, "a flag that is not given changes nothing"
+
+
+@pytest.mark.parametrize("where", ["file", "included file", "binding", "before what is no gin"])
+def test_a_configuration_cannot_import(where, tmp_path, monkeypatch):
+    marker = tmp_path / "imported"
+    (tmp_path / "evil_of_a_test.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    file = tmp_path / "some.gin"
+    file.write_text("import evil_of_a_test\n" + ("(((" if where.startswith("before") else ""))
+    outer = tmp_path / "outer.gin"
+    outer.write_text(f"include '{file}'\n")
+    files = [str(outer if where == "included file" else file)]
+    bindings = []
+    if where == "binding":
+        files, bindings = ["classic.gin"], ["import evil_of_a_test"]
+    with pytest.raises(ConfigError, match="evil_of_a_test: imports are not allowed"):
+        resolve(*files, bindings=bindings)
+    assert not marker.exists()
 
 
 def test_the_operative_configuration_resolves_to_the_same_settings(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pprint
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,12 @@ def read_settings(path: Path, scope: str, name: str) -> dict[str, Any]:
     return {**found[""], **found[scope]}
 
 
-def _parse(text: str, source: str) -> dict[str, Any]:
-    """Reads gin text into {setting: value}, in the order of the text; executes nothing."""
+def statements(text: str, source: str) -> Iterator[Any]:
+    """The statements of gin text, as gin's parser gives them; executes nothing.
+
+    Raises:
+      RunError: what follows is no configuration.
+    """
     # Only launchers and commands read configurations, and they have gin.
     import gin.config_parser as config_parser
 
@@ -79,16 +84,8 @@ def _parse(text: str, source: str) -> dict[str, Any]:
         def macro(self, macro_name: str) -> _Verbatim:
             return _Verbatim("%" + macro_name)
 
-    settings: dict[str, Any] = {}
     try:
-        parser = config_parser.ConfigParser(text, _Delegate())
-        for statement in parser:
-            if isinstance(statement, config_parser.BindingStatement):
-                scope = statement.scope + "/" if statement.scope else ""
-                argument = "." + statement.arg_name if statement.arg_name else ""
-                settings[scope + statement.selector + argument] = statement.value
-            elif isinstance(statement, config_parser.IncludeStatement):
-                settings[f"include {statement.filename!r}"] = _Verbatim("included")
+        yield from config_parser.ConfigParser(text, _Delegate())
     # gin's parser raises any of these for what is no configuration.
     except (
         SyntaxError,
@@ -101,6 +98,18 @@ def _parse(text: str, source: str) -> dict[str, Any]:
     ) as error:
         line = " ".join(str(error).split())[:200] or type(error).__name__
         raise RunError(f"{source} is not a gin configuration: {line}") from None
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    """Reads gin text into {setting: value}, in the order of the text."""
+    settings: dict[str, Any] = {}
+    for statement in statements(text, source):
+        if hasattr(statement, "selector") and hasattr(statement, "value"):
+            scope = statement.scope + "/" if statement.scope else ""
+            argument = "." + statement.arg_name if statement.arg_name else ""
+            settings[scope + statement.selector + argument] = statement.value
+        elif hasattr(statement, "filename"):
+            settings[f"include {statement.filename!r}"] = _Verbatim("included")
     return settings
 
 
