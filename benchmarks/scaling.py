@@ -26,6 +26,7 @@ import numpy as np
 
 import rldarts_tf
 from rldarts_tf import drawing, plotting
+from rldarts_tf.runs import atomic
 
 OPS = ("conv_3x3_relu", "dil_conv_3x3_relu", "conv_3x3", "dil_conv_3x3")
 """Base ops of equal cost, so that their number measures; `skip_connect` and `none` are added."""
@@ -175,7 +176,7 @@ def draw(sweeps: Sequence[Mapping[str, Any]], path: str) -> None:
             axes.set_visible(False)
         for axes in panels[::columns]:
             axes.set_ylabel("train step, ms")
-        plotting._save(picture, path, "png")
+        atomic.write_bytes(path, plotting._content(picture, "png"))
 
 
 def _draw_points(axes: Any, sweep: Mapping[str, Any], key: str, unit: float, colour: str) -> None:

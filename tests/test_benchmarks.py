@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,34 +94,29 @@ COMMANDS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def runs(tmp_path_factory):
-    """Every script in a process of its own, from the first test on.
-
-    Most of their time goes into imports: they run beside each other and beside the other tests.
-    """
+    """Every script in a process of its own, two at a time, from the first test on."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, BENCHMARKS / f"{name}.py", *arguments, f"--output={name}.json"],
+
+    def launch(name):
+        return subprocess.run(
+            [sys.executable, BENCHMARKS / f"{name}.py", *COMMANDS[name], f"--output={name}.json"],
             cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
         )
-        for name, arguments in COMMANDS.items()
-    }
-    yield folder, processes
-    for process in processes.values():
-        process.kill()
-        process.communicate()
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield folder, {name: pool.submit(launch, name) for name in COMMANDS}
+        pool.shutdown(cancel_futures=True)
 
 
 def results_of(runs, name):
     """The results that a script wrote, after it has ended as it should."""
-    folder, processes = runs
-    output, errors = processes[name].communicate()
-    assert processes[name].returncode == 0, errors
-    assert "┏" in output
-    assert "warning" not in errors.lower()
+    folder, launched = runs
+    ended = launched[name].result()
+    assert ended.returncode == 0, ended.stderr
+    assert "┏" in ended.stdout
+    assert "warning" not in ended.stderr.lower()
     document = json.loads((folder / f"{name}.json").read_text("utf-8"))
     assert document["benchmark"] == f"{name}.py"
     assert document["command_line"] == [*COMMANDS[name], f"--output={name}.json"]

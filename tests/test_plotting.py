@@ -50,16 +50,16 @@ def write_alphas(path, ops, num_nodes, num_records, seed=0):
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The matplotlib figures, in the order in which they were saved."""
-    saved = []
-    save = plotting._save
+    """The matplotlib figures, in the order in which they were drawn."""
+    drawn = []
+    content = plotting._content
 
-    def recording_save(picture, *arguments):
-        saved.append(picture)
-        save(picture, *arguments)
+    def recording_content(picture, *arguments):
+        drawn.append(picture)
+        return content(picture, *arguments)
 
-    monkeypatch.setattr(plotting, "_save", recording_save)
-    return saved
+    monkeypatch.setattr(plotting, "_content", recording_content)
+    return drawn
 
 
 def drawn_line(axes, label):
