@@ -21,10 +21,12 @@ PYTEST_FLAGS ?=
 # Each takes up to 3 GB. A file's tests stay together: they share what they have trained. The order of
 # the files is tests/conftest.py's.
 TEST_PROCESSES ?= 2
+FAULTS_FLAGS ?=
+FUZZ_FLAGS ?=
 LOCK_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-acme-tf28 lint format lock clean
+.PHONY: help env demo test test-acme-tf28 faults fuzz lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +42,12 @@ test: env ## run the tests
 
 test-acme-tf28: ## run the torso's tests beside dm-acme 0.4 on TensorFlow 2.8 (Python 3.9 or 3.10)
 	@bash scripts/test_acme_tf28.sh
+
+faults: env ## do to real runs what machines do, 100 kills included (about an hour)
+	@$(RUN) tests/faults/faults.py $(FAULTS_FLAGS)
+
+fuzz: env ## fuzz everything that reads files, a minute each (Linux, x86-64)
+	@$(RUN) tests/fuzz/fuzz.py $(FUZZ_FLAGS)
 
 lint: env ## check style and, for the core, types
 	@$(RUN) -m ruff check .

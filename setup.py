@@ -69,6 +69,8 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({requirement for part in EXTRAS.values() for requirement in part})
 EXTRAS["dev"] = [
+    # For `make fuzz`. Elsewhere it has no wheels.
+    "atheris>=2.3; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "hypothesis>=6.100",
     "mypy>=1.10",
     "pytest>=8",

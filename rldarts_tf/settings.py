@@ -70,12 +70,15 @@ class ProcgenSettings:
       distribution_mode: "easy" or "hard".
       num_levels: size of the set of training levels; 0 is all of them.
       start_level: the first of them.
+      step_timeout: seconds that a step of all environments may take; a run whose simulator does not
+        answer in time ends.
     """
 
     game: str | Sequence[str] = "starpilot"
     distribution_mode: str = "easy"
     num_levels: int = 0
     start_level: int = 0
+    step_timeout: float = 300.0
 
     def __post_init__(self) -> None:
         games.check_games(self.game)
@@ -84,6 +87,7 @@ class ProcgenSettings:
             check_integer(f"ProcgenSettings.{name}", getattr(self, name), least=0)
         if self.start_level and not self.num_levels:
             raise ConfigError("ProcgenSettings.start_level has no effect where num_levels is 0")
+        _check_seconds("ProcgenSettings.step_timeout", self.step_timeout)
 
     @property
     def games(self) -> tuple[str, ...]:
@@ -123,6 +127,8 @@ class DMControlSettings:
         the task (`rldarts_tf.envs.dm_control.ACTION_REPEAT`).
       frame_stack: frames in an observation, the newest last.
       image_size: height and width of a frame.
+      step_timeout: seconds that a step may take; a simulator that does not answer in time is
+        replaced by a new one, whose first episode begins.
     """
 
     domain_name: str = "cartpole"
@@ -130,6 +136,7 @@ class DMControlSettings:
     action_repeat: int | None = None
     frame_stack: int = 3
     image_size: int = 64
+    step_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("domain_name", "task_name"):
@@ -140,6 +147,7 @@ class DMControlSettings:
             check_integer("DMControlSettings.action_repeat", self.action_repeat, least=1)
         check_integer("DMControlSettings.frame_stack", self.frame_stack, least=1)
         check_integer("DMControlSettings.image_size", self.image_size, least=8)
+        _check_seconds("DMControlSettings.step_timeout", self.step_timeout)
 
 
 @gin.configurable(module="rldarts_tf")
@@ -190,3 +198,8 @@ def check_integer(field: str, value: object, least: int) -> None:
         raise ConfigError(f"{field} must be an integer of at least {least}, got {value!r}")
     if value > 2**31 - 1 and field.endswith(("seed", "level", "levels")):
         raise ConfigError(f"{field} must be at most {2**31 - 1}, got {value!r}")
+
+
+def _check_seconds(field: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
+        raise ConfigError(f"{field} must be a number of seconds above 0, got {value!r}")

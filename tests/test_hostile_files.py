@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import random
 import tracemalloc
 import zipfile
 
@@ -13,72 +12,33 @@ import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hostile import GENOTYPE, PIECES, READERS, ExecutedError, nothing_executed, npz, read
 from hypothesis import given, settings
 
-from rldarts_tf.errors import GenotypeError, RLDartsError, RunError
-from rldarts_tf.genotype import Genotype, random_genotype
-from rldarts_tf.runs import manifest
-from rldarts_tf.runs.configs import canonical_settings, read_settings
-from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.errors import GenotypeError, RunError
+from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs.configs import canonical_settings
 from rldarts_tf.runs.reading import parse_npz, read_npz
-from rldarts_tf.runs.search_log import AlphaLog, read_alphas, read_genotypes
-from rldarts_tf.runs.summary import read_summary
-from rldarts_tf.search_space import CLASSIC, MICRO
-
-
-def npz(**arrays):
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def alphas(folder):
-    log = AlphaLog(folder / "valid", {"normal": MICRO.ops("normal")}, 2)
-    log.record(0, {"normal": [np.full((j, 5), 0.2) for j in (1, 2)]})
-    log.flush()
-    return (folder / "valid").read_bytes()
-
-
-GENOTYPE = random_genotype(CLASSIC, random.Random(0))
-ENTRY = json.dumps({"step": 3, "genotype": GENOTYPE.to_dict()})
-# What reads a file, and the content of a sound one.
-READERS = {
-    "genotype.json": (Genotype.load, lambda folder: GENOTYPE.to_json().encode()),
-    "alphas.npz": (read_alphas, alphas),
-    "genotypes.jsonl": (read_genotypes, lambda folder: f"{ENTRY}\n{ENTRY}\n".encode()),
-    "metrics.csv": (read_metrics, lambda folder: b"step,wall_time,loss\n1,0.5,2.5\n2,1,\n3,2,1\n"),
-    "summary.json": (
-        read_summary,
-        lambda folder: b'{"stages": {"search": {"env_steps": 3}}, "versions": {}}',
-    ),
-    "ckpt-1.json": (manifest.read, lambda folder: b'{"sha256": {"ckpt-1.index": [3, "ab"]}}'),
-    "config.gin": (
-        lambda path: read_settings(path, "search", "EncoderSettings"),
-        lambda folder: b"search/EncoderSettings.depths = [1, 2]\nEncoderSettings.features = %x\n",
-    ),
-}
-# Pieces that mean something to one reader or another.
-PIECES = (
-    b"", b"\x00", b"\xff\xfe", b"\n", b",", b'"', b"[" * 3000, b"{", b"1e999", b"NaN", b"-1",
-    b"9" * 30, b"9" * 5000, b"null", b"true", b"@f()", b"import os\n", b"include '/etc/passwd'\n",
-    b"PK\x05\x06", b"\x93NUMPY\x01\x00", b"(99999999999,)", b"|O", b"\x80\x04", b"a" * 140_000,
-)  # fmt: skip
-
-
-def read(name, folder, content):
-    """Reads content as a file of this name; an error must be one line of the package's own."""
-    path = folder / name
-    path.write_bytes(content)
-    try:
-        return READERS[name][0](path)
-    except RLDartsError as error:
-        assert "\n" not in str(error) and len(str(error)) < 2000
-        return error
+from rldarts_tf.runs.search_log import read_alphas
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("hostile")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: eval("1"),
+        lambda: pickle.loads(pickle.dumps(Bomb)),
+        lambda: __import__("subprocess").run("true"),
+    ],
+    ids=["eval", "pickle", "subprocess"],
+)
+def test_what_is_executed_is_noticed(act):
+    with pytest.raises(ExecutedError), nothing_executed():
+        act()
 
 
 @pytest.mark.parametrize("name", READERS)

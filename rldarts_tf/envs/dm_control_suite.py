@@ -42,6 +42,7 @@ class DMControlSuite(Suite):
             "action_repeat": settings.action_repeat,
             "frame_stack": settings.frame_stack,
             "image_size": settings.image_size,
+            "timeout": settings.step_timeout,
             **overrides,
         }
         return DMControlBatch(

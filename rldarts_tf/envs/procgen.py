@@ -6,6 +6,7 @@ Procgen itself is loaded when the first environment is made, not when this modul
 from __future__ import annotations
 
 import abc
+import contextlib
 import json
 import operator
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
 
     Attributes:
       episodes: the `EpisodeStatistics` of raw rewards, updated by every step.
+      guard: a context that each step of the simulators is made in, such as a `Watchdog`.
     """
 
     def __init__(self, games: Sequence[str], settings: Mapping[str, Any]) -> None:
@@ -80,6 +82,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
             (), np.int32, minimum=0, maximum=NUM_ACTIONS - 1, name="action"
         )
         self.episodes = EpisodeStatistics(self._num_envs)
+        self.guard: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
     @abc.abstractmethod
     def _act(self, action: np.ndarray) -> None:
@@ -157,6 +160,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
 
         Raises:
           ValueError: if the shape, dtype or range is wrong.
+          RunError: if a simulator fails.
         """
         action = np.asarray(action)
         if action.shape != (self._num_envs,) or not np.issubdtype(action.dtype, np.integer):
@@ -168,8 +172,14 @@ class ProcgenBatch(py_environment.PyEnvironment):
             raise ValueError(
                 f"action: must lie in 0 to {NUM_ACTIONS - 1}, not {action.min()} to {action.max()}"
             )
-        self._act(action)
-        reward, frames, ended = self._observe()
+        try:
+            with self.guard:
+                self._act(action)
+                reward, frames, ended = self._observe()
+        except Exception as error:
+            line = " ".join(str(error).split())[:200] or type(error).__name__
+            games = ", ".join(dict.fromkeys(self._games))
+            raise RunError(f"the simulator of {games} failed: {line}") from error
         self.episodes.add(reward, ended)
         return ts.TimeStep(
             step_type=np.where(ended, ts.StepType.LAST, ts.StepType.MID),

@@ -8,6 +8,7 @@ from rldarts_tf.envs.games import normalized_return
 from rldarts_tf.envs.joint import make_procgen
 from rldarts_tf.envs.procgen import ProcgenBatch
 from rldarts_tf.envs.suite import Suite
+from rldarts_tf.runs.watchdog import Watchdog
 from rldarts_tf.settings import ProcgenSettings
 
 
@@ -49,7 +50,11 @@ class ProcgenSuite(Suite):
     def make(self, num_envs: int, seed: int, **overrides: Any) -> ProcgenBatch:
         """See `Suite`."""
         levels = {**self.settings.levels, **overrides}
-        return make_procgen(self.games, num_envs, seed=seed, **levels)
+        environment = make_procgen(self.games, num_envs, seed=seed, **levels)
+        environment.guard = Watchdog(
+            self.settings.step_timeout, f"the simulator of {', '.join(self.games)}"
+        )
+        return environment
 
     def normalized(self, episode_return: float, game: str) -> float:
         """R_norm of Cobbe et al. 2020."""

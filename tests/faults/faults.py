@@ -1,8 +1,8 @@
-"""Does to a run what machines do, and looks at what is left.
+"""Does to runs what machines do, and looks at what is left.
 
-    python tests/faults/faults.py --kills=100 --output=faults.json
+    make faults FAULTS_FLAGS="--kills=100 --output=faults.json"
 
-Every fault is tried on the real launcher, as a process of its own, on a tiny search. The table at
+Every fault is tried on a real launcher, as a process of its own, on a tiny search. The table at
 the end has how often each was tried and how often the run came through: nothing lost but the work
 since the last checkpoint, a clear message, and no wrong result. The searches run on one thread with
 fixed seeds, so after all kills α and θ must equal those of a search that nobody disturbed, bit by
@@ -28,91 +28,42 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from processes import ROOT, Ended, Launcher, checkpoint_step, complete_rows, finish
-
-PPO = Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo_training")
-UPDATE = 4 * 8
-SETTINGS = (
-    "PPOSettings.num_envs = 4",
-    "PPOSettings.steps_per_update = 8",
-    *(f"{scope}PPOSettings.minibatch_size = 16" for scope in ("", "search/", "evaluate/")),
-    *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
-    "EncoderSettings.features = 16",
-    "TrainingSettings.checkpoint_minutes = 0",
-    "TrainingSettings.evaluation_interval = 0",
-    "TrainingSettings.final_evaluation_episodes = 1",
-    "TrainingSettings.pictures = 1",
+import simulators
+from processes import ROOT, checkpoint_step, complete_rows, finish
+from programs import (
+    PPO,
+    RAINBOW,
+    FaultError,
+    Program,
+    check,
+    check_ended,
+    check_equal,
+    check_refused,
+    check_rows,
+    terminate,
 )
 
 
-class FaultError(AssertionError):
-    """A run did not come through."""
-
-
-def check(condition: Any, message: str) -> None:
-    """Raises a FaultError unless the condition holds."""
-    if not condition:
-        raise FaultError(message)
-
-
-def flags(root: Path, updates: int, stage: str = "search", *more: str) -> list[str]:
-    """A tiny run on one thread."""
-    return [
-        "--gin_file=classic.gin",
-        "--gin_file=hardware/cpu.gin",
-        "--gin_file=spaces/micro.gin",
-        f"--root_dir={root}",
-        "--env_name=bossfight",
-        f"--num_env_steps={updates * UPDATE}",
-        f"--stage={stage}",
-        "--intra_op_threads=1",
-        "--inter_op_threads=1",
-        *(f"--gin_bindings={setting}" for setting in SETTINGS),
-        *more,
-    ]
-
-
-def weights(root: Path, stage: str = "search") -> dict[str, bytes]:
-    """The content of the newest checkpoint but for times, by name."""
-    import tensorflow as tf
-
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(root / stage / "checkpoints")))
-    # Not what counts the saves, and not the arrays of the program, which hold the seconds it took.
-    other = ("_CHECKPOINTABLE", "program", "save_counter")
-    return {
-        name: bytes(reader.get_tensor(name))
-        for name in reader.get_variable_to_shape_map()
-        if not name.startswith(other)
-    }
-
-
-def assert_sound(root: Path, stage: str = "search") -> None:
-    """No row is missing or there twice, and the logs end with the checkpoint or after it."""
-    steps = [int(row[0]) for row in complete_rows(root / stage / "metrics.csv")]
-    expected = list(range(UPDATE, UPDATE * (len(steps) + 1), UPDATE))
-    check(steps == expected, f"rows of metrics.csv: {steps}")
-
-
-# --- the faults ---------------------------------------------------------------------------------
-
-
-def undisturbed(folder: Path, updates: int) -> Path:
+def undisturbed(folder: Path, program: Program, updates: int) -> Path:
     """A search that nobody disturbs; the others are compared with it."""
-    root = folder / "undisturbed"
-    ended = PPO.launch(flags(root, updates))
-    check(ended.code == 0, ended.err)
+    root = folder / f"undisturbed-{Path(program.launcher.path).stem}-{updates}"
+    if not root.exists():
+        check_ended(program.launch(root, updates))
     return root
 
 
-def kill_at_random_moments(
-    folder: Path, times: int, reference: Path, updates: int, rng: random.Random
+def killed_at_random_moments(
+    folder: Path, updates: int, times: int, rng: random.Random
 ) -> Iterator[None]:
-    """kill -9, again and again, until the search ends; yields after each."""
+    """kill -9, again and again; yields after each. Then the search goes on to its end."""
+    # More than there will be before the last kill.
+    updates = max(updates, 2 * times)
+    reference = undisturbed(folder, PPO, updates)
     root = folder / "killed"
     metrics = root / "search" / "metrics.csv"
     saved = 0
     for _ in range(times):
-        process = PPO.start(flags(root, updates))
+        process = PPO.launcher.start(PPO.flags(root, updates))
         known = len(complete_rows(metrics))
         # At any moment: of the start, or of one of the updates that follow.
         if rng.random() < 0.3:
@@ -126,45 +77,39 @@ def kill_at_random_moments(
             time.sleep(rng.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)
         ended = finish(process)
-        check(ended.code in (-signal.SIGKILL, 0), f"exit code {ended.code}: {ended.err}")
+        check(ended.code == -signal.SIGKILL, f"exit code {ended.code}: {ended.err}")
         if (root / "search" / "checkpoints" / "checkpoint").exists():
             step = checkpoint_step(root / "search")
             check(step >= saved, f"the checkpoint went back from {saved} to {step}")
             saved = step
         yield
-    ended = PPO.launch(flags(root, updates))
-    check(ended.code == 0, ended.err)
-    assert_sound(root)
-    check(weights(root) == weights(reference), "the weights are not those of an undisturbed search")
+    check_ended(PPO.launch(root, updates))
+    check_rows(root, PPO.update)
+    check_equal(root, reference)
     alphas = [(path / "search" / "alphas.npz").read_bytes() for path in (root, reference)]
     check(alphas[0] == alphas[1], "alphas.npz is not that of an undisturbed search")
 
 
-def terminate(folder: Path, updates: int, reference: Path) -> None:
+def terminated(folder: Path, updates: int, reference: Path) -> None:
     """SIGTERM saves and ends with exit code 0; the same command continues."""
     root = folder / "terminated"
-    stopped = PPO.stop(root, flags(root, updates), signal.SIGTERM)
-    check(stopped.ended.code == 0, stopped.ended.err)
-    check(stopped.checkpoint == int(stopped.metrics[-1][0]), "the last update was not saved")
-    ended = PPO.launch(flags(root, updates))
-    check(ended.code == 0, ended.err)
-    assert_sound(root)
-    check(weights(root) == weights(reference), "the weights are not those of an undisturbed search")
+    check_ended(terminate(PPO.start_and_wait(root, updates, rows=3)))
+    last = complete_rows(root / "search" / "metrics.csv")[-1]
+    check(checkpoint_step(root / "search") == int(last[0]), "the last update was not saved")
+    check_ended(PPO.launch(root, updates))
+    check_rows(root, PPO.update)
+    check_equal(root, reference)
 
 
-def damage(
-    folder: Path, reference: Path, updates: int, pattern: str, how: Callable[[Path], None]
-) -> Ended:
-    """Damages a file of a copy of a run that is not at its end, and goes on with it."""
-    root = folder / "damaged"
+def copy_unfinished(folder: Path, reference: Path) -> Path:
+    """A copy of a run to which some updates can be added."""
+    root = folder / "copy"
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(reference, root)
-    # One update more: there is something left to do.
+    # It says how many updates there are to be.
     (root / "config.gin").unlink()
     (root / "summary.json").unlink(missing_ok=True)
-    target = sorted((root / "search").glob(pattern))[-1]
-    how(target)
-    return PPO.launch(flags(root, updates + 1))
+    return root
 
 
 def cut_off(path: Path) -> None:
@@ -179,26 +124,28 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def damaged_checkpoint(folder: Path, reference: Path, updates: int, how: Callable) -> None:
-    """The damaged one is set aside, the one before it used, and the end is the same."""
-    for pattern in (
-        "checkpoints/ckpt-*.index",
-        "checkpoints/ckpt-*.data*",
-        "checkpoints/ckpt-*.json",
-    ):
-        ended = damage(folder, reference, updates, pattern, how)
-        check(ended.code == 0, ended.err)
+def damaged_checkpoint(
+    folder: Path, program: Program, updates: int, patterns: Collection[str], how: Callable
+) -> None:
+    """The damaged one is set aside, the one before it used, and the run goes on."""
+    reference = undisturbed(folder, program, updates)
+    for pattern in patterns:
+        root = copy_unfinished(folder, reference)
+        files = (root / "search").glob(pattern)
+        how(max(files, key=lambda path: path.stat().st_mtime_ns))
+        ended = program.launch(root, updates + 1)
+        check_ended(ended)
         told = [line for line in ended.err.splitlines() if "is set aside" in line]
         check(len(told) == 1, f"{pattern}: {ended.err}")
-        check(f"going on from step {(updates - 1) * UPDATE:,}" in told[0], told[0])
-        assert_sound(folder / "damaged")
+        check(f"going on from step {(updates - 1) * program.update:,}" in told[0], told[0])
+        check_rows(root, program.update)
 
 
 def damaged_alphas(folder: Path, reference: Path, updates: int, how: Callable) -> None:
-    """The run ends with one line that names the file, and changes nothing."""
-    ended = damage(folder, reference, updates, "alphas.npz", how)
-    check(ended.code == 2 and "alphas.npz" in ended.err, f"{ended.code}: {ended.err}")
-    check(ended.err.count("\n") == 1, ended.err)
+    """The run ends with one line that names the file."""
+    root = copy_unfinished(folder, reference)
+    how(root / "search" / "alphas.npz")
+    check_refused(PPO.launch(root, updates + 1), "alphas.npz")
 
 
 def damaged_genotype(folder: Path, how: Callable) -> None:
@@ -209,36 +156,27 @@ def damaged_genotype(folder: Path, how: Callable) -> None:
     path = folder / "genotype.json"
     random_genotype(MICRO, random.Random(0)).save(path)
     how(path)
-    ended = PPO.launch(flags(folder / "unused", 1, "evaluate", f"--genotype={path}"))
-    check(ended.code == 2 and "genotype" in ended.err, f"{ended.code}: {ended.err}")
-    check(ended.err.count("\n") == 1, ended.err)
+    flags = PPO.flags(folder / "unused", 1, "evaluate", f"--genotype={path}")
+    check_refused(PPO.launcher.launch(flags), "genotype")
 
 
 def full_disk(folder: Path, reference: Path, updates: int) -> None:
     """No file can grow beyond some size: one line of error, and the last checkpoint is intact."""
-    root = folder / "full"
-    shutil.copytree(reference, root)
-    (root / "config.gin").unlink()
-    (root / "summary.json").unlink()
+    root = copy_unfinished(folder, reference)
     limit = max(path.stat().st_size for path in (root / "search" / "checkpoints").iterdir()) // 2
 
     def no_room() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    ended = finish(PPO.start(flags(root, updates + 2), preexec_fn=no_room))
-    check(ended.code == 2, f"{ended.code}: {ended.err}")
-    check("cannot be written" in ended.err.splitlines()[-1], ended.err)
-    again = PPO.launch(flags(root, updates + 2))
-    check(again.code == 0, again.err)
-    assert_sound(root)
+    check_ended(PPO.launch(root, updates + 2, preexec_fn=no_room), 2, "cannot be written")
+    check_ended(PPO.launch(root, updates + 2))
+    check_rows(root, PPO.update)
 
 
 def unwritable() -> None:
     """A directory in which nothing can be written is refused with one line."""
-    ended = PPO.launch(flags(Path("/proc/rldarts"), 1))
-    check(ended.code == 2 and "root_dir" in ended.err, f"{ended.code}: {ended.err}")
-    check(ended.err.count("\n") == 1, ended.err)
+    check_refused(PPO.launch(Path("/proc/rldarts"), 1), "root_dir")
 
 
 def diverging(folder: Path, skip: bool) -> None:
@@ -250,45 +188,42 @@ def diverging(folder: Path, skip: bool) -> None:
         "--gin_bindings=baseline/PPOSettings.learning_rate = 1e30",
         f"--gin_bindings=baseline/PPOSettings.skip_nonfinite_updates = {skip}",
     )
-    ended = PPO.launch(flags(folder / f"diverging-{skip}", 4, "baseline", *more))
-    check(ended.code == 2, f"{ended.code}: {ended.err}")
-    check("diverged" in ended.err.splitlines()[-1], ended.err)
+    flags = PPO.flags(folder / f"diverging-{skip}", 4, "baseline", *more)
+    check_ended(PPO.launcher.launch(flags), 2, "diverged")
 
 
 def two_processes(folder: Path) -> None:
     """The second on one directory is refused; the first goes on."""
     root = folder / "shared"
-    first = PPO.start(flags(root, 1000, "baseline"))
-    deadline = time.monotonic() + 300
-    while not (root / "config.gin").exists():
-        check(time.monotonic() < deadline and first.poll() is None, "the first did not start")
-        time.sleep(0.05)
-    second = PPO.launch(flags(root, 1000, "baseline"))
-    check(first.poll() is None, "the first has ended")
-    first.send_signal(signal.SIGTERM)
-    check(finish(first).code == 0, "the first did not end well")
-    check(second.code == 2 and f"in use by process {first.pid}" in second.err, second.err)
+    first = PPO.start_and_wait(root, 1000, rows=1)
+    try:
+        second = PPO.launch(root, 1000)
+        check(first.poll() is None, "the first has ended")
+        check_refused(second, f"in use by process {first.pid}")
+        check_ended(terminate(first))
+    finally:
+        first.kill()
 
 
 def clock_jumps(folder: Path, updates: int, reference: Path) -> None:
     """The time of day jumps by up to a year in both directions; the search is the same."""
-    root, site = folder / "jumping", folder / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
+    root = folder / "jumping"
+    environment = simulators.environment_with(
+        folder,
         "import random, time\n"
         "rng, now = random.Random(0), time.time\n"
-        "time.time = lambda: now() + rng.uniform(-3e7, 3e7)\n"
+        "time.time = lambda: now() + rng.uniform(-3e7, 3e7)\n",
     )
-    environment = {"PYTHONPATH": f"{site}:{os.environ.get('PYTHONPATH', '')}"}
-    stopped = PPO.stop(root, flags(root, updates), signal.SIGTERM, env=environment)
-    check(stopped.ended.code == 0, stopped.ended.err)
-    ended = finish(PPO.start(flags(root, updates), env=environment))
-    check(ended.code == 0, ended.err)
-    assert_sound(root)
-    check(weights(root) == weights(reference), "the weights are not those of an undisturbed search")
+    check_ended(terminate(PPO.start_and_wait(root, updates, rows=3, env=environment)))
+    check_ended(PPO.launch(root, updates, env=environment))
+    check_rows(root, PPO.update)
+    check_equal(root, reference)
 
 
 # --- the table ----------------------------------------------------------------------------------
+
+CHECKPOINT = ("checkpoints/ckpt-*.index", "checkpoints/ckpt-*.data*", "checkpoints/ckpt-*.json")
+REPLAY = ("checkpoints/replay*/**/*.*",)
 
 
 def run_all(
@@ -301,39 +236,44 @@ def run_all(
     """
     table: dict[str, dict[str, Any]] = {}
 
-    def attempt(name: str, act: Callable[[], Any], count: bool = False) -> Any:
+    def attempt(name: str, act: Callable[[], Any], counts: bool = False) -> None:
+        """Tries something; `counts`: it yields, or returns, how often it did so."""
         if only is not None and name not in only:
-            return None
+            return
         row = table.setdefault(name, {"tried": 0, "survived": 0, "failures": []})
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
-            if count:
-                for _ in act():
-                    row["tried"] += 1
-                    row["survived"] += 1
-                return None
-            row["tried"] += 1
             result = act()
-            row["survived"] += 1
-            return result
+            if counts and not isinstance(result, int):
+                for _ in result:
+                    row["tried"] += 1
+            else:
+                row["tried"] += result if counts else 1
+            row["survived"] = row["tried"]
         except FaultError as error:
+            row["tried"] = max(row["tried"], 1)
             row["failures"].append(" ".join(str(error).split())[-500:])
-            row["survived"] -= count
-            return None
 
-    reference = undisturbed(folder, updates)
+    reference = undisturbed(folder, PPO, updates)
     rng = random.Random(seed)
     attempt(
         "kill -9 at a random moment",
-        lambda: kill_at_random_moments(folder, kills, reference, updates, rng),
-        count=True,
+        lambda: killed_at_random_moments(folder, updates, kills, rng),
+        counts=True,
     )
-    attempt("SIGTERM", lambda: terminate(folder, updates, reference))
+    attempt("SIGTERM", lambda: terminated(folder, updates, reference))
     for how in (cut_off, flip_a_bit):
         name = how.__name__.replace("_", " ")
-        for what, act in (("checkpoint", damaged_checkpoint), ("alphas.npz", damaged_alphas)):
-            attempt(f"{what}: {name}", functools.partial(act, folder, reference, updates, how))
-        attempt(f"genotype: {name}", functools.partial(damaged_genotype, folder, how))
+        trials: dict[str, Callable[[], Any]] = {
+            "checkpoint": functools.partial(
+                damaged_checkpoint, folder, PPO, updates, CHECKPOINT, how
+            ),
+            "replay": functools.partial(damaged_checkpoint, folder, RAINBOW, updates, REPLAY, how),
+            "alphas.npz": functools.partial(damaged_alphas, folder, reference, updates, how),
+            "genotype": functools.partial(damaged_genotype, folder, how),
+        }
+        for what, trial in trials.items():
+            attempt(f"{what}: {name}", trial)
     attempt("full disk", lambda: full_disk(folder, reference, updates))
     attempt("directory that cannot be written", unwritable)
     for skip in (False, True):
@@ -341,6 +281,25 @@ def run_all(
         attempt(name, functools.partial(diverging, folder, skip))
     attempt("two processes on one directory", lambda: two_processes(folder))
     attempt("clock jumps", lambda: clock_jumps(folder, updates, reference))
+    for name, fault in (("raises", simulators.RAISES), ("hangs", simulators.HANGS)):
+        attempt(
+            f"Procgen {name}",
+            functools.partial(simulators.procgen, folder, updates, reference, fault),
+            counts=True,
+        )
+    for name, how in (("dies", signal.SIGKILL), ("hangs", signal.SIGSTOP)):
+        attempt(
+            f"a task of DM Control {name}",
+            lambda how=how: (
+                simulators.dm_control_dies(folder, updates, updates // 3, how, rng) or updates // 3
+            ),
+            counts=True,
+        )
+    attempt(
+        "a task of DM Control raises",
+        lambda: simulators.dm_control_raises(folder, updates),
+        counts=True,
+    )
     return table
 
 
@@ -348,14 +307,19 @@ def main() -> int:
     """Runs everything; exit code 1 if something did not come through."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="kill -9 so often (%(default)s)")
-    parser.add_argument("--updates", type=int, default=40, help="of the search (%(default)s)")
+    parser.add_argument("--updates", type=int, default=40, help="of each search (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (%(default)s)")
+    parser.add_argument("--only", action="append", help="a name of the table; may be repeated")
     parser.add_argument("--folder", help="where the runs go (a temporary one)")
     parser.add_argument("--output", help="file for the table, as JSON")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        table = run_all(Path(folder), arguments.kills, arguments.seed, arguments.updates)
+        table = run_all(
+            Path(folder), arguments.kills, arguments.seed, arguments.updates, arguments.only
+        )
+    if not table:
+        parser.error("--only: no such fault")
     width = max(map(len, table))
     for name, row in table.items():
         print(f"{name:<{width}}  {row['survived']:>4} of {row['tried']:>4}")
