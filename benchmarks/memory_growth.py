@@ -3,8 +3,9 @@
     python benchmarks/memory_growth.py --updates=200 --output=growth.json
 
 Each launcher runs a tiny search as a process of its own. Its resident memory (and that of its
-workers) is read after every update; printed is by how much the mean of the last tenth exceeds that
-of the third tenth, before which graphs are traced and replay is filled.
+workers) is read after every update. Counted are the updates after those of `--warm_up`, in which
+graphs are traced, replay is filled, and matplotlib's caches grow with the first twenty pictures;
+printed is by how much the mean of their last tenth exceeds that of their first tenth.
 """
 
 from __future__ import annotations
@@ -83,16 +84,18 @@ LAUNCHERS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def measure(name: str, updates: int, seconds: float) -> dict[str, Any]:
+def measure(name: str, warm_up: int, updates: int, seconds: float) -> dict[str, Any]:
     """The resident memory after each update, in bytes."""
     steps, flags, settings = LAUNCHERS[name]
+    total = warm_up + updates
     resident: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "run"
         command = [
             *(sys.executable, str(ROOT / "launchers" / f"{name}.py"), *flags),
             *(f"--gin_bindings={setting}" for setting in (*TINY, *settings)),
-            *(f"--root_dir={root}", "--stage=search", f"--num_env_steps={updates * steps}"),
+            f"--gin_bindings=TrainingSettings.pictures = {total // 10}",
+            *(f"--root_dir={root}", "--stage=search", f"--num_env_steps={total * steps}"),
         ]
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -101,19 +104,19 @@ def measure(name: str, updates: int, seconds: float) -> dict[str, Any]:
         while process.poll() is None and time.monotonic() < deadline:
             rows = table.read_text().count("\n") - 1 if table.exists() else 0
             if rows > len(resident):
-                total = sum(map(_resident, [process.pid, *_children(process.pid)]))
-                resident += [total] * (rows - len(resident))
+                size = sum(map(_resident, [process.pid, *_children(process.pid)]))
+                resident += [size] * (rows - len(resident))
                 if len(resident) % 50 == 0:
-                    common.progress(f"{name}, {len(resident)} of {updates} updates")
+                    common.progress(f"{name}, {len(resident)} of {total} updates")
             time.sleep(0.02)
         ended = process.poll()
         process.terminate()
         _, errors = process.communicate()
     if ended not in (0, None):
         sys.exit(f"{name} ended with exit code {ended}: {errors.splitlines()[-1:]}")
-    values = np.array(resident, np.float64)
+    values = np.array(resident[warm_up:], np.float64)
     tenth = max(len(values) // 10, 1)
-    first, last = values[2 * tenth : 3 * tenth].mean(), values[-tenth:].mean()
+    first, last = values[:tenth].mean(), values[-tenth:].mean()
     return {
         "updates": len(values),
         "first_mb": first / 1e6,
@@ -147,6 +150,9 @@ def make_parser() -> common.Parser:
         "--launchers", default=",".join(LAUNCHERS), help="separated by commas (%(default)s)"
     )
     parser.add_argument(
+        "--warm_up", type=common.positive, default=200, help="updates before (%(default)s)"
+    )
+    parser.add_argument(
         "--updates", type=common.positive, default=200, help="of each (%(default)s)"
     )
     parser.add_argument(
@@ -162,10 +168,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     unknown = set(names) - set(LAUNCHERS)
     if unknown:
         sys.exit(f"error: --launchers: unknown {', '.join(sorted(unknown))}")
-    results = {name: measure(name, args.updates, args.seconds) for name in names}
+    results = {name: measure(name, args.warm_up, args.updates, args.seconds) for name in names}
     common.print_table(
         "Resident memory, with that of workers",
-        ("launcher", "updates", "MB after a fifth", "MB at the end", "growth, %"),
+        ("launcher", "updates", "MB at first", "MB at the end", "growth, %"),
         [
             (name, r["updates"], r["first_mb"], r["last_mb"], 100 * r["growth"])
             for name, r in results.items()

@@ -270,6 +270,12 @@ def epsilon_at(settings: RainbowSettings, step: int) -> float:
     return settings.epsilon_start + fraction * (settings.epsilon_end - settings.epsilon_start)
 
 
+def set_epsilon(epsilon: tf.Variable, settings: RainbowSettings, step: int) -> None:
+    """Assigns ε after so many environment steps."""
+    # As numpy's: TensorFlow caches each Python number that it is given, and never forgets it.
+    epsilon.assign(np.float32(epsilon_at(settings, step)))
+
+
 class Rainbow(LoopAgent):
     """Rainbow for one environment and Acme's EnvironmentLoop, as Acme's own `DQN` is.
 
@@ -326,4 +332,4 @@ class Rainbow(LoopAgent):
     def observe(self, action: Any, next_timestep: dm_env.TimeStep) -> None:
         """Puts a step into replay, and lowers ε."""
         super().observe(action, next_timestep)
-        self._epsilon.assign(epsilon_at(self._settings, int(self._steps)))
+        set_epsilon(self._epsilon, self._settings, int(self._steps))

@@ -80,7 +80,7 @@ class RainbowProgram(OffPolicyProgram):
         return self._checked(self._act_evaluating(observations))
 
     def _actions(self, observations: np.ndarray) -> np.ndarray:
-        self._epsilon.assign(rainbow.epsilon_at(self._settings, self._step))
+        rainbow.set_epsilon(self._epsilon, self._settings, self._step)
         return self._checked(self._act(observations))
 
     def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:

@@ -116,9 +116,11 @@ class MetricsWriter:
             ) from error
         # Leaving the context flushes the events.
         with self._events.as_default():
+            # As arrays: TensorFlow caches Python numbers (np.float64 is one) for ever.
+            # And what overflows TensorBoard's float32 is inf then, not an error.
+            event_step = np.array(step, np.int64)
             for name, number in numbers.items():
-                # As a numpy number: TensorBoard's float32 then overflows to inf, not to an error.
-                self._summary.scalar(name, np.float64(number), step=step)
+                self._summary.scalar(name, np.array(number, np.float64), step=event_step)
         self._last_step = step
 
     def write_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:

@@ -16,7 +16,7 @@ COMMON = (
     "TrainingSettings.checkpoint_minutes = 0",
     "TrainingSettings.evaluation_interval = 0",
     "TrainingSettings.final_evaluation_episodes = 1",
-    "TrainingSettings.pictures = 1",
+    "TrainingSettings.pictures = 0",
 )
 
 
