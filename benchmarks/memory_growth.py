@@ -147,7 +147,10 @@ def make_parser() -> common.Parser:
     """The command line."""
     parser = common.Parser(__doc__)
     parser.add_argument(
-        "--launchers", default=",".join(LAUNCHERS), help="separated by commas (%(default)s)"
+        "--launchers",
+        type=common.names_of(tuple(LAUNCHERS)),
+        default=list(LAUNCHERS),
+        help=f"one or more of {', '.join(LAUNCHERS)} (all)",
     )
     parser.add_argument(
         "--warm_up", type=common.positive, default=200, help="updates before (%(default)s)"
@@ -164,11 +167,9 @@ def make_parser() -> common.Parser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints and writes."""
     args: argparse.Namespace = make_parser().parse_args(argv)
-    names = args.launchers.split(",")
-    unknown = set(names) - set(LAUNCHERS)
-    if unknown:
-        sys.exit(f"error: --launchers: unknown {', '.join(sorted(unknown))}")
-    results = {name: measure(name, args.warm_up, args.updates, args.seconds) for name in names}
+    results = {
+        name: measure(name, args.warm_up, args.updates, args.seconds) for name in args.launchers
+    }
     common.print_table(
         "Resident memory, with that of workers",
         ("launcher", "updates", "MB at first", "MB at the end", "growth, %"),

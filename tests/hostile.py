@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gin.config_parser  # noqa: F401  (imported late by a reader, it executes what it generates)
 import numpy as np
 
 from rldarts_tf.errors import RLDartsError

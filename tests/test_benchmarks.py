@@ -31,6 +31,7 @@ import common
 import dm_control_frames
 import kernel_times
 import memory
+import memory_growth
 import networks
 import ppo
 import rainbow
@@ -88,6 +89,7 @@ COMMANDS = {
         "--figure=scaling.png",
     ),
     "kernel_times": ("--network=impala_cnn", *TINY),
+    "memory_growth": ("--launchers=ppo_procgen", "--warm_up=1", "--updates=3"),
     "memory": ("--networks=micro recompute", "--depths=4", "--batches=1,3", "--image_side=16"),
 }
 
@@ -353,6 +355,16 @@ def test_memory_is_a_line_over_the_batch(runs):
     assert result["largest_batch"] == int((16e9 - line["intercept"]) / line["slope"])
 
 
+def test_memory_growth_is_that_after_warming_up(runs):
+    result = results_of(runs, "memory_growth")["ppo_procgen"]
+    assert len(result["resident_bytes"]) == 1 + result["updates"] == 4
+    assert_positive(result, ("first_mb", "last_mb"))
+    # Tenths of so few updates are one each.
+    second, last = (result["resident_bytes"][i] / 1e6 for i in (1, -1))
+    assert (result["first_mb"], result["last_mb"]) == (second, last)
+    assert result["growth"] == pytest.approx(last / second - 1)
+
+
 def test_networks_measures_a_network(runs):
     (result,) = results_of(runs, "networks")
     assert result["network"] == "impala_cnn"
@@ -397,6 +409,7 @@ def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, c
         (scaling, "--nodes=3", "at least two values"),
         (scaling, "--ops=1,9", "--ops: at most 4, got 9"),
         (memory, "--networks=impala_cnn recompute", "unknown name 'impala_cnn recompute'"),
+        (memory_growth, "--launchers=dqn", "unknown name 'dqn'"),
         (kernel_times, "--form=knitted", "invalid choice: 'knitted'"),
         (kernel_times, "--nonsense", "unrecognized arguments: --nonsense"),
     ],

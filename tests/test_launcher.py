@@ -53,6 +53,8 @@ TINY = [
     "TrainingSettings.final_evaluation_episodes = 2",
 ]
 
+NO_PICTURES = "--gin_bindings=TrainingSettings.pictures = 0"
+
 
 @pytest.fixture(scope="module", autouse=True)
 def bytecode(tmp_path_factory):
@@ -119,7 +121,7 @@ class Interrupted:
 
 def make_interrupted(root: Path) -> Interrupted:
     # The other space is traced in half of the time.
-    flags = tiny(root, LONG_STEPS, "--stage=search", "--gin_file=spaces/micro.gin")
+    flags = tiny(root, LONG_STEPS, "--stage=search", "--gin_file=spaces/micro.gin", NO_PICTURES)
     terminated = PPO.stop(root, flags, signal.SIGTERM)
     killed = PPO.stop(root, flags, signal.SIGKILL)
     return Interrupted(root, terminated, killed, PPO.launch(flags))

@@ -130,7 +130,8 @@ class Interrupted:
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory) -> Interrupted:
     root = tmp_path_factory.mktemp("interrupted") / "run"
-    flags = tiny(root, LONG_STEPS, "--stage=search")
+    no_pictures = "--gin_bindings=TrainingSettings.pictures = 0"
+    flags = tiny(root, LONG_STEPS, "--stage=search", no_pictures)
     terminated = RAINBOW.stop(root, flags, signal.SIGTERM)
     killed = RAINBOW.stop(root, flags, signal.SIGKILL)
     return Interrupted(root, terminated, killed, RAINBOW.launch(flags))

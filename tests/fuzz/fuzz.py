@@ -40,7 +40,7 @@ def fuzz_one(name: str, folder: Path, options: list[str]) -> None:
     def one_input(content: bytes) -> None:
         hostile.read(name, folder, content)
 
-    hostile.read(name, folder, hostile.READERS[name][1](folder))  # what is imported late
+    hostile.read(name, folder, hostile.READERS[name][1](folder))
     atheris.Setup([sys.argv[0], *options], one_input)
     atheris.Fuzz()
 
