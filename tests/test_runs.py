@@ -553,6 +553,14 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
     ]
 
 
+def test_tensorboard_shows_columns_in_groups(tmp_path):
+    stage = StageDirectory(tmp_path)
+    with MetricsWriter(stage, ["loss", "entropy"], groups={"loss": "learning"}) as writer:
+        writer.write(1, {"loss": 0.5, "entropy": 1})
+    assert read_events(stage.tensorboard_dir) == [("learning/loss", 1, 0.5), ("entropy", 1, 1.0)]
+    assert set(read_metrics(stage.metrics_path)) == {"step", "wall_time", "loss", "entropy"}
+
+
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 

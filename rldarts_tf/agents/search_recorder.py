@@ -37,15 +37,20 @@ class SearchRecorder:
         self._genotypes = GenotypeLog(stage_dir.genotypes_path, resume_step)
 
     @staticmethod
-    def columns(supernet: Supernet) -> tuple[str, ...]:
-        """The metrics that `record` returns."""
+    def columns(supernet: Supernet) -> dict[str, tuple[str, ...]]:
+        """The metrics that `record` returns, by the group they are shown in."""
         space = supernet.space
-        return (
-            *(f"op_weight_{t}_{op}" for t in space.cell_types for op in space.ops(t)),
-            *(f"alpha_entropy_{t}" for t in space.cell_types),
-            "distinct_genotypes",
-            "last_genotype_step",
-        )
+        return {
+            **{
+                f"op_weights_{t}": tuple(f"op_weight_{t}_{op}" for op in space.ops(t))
+                for t in space.cell_types
+            },
+            "search": (
+                *(f"alpha_entropy_{t}" for t in space.cell_types),
+                "distinct_genotypes",
+                "last_genotype_step",
+            ),
+        }
 
     def record(self, step: int) -> dict[str, float]:
         """Logs α and the cell of this step; returns metrics.

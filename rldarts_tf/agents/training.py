@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,7 @@ class Training:
         interrupted = False
         saved_at, saving = time.monotonic(), 0.0
         with (
-            MetricsWriter(self._stage_dir, self._columns(), resume_step) as metrics,
+            self._open_metrics(resume_step) as metrics,
             Progress(training.num_env_steps, self._label, start_step=self._step) as progress,
         ):
             if recorder is not None and not self._restored:
@@ -228,26 +228,33 @@ class Training:
         """Ends what runs in the background."""
         self._program.close()
 
-    def _columns(self) -> tuple[str, ...]:
-        evaluations = [
-            column
-            for name in self._suite.evaluation_sets
-            for column in (
-                f"eval_{name}_return_mean",
-                f"eval_{name}_return_std",
-                f"eval_{name}_return_mean_normalized",
-                *game_columns(f"eval_{name}_return_mean", self._suite.games),
-            )
-        ]
-        search = SearchRecorder.columns(self._encoder) if self._is_search else ()
-        return (
-            *self._returns.columns,
-            *self._program.columns,
-            "steps_per_second",
-            "seconds_left",
-            *evaluations,
-            *search,
+    def _open_metrics(self, resume_step: int | None) -> MetricsWriter:
+        groups = self._columns()
+        return MetricsWriter(
+            self._stage_dir,
+            [column for columns in groups.values() for column in columns],
+            resume_step,
+            groups={column: group for group, columns in groups.items() for column in columns},
         )
+
+    def _columns(self) -> dict[str, Sequence[str]]:
+        """The columns of the table, by the group they are shown in."""
+        return {
+            "returns": self._returns.columns,
+            "learning": self._program.columns,
+            "speed": ("steps_per_second", "seconds_left"),
+            "evaluation": [
+                column
+                for name in self._suite.evaluation_sets
+                for column in (
+                    f"eval_{name}_return_mean",
+                    f"eval_{name}_return_std",
+                    f"eval_{name}_return_mean_normalized",
+                    *game_columns(f"eval_{name}_return_mean", self._suite.games),
+                )
+            ],
+            **(SearchRecorder.columns(self._encoder) if self._is_search else {}),
+        }
 
     def _update(self) -> dict[str, float]:
         """Advances the agent, and returns the row of metrics."""

@@ -39,15 +39,18 @@ class MetricsWriter:
         columns: Sequence[str],
         resume_step: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        groups: Mapping[str, str] | None = None,
     ) -> None:
         """Opens the stage's table.
 
         Args:
           stage_dir: where the files go.
-          columns: names after `step` and `wall_time`; they are TensorBoard's tags too.
+          columns: names after `step` and `wall_time`.
           resume_step: the step of the restored checkpoint: rows up to and including it stay.
               None: nothing was restored, the table begins anew.
           clock: seconds from any origin.
+          groups: what TensorBoard shows a column with: its tag is "group/column", or the column
+              alone where it has none.
 
         Raises:
           RunError: the files cannot be written, or the table to continue is damaged or has other
@@ -70,6 +73,10 @@ class MetricsWriter:
             rows = [row for row in rows if int(row[0]) <= resume_step]
         atomic.write_text(path, _csv_text([header, *rows]))
         self._last_step = int(rows[-1][0]) if rows else None
+        self._tags = {
+            column: f"{groups[column]}/{column}" if groups and column in groups else column
+            for column in self.columns
+        }
         self._clock = clock
         self._origin = clock() - (float(rows[-1][1]) if rows else 0.0)
 
@@ -120,7 +127,9 @@ class MetricsWriter:
             # And what overflows TensorBoard's float32 is inf then, not an error.
             event_step = np.array(step, np.int64)
             for name, number in numbers.items():
-                self._summary.scalar(name, np.array(number, np.float64), step=event_step)
+                self._summary.scalar(
+                    self._tags[name], np.array(number, np.float64), step=event_step
+                )
         self._last_step = step
 
     def write_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:
