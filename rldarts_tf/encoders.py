@@ -29,6 +29,22 @@ CellFactory = Callable[[str, int, str], Cell]
 """(cell type, filters, layer name) -> cell."""
 
 
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class _LayerNormalization(tf.keras.layers.LayerNormalization):
+    """Keras's, over the last axis, in an order of terms that TensorFlow leaves alone.
+
+    Where the weights are constants, as in an exported policy, TensorFlow 2.15 hands Keras's own
+    order to a kernel of oneDNN, with an ε of 1e-3 whatever it was.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """[..., D] -> [..., D]; sums are in float32 or better."""
+        x = tf.cast(inputs, tf.float32) if inputs.dtype.size < 4 else inputs
+        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+        normalized = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
+        return tf.cast(normalized, inputs.dtype) * self.gamma + self.beta
+
+
 class Encoder(tf.keras.Model):
     """The contract of every encoder, and the head they share: flatten, ReLU, Dense, ReLU.
 
@@ -60,9 +76,7 @@ class Encoder(tf.keras.Model):
         self._head = [self._dense]
         if head == "layer_norm":
             # ε is that of PI-SAC's release (encoders.py).
-            self._head.append(
-                tf.keras.layers.LayerNormalization(epsilon=1e-5, name="layer_norm", dtype=dtype)
-            )
+            self._head.append(_LayerNormalization(epsilon=1e-5, name="layer_norm", dtype=dtype))
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> tf.Tensor:
         """As `call`, but checks the rank first: Keras buries what `call` raises in its own text."""

@@ -14,21 +14,29 @@ import pytest
 
 pytest.importorskip("procgen")
 pytest.importorskip("acme")
+pytest.importorskip("dm_control")
 
 import tensorflow as tf
 
 from rldarts_tf import commands, export
 from rldarts_tf.agents.ppo_training import PPOProgram
 from rldarts_tf.agents.rainbow_training import RainbowProgram
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings
+from rldarts_tf.agents.sac_training import SACProgram
+from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
 from rldarts_tf.agents.training import StageSettings, Training
+from rldarts_tf.envs.dm_control_suite import DMControlSuite
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.export import policies
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.runs.directory import RunDirectory
-from rldarts_tf.search_space import CLASSIC
-from rldarts_tf.settings import EncoderSettings, ProcgenSettings, TrainingSettings
+from rldarts_tf.search_space import get_search_space
+from rldarts_tf.settings import (
+    DMControlSettings,
+    EncoderSettings,
+    ProcgenSettings,
+    TrainingSettings,
+)
 from rldarts_tf.stages import encoder_kind
 
 import random  # isort: skip
@@ -38,13 +46,26 @@ RAINBOW = RainbowSettings(
     num_envs=4, steps_per_update=8, batch_size=4, min_replay_size=8, hidden_size=8, num_atoms=5,
     n_step=2, replay_capacity=100, samples_per_insert=1.0,
 )  # fmt: skip
-PROGRAMS = {PPOSettings: PPOProgram, RainbowSettings: RainbowProgram}
+SAC = SACSettings(
+    num_envs=2, steps_per_update=4, batch_size=4, samples_per_insert=1.0, min_replay_size=8,
+    replay_capacity=50, hidden_sizes=(8,),
+)  # fmt: skip
+MAZE = ProcgenSuite(ProcgenSettings("maze"))
+PENDULUM = DMControlSuite(DMControlSettings("pendulum", "swingup", action_repeat=50, image_size=16))
+PROGRAMS = {
+    PPOSettings: (PPOProgram, MAZE),
+    RainbowSettings: (RainbowProgram, MAZE),
+    SACSettings: (SACProgram, PENDULUM),
+}
+SAC_ENCODER = EncoderSettings("micro_sac", [4], features=8, head="layer_norm")
 STAGES = {
     "ppo, supernet": (PPO, "search", EncoderSettings("micro", [4], features=8)),
     "ppo, cell": (PPO, "evaluate", EncoderSettings("classic", [4], features=8)),
     "ppo, baseline": (PPO, "baseline", EncoderSettings(depths=[4], features=8)),
     "rainbow, supernet": (RAINBOW, "search", EncoderSettings("micro", [4], features=8)),
     "rainbow, cell": (RAINBOW, "evaluate", EncoderSettings("classic", [4], features=8)),
+    "sac, supernet": (SAC, "search", SAC_ENCODER),
+    "sac, cell": (SAC, "evaluate", SAC_ENCODER),
 }
 
 
@@ -67,18 +88,16 @@ def trained(tmp_path_factory):
             return made[case]
         settings, stage, encoders = STAGES[case]
         root = tmp_path_factory.mktemp("run")
-        games, training = ProcgenSettings("maze"), TrainingSettings(num_env_steps=32, pictures=0)
-        training = dataclasses.replace(training, evaluation_interval=0, final_evaluation_episodes=1)
-        genotype = random_genotype(CLASSIC, random.Random(1))
+        make_program, suite = PROGRAMS[type(settings)]
+        training = TrainingSettings(num_env_steps=32, pictures=0, evaluation_interval=0)
+        genotype = random_genotype(get_search_space(encoders.search_space), random.Random(1))
         with RunDirectory(root) as run:
-            run.bind_config(config_of(stage, settings, encoders, games, training))
+            run.bind_config(config_of(stage, settings, encoders, suite.settings, training))
             genotype.save(run.genotype_path)
             kind = encoder_kind(stage, encoders)
             encoder = encoders.make(kind, genotype if kind == "discrete" else None)
-            suite = ProcgenSuite(games)
             stage_settings = StageSettings(suite.fit(settings), suite, training)
-            program = PROGRAMS[type(settings)]
-            session = Training(run.stage(stage), stage, encoder, program, stage_settings)
+            session = Training(run.stage(stage), stage, encoder, make_program, stage_settings)
             session._evaluate = lambda number: {}
             session.run()
             live = session.program
@@ -86,6 +105,8 @@ def trained(tmp_path_factory):
             if type(settings) is PPOSettings:
                 _, parameters, value = live._act(tf.constant(images))
                 expected = {"logits": parameters["logits"].numpy(), "value": value.numpy()}
+            elif type(settings) is SACSettings:
+                expected = {"action": live.policy(images)}
             else:
                 expected = {"q": live._act_evaluating(tf.constant(images))[1].numpy()}
             session.close()
@@ -101,11 +122,12 @@ def test_a_policy_is_loaded_as_the_program_left_it(case, trained):
     root, stage, images, expected = trained(case)
     policy = policies.load_policy(root, stage)
     outputs = policy.outputs(tf.constant(images))
-    assert set(outputs) == {"action", *expected}
+    assert set(outputs) == {"action", *expected} | ({"q"} if "sac" in case else set())
     for name, value in expected.items():
         np.testing.assert_allclose(outputs[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
     scores = expected.get("logits", expected.get("q"))
-    np.testing.assert_array_equal(outputs["action"], scores.argmax(-1))
+    if scores is not None:
+        np.testing.assert_array_equal(outputs["action"], scores.argmax(-1))
 
 
 # TFLite is for the cell; see below for what else it takes.
@@ -123,6 +145,17 @@ def test_an_exported_policy_says_what_the_live_one_says(case, file_format, train
     # Any number of images.
     for number in (1, 3):
         assert export.largest_difference(policy, path, file_format, images[:number]) < 1e-4
+
+
+def test_a_head_of_constants_normalizes_as_one_of_variables(trained):
+    root, stage, images, _ = trained("sac, cell")
+    policy = policies.load_policy(root, stage)
+    # TensorFlow takes another ε for Keras's own layer, which shows where the variance is small.
+    policy.encoder._dense.kernel.assign(policy.encoder._dense.kernel * 0.01)
+    live = policy.outputs(tf.constant(images))
+    frozen = export.Frozen(policy).act(tf.constant(images))
+    for name, value in live.items():
+        np.testing.assert_allclose(frozen[name], value, atol=1e-4, err_msg=name)
 
 
 def test_a_saved_model_runs_without_this_package(trained, tmp_path):

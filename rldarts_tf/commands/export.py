@@ -16,6 +16,7 @@ python -m rldarts_tf export runs/starpilot --stage=search --step=2000000 --outpu
 python -m rldarts_tf export runs/starpilot --format=tflite --output=policy.tflite
 """
 
+_TOLERANCE = 1e-3
 _CHECKED = 64
 
 
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.no_check:
         images = policies.observations(policy, _CHECKED)
         difference = export.largest_difference(policy, arguments.output, arguments.format, images)
-        if not difference < 1e-2:
+        if not difference < _TOLERANCE:
             raise RunError(
                 f"output: {arguments.output!r} differs from the policy by {difference:.3g}"
             )
