@@ -106,24 +106,30 @@ class Launcher:
     def launch(self, flags: list[str], **kwargs) -> Ended:
         return finish(self.start(flags, **kwargs))
 
+    def start_and_wait(
+        self, metrics: Path, rows: int, flags: list[str], **kwargs
+    ) -> subprocess.Popen:
+        """Starts it; returns when its table has so many rows more, while it goes on."""
+        target = len(complete_rows(metrics)) + rows
+        process = self.start(flags, **kwargs)
+        try:
+            deadline = time.monotonic() + 400
+            while len(complete_rows(metrics)) < target and process.poll() is None:
+                assert time.monotonic() < deadline, "no update in time"
+                time.sleep(0.005)
+            assert process.poll() is None, process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+        return process
+
     def stop(
         self, root: Path, flags: list[str], how: signal.Signals, stage: str = "search", **kwargs
     ) -> Stopped:
         """Starts a stage, and stops it some updates later."""
-        updates = 3
         metrics = root / stage / "metrics.csv"
-        known = len(complete_rows(metrics))
-        process = self.start(flags, **kwargs)
-        try:
-            deadline = time.monotonic() + 400
-            while len(complete_rows(metrics)) < known + updates and process.poll() is None:
-                assert time.monotonic() < deadline, "no update in time"
-                time.sleep(0.02)
-            assert process.poll() is None, process.communicate()
-            process.send_signal(how)
-        except BaseException:
-            process.kill()
-            raise
+        process = self.start_and_wait(metrics, 3, flags, **kwargs)
+        process.send_signal(how)
         ended = finish(process)
         summary = root / "summary.json"
         return Stopped(
@@ -219,3 +225,22 @@ def checkpoint_step(stage: Path) -> int:
     import tensorflow as tf
 
     return int(tf.train.latest_checkpoint(str(stage / "checkpoints")).rpartition("-")[2])
+
+
+def workers_of(parent: int) -> list[int]:
+    """Processes that simulate for a launcher."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if not entry.name.isdigit():
+                continue
+            # Fields after the name, which is in brackets: state, parent.
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if (
+                int(fields[1]) == parent
+                and b"dm_control_worker" in (entry / "cmdline").read_bytes()
+            ):
+                found.append(int(entry.name))
+        except (OSError, IndexError):
+            continue
+    return found

@@ -23,6 +23,7 @@ from processes import (
     finish,
     numbers,
     rows_of,
+    workers_of,
 )
 
 from rldarts_tf.genotype import Genotype
@@ -146,25 +147,6 @@ class Interrupted:
     killed: Stopped
     ended: Ended
     orphans: list[int]
-
-
-def workers_of(parent: int) -> list[int]:
-    """Processes that simulate for a launcher."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if not entry.name.isdigit():
-                continue
-            # Fields after the name, which is in brackets: state, parent.
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if (
-                int(fields[1]) == parent
-                and b"dm_control_worker" in (entry / "cmdline").read_bytes()
-            ):
-                found.append(int(entry.name))
-        except (OSError, IndexError):
-            continue
-    return found
 
 
 def launch_and_kill_a_worker(root: Path, flags: list[str]) -> Ended:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +64,11 @@ class Program:
 
     def start_and_wait(self, root: Path, updates: int, rows: int, **kwargs: Any) -> Any:
         """A search that goes on in the background, when its table has so many rows more."""
-        table = root / "search" / "metrics.csv"
-        target = len(complete_rows(table)) + rows
-        process = self.launcher.start(self.flags(root, updates), **kwargs)
-        deadline = time.monotonic() + 300
-        while len(complete_rows(table)) < target and process.poll() is None:
-            if time.monotonic() > deadline:
-                process.kill()
-                raise FaultError("no update in time")
-            time.sleep(0.005)
-        return process
+        metrics = root / "search" / "metrics.csv"
+        try:
+            return self.launcher.start_and_wait(metrics, rows, self.flags(root, updates), **kwargs)
+        except AssertionError as error:
+            raise FaultError(str(error)) from None
 
 
 PROCGEN = (

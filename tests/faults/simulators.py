@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from processes import complete_rows, finish
+from processes import complete_rows, finish, workers_of
 from programs import PPO, SAC, check, check_ended, check_equal, check_rows
 
 # Python runs a `sitecustomize` that it finds in each process. gym3 is what calls Procgen's library.
@@ -87,7 +87,7 @@ def dm_control_dies(
             if len(complete_rows(table)) >= rows + wait:
                 rows = len(complete_rows(table))
                 wait = rng.randint(1, 2)
-                workers = _workers(process.pid)
+                workers = workers_of(process.pid)
                 if len(workers) == 2:
                     time.sleep(rng.uniform(0, 0.1))
                     os.kill(rng.choice(workers), how)
@@ -110,16 +110,6 @@ def dm_control_raises(folder: Path, updates: int) -> int:
     check(times, "the simulator never failed")
     _check_replaced(ended.err, times)
     return times
-
-
-def _workers(pid: int) -> list[int]:
-    """The processes that simulate for another one."""
-    workers = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        command = Path(f"/proc/{child}/cmdline")
-        if command.exists() and "dm_control_worker" in command.read_text():
-            workers.append(int(child))
-    return workers
 
 
 def _check_replaced(err: str, times: int) -> None:
