@@ -24,6 +24,9 @@ from rldarts_tf.precision import bias_add
 
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
+SpatialShape = tuple[Any, ...]
+"""(H, W), each an integer or, where it is unknown when a graph is traced, a scalar tensor."""
+
 
 class Kernel(NamedTuple):
     """A linear convolution with bias: arrays [k, k, C, filters] and [filters]."""
@@ -86,7 +89,7 @@ def _convolve(pairs: Sequence[tuple[tf.Tensor, Kernel]]) -> list[tf.Tensor]:
         y = tf.nn.conv2d(maps, stacked, strides=inner_stride, padding="SAME")
         y = bias_add(y, add([kernel.bias for _, kernel in members]))
         if inner_dilation > 1:
-            y = _deinterleave(y, inner_dilation, tf.shape(x))
+            y = _deinterleave(y, inner_dilation, spatial_shape(x))
         results.append(y)
     return results
 
@@ -234,13 +237,13 @@ class ConvolutionBank(Bank):
                 dense.append(self._apply(index, maps, stride, w, training))
             elif op.normalization == "batch":
                 # The padding of maps of odd size must not count in the batch's statistics.
-                after = (dilation, tf.shape(x))
+                after = (dilation, spatial_shape(x))
                 dense.append(self._apply(index, maps, 1, w, training, after))
             else:
                 part = self._apply(index, maps, 1, w, training)
                 interleaved.setdefault(dilation, []).append(part)
         for dilation, parts in interleaved.items():
-            dense.append(_deinterleave(add(parts), dilation, tf.shape(x)))
+            dense.append(_deinterleave(add(parts), dilation, spatial_shape(x)))
         height, width = (None if s is None else -(-s // self.stride) for s in x.shape[1:3])
         y = tf.ensure_shape(add(dense), [None, height, width, self.fan_out * self.filters])
         return tf.split(y, self.fan_out, axis=-1)
@@ -286,9 +289,9 @@ class ConvolutionBank(Bank):
         stride: int,
         weights: tf.Tensor | None,
         training: bool | None,
-        interleaved: tuple[int, tf.Tensor] | None = None,
+        interleaved: tuple[int, SpatialShape] | None = None,
     ) -> tf.Tensor:
-        """One op; `interleaved`: undo that of (dilation, shape) right after the convolution."""
+        """One op; `interleaved`: undo that of (dilation, (H, W)) right after the convolution."""
         op = self._ops[index]
         foldable = op.normalization is None and op.activation in (None, "relu")
         kernel, bias = self._folded(index, weights if foldable else None, x.dtype)
@@ -428,7 +431,8 @@ class LayerBank(Bank):
     ) -> list[tf.Tensor]:
         """See `Bank`."""
         keywords = {"training": training} if self._takes_training else {}
-        results = [layer(x, **keywords) for layer in self.layers]
+        # Some layers have a policy of their own, whatever that of the network.
+        results = [tf.cast(layer(x, **keywords), x.dtype) for layer in self.layers]
         if weights is None:
             return results
         return [tf.cast(w, y.dtype) * y for w, y in zip(tf.unstack(weights[0]), results)]
@@ -461,17 +465,26 @@ def _interleave(x: tf.Tensor, dilation: int) -> tf.Tensor:
     A SAME convolution of the sub-images is the dilated SAME convolution of the images: taps that
     are `dilation` apart become neighbours, and padding by zeros stays padding by zeros.
     """
-    shape = tf.shape(x)
-    paddings = [[0, -shape[1] % dilation], [0, -shape[2] % dilation]]
-    if x.shape[1] is not None and x.shape[2] is not None:
-        paddings = [[0, -x.shape[1] % dilation], [0, -x.shape[2] % dilation]]
+    paddings = [[0, -size % dilation] for size in spatial_shape(x)]
     return tf.space_to_batch(x, block_shape=[dilation, dilation], paddings=paddings)
 
 
-def _deinterleave(x: tf.Tensor, dilation: int, shape: tf.Tensor) -> tf.Tensor:
-    """The inverse of `_interleave` for images of the given dynamic shape."""
-    crops = [[0, -shape[1] % dilation], [0, -shape[2] % dilation]]
+def _deinterleave(x: tf.Tensor, dilation: int, shape: SpatialShape) -> tf.Tensor:
+    """The inverse of `_interleave` for images of the given (H, W)."""
+    crops = [[0, -size % dilation] for size in shape]
     return tf.batch_to_space(x, block_shape=[dilation, dilation], crops=crops)
+
+
+def spatial_shape(x: tf.Tensor) -> SpatialShape:
+    """(H, W) of maps [B, H, W, C]: integers where they are known, else scalar tensors.
+
+    Not `tf.shape(x)` where they are known: TensorFlow's graph optimizer (2.15, the remapper, with
+    oneDNN) ends the whole process where the crops of maps that are not square are computed in the
+    graph while the batch is unknown.
+    """
+    return tuple(
+        tf.shape(x)[axis] if x.shape[axis] is None else int(x.shape[axis]) for axis in (1, 2)
+    )
 
 
 def add(tensors: list[tf.Tensor]) -> tf.Tensor:

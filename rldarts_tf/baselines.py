@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.encoders import Encoder, check_depths, conv3x3
-from rldarts_tf.precision import Conv2D, layers_of
+from rldarts_tf.precision import Conv2D
 
 
 class _Plain(Encoder):
@@ -42,11 +42,10 @@ class ImpalaCNN(_Plain):
     ) -> None:
         super().__init__(features=features, name=name, **kwargs)
         self.depths = check_depths(depths)
-        with layers_of(self.dtype_policy):
-            self._blocks = [
-                [conv3x3(filters, f"block_{d}_conv_{c}") for c in range(5)]
-                for d, filters in enumerate(self.depths)
-            ]
+        self._blocks = [
+            [conv3x3(filters, f"block_{d}_conv_{c}", self.dtype_policy) for c in range(5)]
+            for d, filters in enumerate(self.depths)
+        ]
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H / 2^D, W / 2^D, depths[-1]]."""
@@ -76,11 +75,11 @@ class NatureCNN(_Plain):
     def __init__(self, features: int = 512, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(features=features, name=name, **kwargs)
         sizes = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
-        with layers_of(self.dtype_policy):
-            self._convs = [
-                Conv2D(filters, kernel, stride, activation="relu", name=f"conv_{i}")
-                for i, (filters, kernel, stride) in enumerate(sizes)
-            ]
+        dtype = self.dtype_policy
+        self._convs = [
+            Conv2D(filters, kernel, stride, activation="relu", name=f"conv_{i}", dtype=dtype)
+            for i, (filters, kernel, stride) in enumerate(sizes)
+        ]
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', 64]."""
@@ -137,15 +136,15 @@ class PiSacCNN(_Plain):
     ) -> None:
         super().__init__(features=features, name=name, **kwargs)
         self.depths = check_depths(depths)
-        with layers_of(self.dtype_policy):
-            self._stack: list[tf.keras.layers.Layer] = [
-                layer
-                for i, filters in enumerate(self.depths)
-                for layer in (
-                    Conv2D(filters, 3, strides=1 if i else 2, name=f"conv_{i}"),
-                    FilterResponseNorm(name=f"norm_{i}"),
-                )
-            ]
+        dtype = self.dtype_policy
+        self._stack: list[tf.keras.layers.Layer] = [
+            layer
+            for i, filters in enumerate(self.depths)
+            for layer in (
+                Conv2D(filters, 3, strides=1 if i else 2, name=f"conv_{i}", dtype=dtype),
+                FilterResponseNorm(name=f"norm_{i}", dtype=dtype),
+            )
+        ]
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]]."""

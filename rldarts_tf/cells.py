@@ -28,7 +28,7 @@ from rldarts_tf.banks import (
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import CellTopology
 from rldarts_tf.ops import Convolution, ParameterFree, make_op
-from rldarts_tf.precision import Conv2D, layers_of
+from rldarts_tf.precision import Conv2D
 from rldarts_tf.recompute import recomputing
 from rldarts_tf.search_space import OUTPUT_MODES
 
@@ -97,12 +97,9 @@ class Cell(tf.keras.layers.Layer):
         self.num_nodes = len(self.topology)
         self._adapter: tf.keras.layers.Layer | None = None
         self.recompute = recompute
-        with layers_of(self.dtype_policy):
-            self._fan_outs = [
-                fan_out
-                for source in range(self.num_nodes)
-                for fan_out in self._make_fan_outs(source)
-            ]
+        self._fan_outs = [
+            fan_out for source in range(self.num_nodes) for fan_out in self._make_fan_outs(source)
+        ]
         # Keras tracks layers in attributes and lists, not inside the helper objects.
         self.banks = [fan_out.bank for fan_out in self._fan_outs]
         if recompute and self.uses_training:
@@ -128,29 +125,30 @@ class Cell(tf.keras.layers.Layer):
         functions: dict[tuple[int, ...], dict[str, str]] = {}
         fan_outs: list[_FanOut] = []
 
-        def name() -> str:
-            return f"bank_{source}_{len(fan_outs)}"
+        def keywords() -> dict[str, Any]:
+            return {"name": f"bank_{source}_{len(fan_outs)}", "dtype": self.dtype_policy}
+
+        def make(op: str) -> tf.keras.layers.Layer:
+            return make_op(op, self.filters, stride, self.normalization, self.dtype_policy)
 
         def append(bank: Bank, ops: Iterable[str], targets: tuple[int, ...]) -> None:
             fan_outs.append(_FanOut(bank, source, tuple(ops), targets))
 
         for op, targets in targets_of.items():
-            layer = make_op(op, self.filters, stride, self.normalization)
+            layer = make(op)
             if isinstance(layer, Convolution):
                 convolutions.setdefault(targets, {})[op] = layer.settings
             elif isinstance(layer, ParameterFree):
                 functions.setdefault(targets, {})[op] = layer.function
             else:
-                others = [
-                    make_op(op, self.filters, stride, self.normalization) for _ in targets[1:]
-                ]
-                append(LayerBank([layer, *others], name=name()), [op], targets)
+                others = [make(op) for _ in targets[1:]]
+                append(LayerBank([layer, *others], **keywords()), [op], targets)
         for targets, names in functions.items():
-            bank = ParameterFreeBank([*names.values()], stride, len(targets), name=name())
+            bank = ParameterFreeBank([*names.values()], stride, len(targets), **keywords())
             append(bank, names, targets)
         for targets, settings in convolutions.items():
             wide = ConvolutionBank(
-                [*settings.values()], self.filters, stride, len(targets), name=name()
+                [*settings.values()], self.filters, stride, len(targets), **keywords()
             )
             append(wide, settings, targets)
         return fan_outs

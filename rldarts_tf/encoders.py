@@ -20,13 +20,13 @@ from rldarts_tf.cells import Cell
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
 from rldarts_tf.ops import NORMALIZATIONS
-from rldarts_tf.precision import Conv2D, layers_of
+from rldarts_tf.precision import Conv2D
 from rldarts_tf.search_space import NORMAL, OUTPUT_MODES, REDUCTION, SearchSpace, get_search_space
 
 HEADS = ("relu", "layer_norm")
 
-CellFactory = Callable[[str, int, str], Cell]
-"""(cell type, filters, layer name) -> cell."""
+CellFactory = Callable[[str, int, str, Any], Cell]
+"""(cell type, filters, layer name, Keras policy) -> cell."""
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -167,20 +167,21 @@ class CellNetwork(Encoder):
         super().__init__(features=features, name=name, **kwargs)
         self.depths = check_depths(depths)
         self._stack: list[tf.keras.layers.Layer] = []
-        with layers_of(self.dtype_policy):
-            if num_reduction:
-                self._stack.append(conv3x3(self.depths[0], "stem"))
-            for d, filters in enumerate(self.depths):
-                if not num_reduction:
-                    self._stack.append(conv3x3(filters, f"block_{d}_conv"))
-                    self._stack.append(
-                        tf.keras.layers.MaxPool2D(3, 2, padding="same", name=f"block_{d}_pool")
+        dtype = self.dtype_policy
+        if num_reduction:
+            self._stack.append(conv3x3(self.depths[0], "stem", dtype))
+        for d, filters in enumerate(self.depths):
+            if not num_reduction:
+                self._stack.append(conv3x3(filters, f"block_{d}_conv", dtype))
+                self._stack.append(
+                    tf.keras.layers.MaxPool2D(
+                        3, 2, padding="same", name=f"block_{d}_pool", dtype=dtype
                     )
-                cell_types = [REDUCTION] * num_reduction + [NORMAL] * num_normal
-                for c, cell_type in enumerate(cell_types):
-                    self._stack.append(
-                        cell_factory(cell_type, filters, f"block_{d}_{cell_type}_{c}")
-                    )
+                )
+            cell_types = [REDUCTION] * num_reduction + [NORMAL] * num_normal
+            for c, cell_type in enumerate(cell_types):
+                cell_name = f"block_{d}_{cell_type}_{c}"
+                self._stack.append(cell_factory(cell_type, filters, cell_name, dtype))
         self._cell_types = {
             layer.name: REDUCTION if layer.stride == 2 else NORMAL for layer in self.cells
         }
@@ -247,7 +248,7 @@ class Supernet(CellNetwork):
         space = as_search_space(search_space)
         _check_options(output_mode, normalization)
 
-        def make_cell(cell_type: str, filters: int, cell_name: str) -> Cell:
+        def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
             ops = space.ops(cell_type)
             return Cell(
                 dense_topology(ops, space.num_nodes),
@@ -258,6 +259,7 @@ class Supernet(CellNetwork):
                 op_columns=ops,
                 recompute=recompute,
                 name=cell_name,
+                dtype=dtype,
             )
 
         super().__init__(
@@ -388,7 +390,7 @@ class DiscreteNetwork(CellNetwork):
         discrete = as_genotype(genotype)
         _check_options(discrete.output_mode, normalization)
 
-        def make_cell(cell_type: str, filters: int, cell_name: str) -> Cell:
+        def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
             return Cell(
                 discrete.cells[cell_type],
                 filters,
@@ -397,6 +399,7 @@ class DiscreteNetwork(CellNetwork):
                 normalization=normalization,
                 recompute=recompute,
                 name=cell_name,
+                dtype=dtype,
             )
 
         super().__init__(
@@ -480,6 +483,6 @@ def _check_options(output_mode: str, normalization: str | None) -> None:
         raise ConfigError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
 
 
-def conv3x3(filters: int, name: str) -> tf.keras.layers.Layer:
+def conv3x3(filters: int, name: str, dtype: Any) -> tf.keras.layers.Layer:
     """The convolution of IMPALA-CNN's blocks: 3x3, SAME, stride 1, with bias."""
-    return Conv2D(filters, 3, padding="same", name=name)
+    return Conv2D(filters, 3, padding="same", name=name, dtype=dtype)

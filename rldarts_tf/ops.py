@@ -15,6 +15,7 @@ See `rldarts_tf.banks` for how.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,10 +23,11 @@ import tensorflow as tf
 
 from rldarts_tf.banks import ConvolutionBank, ConvolutionSettings, ParameterFreeBank
 from rldarts_tf.errors import ConfigError
+from rldarts_tf.precision import set_policy
 from rldarts_tf.search_space import NONE, SKIP_CONNECT
 
-OpFactory = Callable[[int, int], tf.keras.layers.Layer]
-"""(filters, stride) -> layer."""
+OpFactory = Callable[..., tf.keras.layers.Layer]
+"""(filters, stride) or (filters, stride, dtype) -> layer."""
 
 NORMALIZATIONS = (None, "layer", "batch")
 
@@ -140,7 +142,9 @@ def register_op(name: str, factory: OpFactory) -> None:
       name: what search spaces call it.
       factory: (filters, stride) -> Keras layer, [B, H, W, C] -> [B, ceil(H / stride),
         ceil(W / stride), filters]. It is called once per edge; where it makes a `ParameterFree` or
-        `Convolution` layer, cells use their faster forms. Encoders call the layer without
+        `Convolution` layer, cells use their faster forms. It may have a third parameter `dtype`:
+        the Keras policy of the network. Without it the layer, and those inside of it, are given
+        that policy where they have taken the global one. Encoders call the layer without
         AutoGraph: where the shape of the computation depends on a tensor, use tf.cond, or
         tf.function. If the layer is to be saved with a whole model, register its class with
         `tf.keras.utils.register_keras_serializable`.
@@ -161,7 +165,11 @@ def registered_ops() -> tuple[str, ...]:
 
 
 def make_op(
-    name: str, filters: int, stride: int = 1, normalization: str | None = None
+    name: str,
+    filters: int,
+    stride: int = 1,
+    normalization: str | None = None,
+    dtype: tf.keras.mixed_precision.Policy | str | None = None,
 ) -> tf.keras.layers.Layer:
     """A new layer of a registered op, for one edge.
 
@@ -170,6 +178,7 @@ def make_op(
       filters: output channels.
       stride: 1 or 2.
       normalization: applied after each convolution of the built-in ops: None, "layer" or "batch".
+      dtype: the layer's Keras policy; the global one if None.
 
     Raises:
       ConfigError: unknown op or normalization.
@@ -178,7 +187,13 @@ def make_op(
         raise ConfigError(f"unknown op {name!r}; known: {', '.join(registered_ops())}")
     if normalization not in NORMALIZATIONS:
         raise ConfigError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
-    layer = _REGISTRY[name](filters, stride)
+    policy = tf.keras.layers.Layer(dtype=dtype).dtype_policy
+    factory = _REGISTRY[name]
+    if "dtype" in inspect.signature(factory).parameters:
+        layer = factory(filters, stride, dtype=policy)
+    else:
+        layer = factory(filters, stride)
+        set_policy(layer, policy)
     if normalization is not None and isinstance(layer, (Convolution, SeparableConvolution)):
         config = layer.get_config()
         layer = type(layer).from_config({**config, "normalization": normalization})
@@ -208,10 +223,20 @@ class SeparableConvolution(tf.keras.layers.Layer):
         self.activation = activation
         self.normalization = normalization
         self._depthwise = tf.keras.layers.DepthwiseConv2D(
-            kernel_size, strides=stride, padding="same", use_bias=False, name="depthwise"
+            kernel_size,
+            strides=stride,
+            padding="same",
+            use_bias=False,
+            name="depthwise",
+            dtype=self.dtype_policy,
         )
         self._pointwise = Convolution(
-            filters, 1, activation=activation, normalization=normalization, name="pointwise"
+            filters,
+            1,
+            activation=activation,
+            normalization=normalization,
+            name="pointwise",
+            dtype=self.dtype_policy,
         )
 
     def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -233,17 +258,17 @@ class SeparableConvolution(tf.keras.layers.Layer):
 
 def _register_built_in() -> None:
     def convolution(k: int, dilation: int, activation: str | None) -> OpFactory:
-        return lambda filters, stride: Convolution(
-            filters, k, stride, dilation=dilation, activation=activation
+        return lambda filters, stride, dtype: Convolution(
+            filters, k, stride, dilation=dilation, activation=activation, dtype=dtype
         )
 
     def separable(k: int, activation: str | None) -> OpFactory:
-        return lambda filters, stride: SeparableConvolution(
-            filters, k, stride, activation=activation
+        return lambda filters, stride, dtype: SeparableConvolution(
+            filters, k, stride, activation=activation, dtype=dtype
         )
 
     def parameter_free(function: str) -> OpFactory:
-        return lambda filters, stride: ParameterFree(function, stride)
+        return lambda filters, stride, dtype: ParameterFree(function, stride, dtype=dtype)
 
     for suffix, activation in (("", None), ("_relu", "relu")):
         for k in (1, 3, 5):

@@ -1,26 +1,24 @@
-"""What half precision needs: Keras policies for a block of code, and sums in float32."""
+"""What half precision needs: Keras policies for layers made elsewhere, and sums in float32."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
 
-@contextlib.contextmanager
-def layers_of(policy: tf.keras.mixed_precision.Policy) -> Iterator[None]:
-    """Layers made inside have this policy, whoever makes them."""
-    before = tf.keras.mixed_precision.global_policy()
-    # Where nothing is set it is made anew each time, from floatx, which it should go on following.
-    if before is not tf.keras.mixed_precision.global_policy():
-        before = None
-    tf.keras.mixed_precision.set_global_policy(policy)
-    try:
-        yield
-    finally:
-        tf.keras.mixed_precision.set_global_policy(before)
+def set_policy(layer: tf.keras.layers.Layer, policy: tf.keras.mixed_precision.Policy) -> None:
+    """Gives a layer that took Keras' global policy another one, and so the layers inside of it.
+
+    For layers whose maker takes no `dtype`. Setting the global policy while they are made would
+    reach every thread of the program. What has another policy already was given it on purpose, and
+    what has variables already keeps theirs.
+    """
+    default = tf.keras.mixed_precision.global_policy().name
+    for part in (layer, *layer.submodules):
+        is_layer = isinstance(part, tf.keras.layers.Layer)
+        if is_layer and not part.built and part.dtype_policy.name == default:
+            part._set_dtype_policy(policy)
 
 
 def bias_add(y: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:

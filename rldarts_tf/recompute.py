@@ -7,6 +7,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# No public name says whether a trace is one for XLA.
+from tensorflow.python.ops import control_flow_util
+
 from rldarts_tf.banks import add
 
 Leaving = Callable[..., list[tuple[int, tf.Tensor]]]
@@ -82,7 +85,13 @@ def _after(gradient: tf.Tensor, nodes: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """The nodes, but not before a gradient is there.
 
     TensorFlow runs what it can: without this it would compute everything again in the forward pass
-    already, and hold it.
+    already, and hold it. XLA does not look at control dependencies and merges equal computations:
+    there each node has a zero added that depends on the gradient in a way it cannot see through.
+    (XLA's optimization barrier would say the same; on CPUs it is removed too early.)
     """
+    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        value = tf.reduce_sum(gradient[:1, :1, :1, :1])  # one of its elements, if it has any
+        zero = tf.where(tf.math.is_nan(value), value, tf.zeros_like(value))
+        return [node + tf.cast(zero, node.dtype) for node in nodes]
     with tf.control_dependencies([gradient]):
         return [tf.identity(node) for node in nodes]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import functools
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ import rldarts_tf
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.factory import PRECISIONS, make_encoder
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.precision import Conv2D, bias_add, layers_of
+from rldarts_tf.ops import make_op, register_op
+from rldarts_tf.precision import Conv2D, bias_add
 from rldarts_tf.search_space import CLASSIC, MICRO, register_search_space
 
 SMALL_CLASSIC = register_search_space(
@@ -159,37 +162,89 @@ def test_convolution_layer_equals_that_of_keras(float64, arguments):
         np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
 
 
-def _leave_quietly(precision: str) -> None:
-    with layers_of(tf.keras.mixed_precision.Policy(precision)):
-        assert tf.keras.layers.Dense(1).dtype_policy.name == precision
+@pytest.mark.parametrize("name", ENCODERS)
+def test_making_an_encoder_sets_no_policy_for_the_whole_process(name, monkeypatch):
+    def refuse(policy):
+        raise AssertionError(f"global policy set to {policy}")
+
+    monkeypatch.setattr(tf.keras.mixed_precision, "set_global_policy", refuse)
+    # Building and calling too.
+    assert make(name, "mixed_bfloat16")(IMAGES).dtype == tf.float32
+    monkeypatch.undo()
 
 
-def _leave_by_an_exception(precision: str) -> None:
-    with pytest.raises(KeyError), layers_of(tf.keras.mixed_precision.Policy(precision)):
-        raise KeyError("any")
+def test_encoders_made_in_threads_leave_other_threads_and_each_other_alone():
+    stop, meanwhile = threading.Event(), set()
 
+    def user():
+        while not stop.is_set():
+            meanwhile.add(tf.keras.layers.Dense(1).dtype_policy.name)
 
-@pytest.mark.parametrize("leave", [_leave_quietly, _leave_by_an_exception])
-@pytest.mark.parametrize("inside", PRECISIONS)
-def test_unset_global_policy_is_unset_again_and_follows_floatx(float64, inside, leave):
-    tf.keras.backend.set_floatx("float32")
-    leave(inside)
+    precisions = [PRECISIONS[i % len(PRECISIONS)] for i in range(12)]
+    thread = threading.Thread(target=user)
+    thread.start()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            encoders = list(pool.map(make, ["classic"] * len(precisions), precisions))
+    finally:
+        stop.set()
+        thread.join()
+    for encoder, precision in zip(encoders, precisions):
+        assert {bank.dtype_policy.name for c in encoder.cells for bank in c.banks} == {precision}
+    assert meanwhile == {"float32"}
     assert tf.keras.layers.Dense(1).dtype_policy.name == "float32"
-    tf.keras.backend.set_floatx("float64")
-    assert tf.keras.layers.Dense(1).dtype_policy.name == "float64"
 
 
-@pytest.mark.parametrize("leave", [_leave_quietly, _leave_by_an_exception])
-@pytest.mark.parametrize("inside", PRECISIONS)
-@pytest.mark.parametrize("before", PRECISIONS)
-def test_global_policy_that_was_set_is_what_it_was(float64, before, inside, leave):
-    tf.keras.backend.set_floatx("float32")
-    tf.keras.mixed_precision.set_global_policy(before)
-    leave(inside)
-    assert tf.keras.mixed_precision.global_policy().name == before
-    # Set is set: the policy does not follow floatx, even if it has the same name.
-    tf.keras.backend.set_floatx("float64")
-    assert tf.keras.layers.Dense(1).dtype_policy.name == before
+@tf.keras.utils.register_keras_serializable(package="test_precision")
+class _Composite(tf.keras.layers.Layer):
+    """A layer of a user's, which knows nothing of precision."""
+
+    def __init__(self, filters: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.inner = tf.keras.Sequential(
+            [
+                tf.keras.layers.Conv2D(filters, 3, padding="same"),
+                tf.keras.layers.LayerNormalization(),
+            ]
+        )
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(self.inner(x))
+
+
+def _without_dtype(filters, stride):
+    return _Composite(filters)
+
+
+def _float32_on_purpose(filters, stride, dtype):
+    return tf.keras.layers.Conv2D(filters, 3, padding="same", dtype="float32")
+
+
+register_op("test_precision_composite", _without_dtype)
+register_op("test_precision_float32", _float32_on_purpose)
+USERS = register_search_space(
+    rldarts_tf.SearchSpace(
+        "test_precision_users",
+        ("test_precision_composite", "test_precision_float32", "sep_conv_3x3_relu"),
+        num_nodes=2,
+    )
+)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_ops_of_the_users_get_the_policy_of_the_network(precision):
+    layer = make_op("test_precision_composite", 4, dtype=precision)
+    parts = [layer, *(part for part in layer.submodules if isinstance(part, tf.keras.layers.Layer))]
+    assert {part.dtype_policy.name for part in parts} == {precision} and len(parts) > 3
+    network = rldarts_tf.Supernet(USERS, [4], features=8, dtype=precision)
+    assert network(IMAGES).dtype == tf.float32
+    separable = make_op("sep_conv_3x3_relu", 4, dtype=precision)
+    assert {part.dtype_policy.name for part in separable._flatten_layers()} == {precision}
+
+
+def test_an_op_that_takes_dtype_chooses_its_own_precision():
+    layer = make_op("test_precision_float32", 4, dtype="mixed_bfloat16")
+    assert layer.dtype_policy.name == "float32"
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 
 import numpy as np
 import pytest
@@ -113,6 +114,54 @@ def test_recomputing_classic_keeps_less():
     assert recomputing.activation_bytes < 0.5 * holding.activation_bytes
     assert recomputing.parameters == holding.parameters
     assert recomputing.multiply_adds == holding.multiply_adds
+
+
+def compiled_step(encoder: tf.keras.Model):
+    """A gradient step for XLA; the images are float32."""
+
+    def step(images: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.sin(encoder(images)))
+        return tape.gradient(loss, encoder.trainable_weights)
+
+    return tf.function(step, jit_compile=True, autograph=False)
+
+
+def test_xla_computes_convolutions_again_only_where_asked_to():
+    images = tf.constant(IMAGES, tf.float32)
+    pair = [
+        rldarts_tf.DiscreteNetwork(
+            {
+                "format_version": 1,
+                "search_space": "test_recompute",
+                "top_k": 1,
+                "output_mode": "last",
+                "num_normal": 1,
+                "num_reduction": 1,
+                "cells": {
+                    "reduction": [[[0, "relu"]], [[1, "relu"]]],
+                    "normal": [[[0, "conv_3x3_relu"]], [[1, "conv_3x3_relu"]]],
+                },
+            },
+            [3],
+            features=5,
+            recompute=recompute,
+        )
+        for recompute in (False, True)
+    ]
+    counts, gradients = [], []
+    for encoder in pair:
+        encoder(images)
+        encoder.set_weights(pair[0].get_weights())
+        step = compiled_step(encoder)
+        program = step.experimental_get_compiler_ir(images)(stage="optimized_hlo")
+        # On some CPUs XLA hands convolutions to a library.
+        counts.append(len(re.findall(r" convolution\(|__onednn\$conv", program)))
+        gradients.append(step(images))
+    # Each of the two, whose ReLU its gradient needs.
+    assert counts[1] == counts[0] + 2 and counts[0] > 6
+    for expected, actual in zip(*gradients):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
