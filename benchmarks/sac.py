@@ -33,18 +33,22 @@ from rldarts_tf.factory import make_encoder
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.settings import DMControlSettings
 
-ENCODERS = {"pisac_cnn": "32,32,32,32", "supernet": "32,32,32"}
-"""The kinds, and their depths in appendix A.3."""
+ENCODERS: dict[str, dict[str, Any]] = {
+    "pisac_cnn": {"encoder": "pisac_cnn", "depths": [32, 32, 32, 32]},
+    "supernet": {"search_space": "micro_pisac", "depths": [32]},
+    "supernet_blocks": {"search_space": "micro_sac", "depths": [32, 32, 32]},
+}
+"""Arguments of `make_encoder`, with the depths of appendix A.3."""
 PARTS = ("act", "simulate", "insert", "sample", "learn")
 
 
 def measure(args: argparse.Namespace, settings: SACSettings) -> dict[str, Any]:
     """Environment steps per second, the split, and the reference."""
     tf.keras.utils.set_random_seed(0)
-    depths = [int(part) for part in (args.depths or ENCODERS[args.encoder]).split(",")]
-    encoder = make_encoder(
-        args.encoder, search_space="micro_sac", depths=depths, features=50, head="layer_norm"
-    )
+    options = dict(ENCODERS[args.encoder])
+    if args.depths:
+        options["depths"] = [int(part) for part in args.depths.split(",")]
+    encoder = make_encoder(**options, features=50, head="layer_norm")
     suite = DMControlSuite(
         DMControlSettings(args.domain_name, args.task_name, image_size=args.image_side)
     )

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.encoders import Encoder, check_depths, conv3x3
+from rldarts_tf.normalization import FilterResponseNorm
 from rldarts_tf.precision import Conv2D
 
 
@@ -89,29 +90,6 @@ class NatureCNN(_Plain):
         return x
 
 
-class FilterResponseNorm(tf.keras.layers.Layer):
-    """Filter response normalization with its thresholded unit (Singh & Krishnan 2020, eq. 1 to 3).
-
-    y = max(γ x / sqrt(ν² + ε) + β, τ) with ν² the mean of x² over the pixels of an image's channel;
-    γ, β and τ are of each channel. Maps [B, H, W, C] -> [B, H, W, C].
-    """
-
-    def build(self, input_shape: Any) -> None:
-        """Makes γ (ones), β and τ (zeros), each [C]."""
-        shape = (input_shape[-1],)
-        self._gamma = self.add_weight("gamma", shape, initializer="ones")
-        self._beta = self.add_weight("beta", shape, initializer="zeros")
-        self._tau = self.add_weight("tau", shape, initializer="zeros")
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """See the class."""
-        # In float32 at least: squares of half precision overflow.
-        wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
-        square = tf.reduce_mean(tf.square(wide), axis=[1, 2], keepdims=True)  # ν²
-        scale = tf.cast(tf.math.rsqrt(square + 1e-6), x.dtype)
-        return tf.maximum(self._gamma * x * scale + self._beta, self._tau)
-
-
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
 class PiSacCNN(_Plain):
     """The encoder of PI-SAC (Lee et al. 2020, `FRNConv` of the release): SAC's baseline in A.3.
@@ -125,7 +103,10 @@ class PiSacCNN(_Plain):
       features: D, the size of the output.
     """
 
-    ends_in_activation = True
+    @property
+    def ends_in_activation(self) -> bool:
+        """True: the thresholded unit."""
+        return True
 
     def __init__(
         self,

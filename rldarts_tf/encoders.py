@@ -19,30 +19,23 @@ from rldarts_tf.alpha import Alpha
 from rldarts_tf.cells import Cell
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
+from rldarts_tf.normalization import FilterResponseNorm, LayerNormalization
 from rldarts_tf.ops import NORMALIZATIONS
 from rldarts_tf.precision import Conv2D
-from rldarts_tf.search_space import NORMAL, OUTPUT_MODES, REDUCTION, SearchSpace, get_search_space
+from rldarts_tf.search_space import (
+    IMPALA_STEM,
+    NORMAL,
+    OUTPUT_MODES,
+    PISAC_STEM,
+    REDUCTION,
+    SearchSpace,
+    get_search_space,
+)
 
 HEADS = ("relu", "layer_norm")
 
 CellFactory = Callable[[str, int, str, Any], Cell]
 """(cell type, filters, layer name, Keras policy) -> cell."""
-
-
-@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
-class _LayerNormalization(tf.keras.layers.LayerNormalization):
-    """Keras's, over the last axis, in an order of terms that TensorFlow leaves alone.
-
-    Where the weights are constants, as in an exported policy, TensorFlow 2.15 hands Keras's own
-    order to a kernel of oneDNN, with an ε of 1e-3 whatever it was.
-    """
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """[..., D] -> [..., D]; sums are in float32 or better."""
-        x = tf.cast(inputs, tf.float32) if inputs.dtype.size < 4 else inputs
-        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
-        normalized = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
-        return tf.cast(normalized, inputs.dtype) * self.gamma + self.beta
 
 
 class Encoder(tf.keras.Model):
@@ -76,7 +69,7 @@ class Encoder(tf.keras.Model):
         self._head = [self._dense]
         if head == "layer_norm":
             # ε is that of PI-SAC's release (encoders.py).
-            self._head.append(_LayerNormalization(epsilon=1e-5, name="layer_norm", dtype=dtype))
+            self._head.append(LayerNormalization(epsilon=1e-5, name="layer_norm", dtype=dtype))
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> tf.Tensor:
         """As `call`, but checks the rank first: Keras buries what `call` raises in its own text."""
@@ -112,8 +105,10 @@ class Encoder(tf.keras.Model):
             return tf.cast(images, dtype)
         return tf.cast(images, dtype) / 255
 
-    ends_in_activation = False
-    """Whether the maps have passed a non-linearity already; if not, the head begins with ReLU."""
+    @property
+    def ends_in_activation(self) -> bool:
+        """Whether the maps have passed a non-linearity; if not, the head begins with ReLU."""
+        return False
 
     @property
     def uses_training(self) -> bool:
@@ -143,14 +138,14 @@ class Encoder(tf.keras.Model):
 class CellNetwork(Encoder):
     """D blocks of R reduction cells and N normal cells, one channel depth per block.
 
-    If R > 0 a Conv3x3 comes first; if R = 0 each block begins with IMPALA's Conv3x3 and
-    MaxPool3x3 of stride 2.
+    What stands around the cells is the stem's; see `rldarts_tf.SearchSpace`.
 
     Args:
       cell_factory: makes the cells.
       depths: channels of each block.
       num_normal: N.
       num_reduction: R.
+      stem: "impala" or "pisac".
       features: D, the size of the output.
     """
 
@@ -160,6 +155,7 @@ class CellNetwork(Encoder):
         depths: Sequence[int],
         num_normal: int,
         num_reduction: int,
+        stem: str,
         features: int = 256,
         name: str | None = None,
         **kwargs: Any,
@@ -168,10 +164,13 @@ class CellNetwork(Encoder):
         self.depths = check_depths(depths)
         self._stack: list[tf.keras.layers.Layer] = []
         dtype = self.dtype_policy
-        if num_reduction:
+        self._stem = stem
+        if stem == PISAC_STEM:
+            self._stack.append(Conv2D(self.depths[0], 3, strides=2, name="stem", dtype=dtype))
+        elif num_reduction:
             self._stack.append(conv3x3(self.depths[0], "stem", dtype))
         for d, filters in enumerate(self.depths):
-            if not num_reduction:
+            if stem == IMPALA_STEM and not num_reduction:
                 self._stack.append(conv3x3(filters, f"block_{d}_conv", dtype))
                 self._stack.append(
                     tf.keras.layers.MaxPool2D(
@@ -182,9 +181,16 @@ class CellNetwork(Encoder):
             for c, cell_type in enumerate(cell_types):
                 cell_name = f"block_{d}_{cell_type}_{c}"
                 self._stack.append(cell_factory(cell_type, filters, cell_name, dtype))
+        if stem == PISAC_STEM:
+            self._stack.append(FilterResponseNorm(name="norm", dtype=dtype))
         self._cell_types = {
             layer.name: REDUCTION if layer.stride == 2 else NORMAL for layer in self.cells
         }
+
+    @property
+    def ends_in_activation(self) -> bool:
+        """Whether the maps have passed the thresholded unit of filter response normalization."""
+        return self._stem == PISAC_STEM
 
     @property
     def cells(self) -> list[Cell]:
@@ -201,7 +207,10 @@ class CellNetwork(Encoder):
         return {NORMAL: None, REDUCTION: None}
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Float images [B, H, W, C] -> maps [B, H / 2^D, W / 2^D, depths[-1]] (R <= 1)."""
+        """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]].
+
+        With the stem "impala" and R <= 1 H' is H / 2^D; with "pisac" (H - 1) / 2 / 2^(R D).
+        """
         op_weights = self.op_weights()
         for layer in self._stack:
             if isinstance(layer, Cell):
@@ -263,7 +272,14 @@ class Supernet(CellNetwork):
             )
 
         super().__init__(
-            make_cell, depths, space.num_normal, space.num_reduction, features, name, **kwargs
+            make_cell,
+            depths,
+            space.num_normal,
+            space.num_reduction,
+            space.stem,
+            features,
+            name,
+            **kwargs,
         )
         number = isinstance(inverse_temperature, (int, float, np.number))
         if not number or not 0 < inverse_temperature < np.inf:
@@ -407,6 +423,7 @@ class DiscreteNetwork(CellNetwork):
             depths,
             discrete.num_normal,
             discrete.num_reduction,
+            get_search_space(discrete.search_space).stem,
             features,
             name,
             **kwargs,

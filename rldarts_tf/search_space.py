@@ -23,6 +23,11 @@ REDUCTION = "reduction"
 OUTPUT_MODES = ("concat", "last", "sum", "average", "weighted_sum")
 """How a cell's output follows from its intermediate nodes; see `rldarts_tf.cells`."""
 
+IMPALA_STEM = "impala"
+PISAC_STEM = "pisac"
+STEMS = (IMPALA_STEM, PISAC_STEM)
+"""What stands around the cells; see `SearchSpace`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
@@ -33,13 +38,17 @@ class SearchSpace:
       normal_ops: O_base of the normal cells. `none` and `skip_connect` are always added.
       reduction_ops: O_base of the reduction cells; empty where R = 0.
       num_normal: N, normal cells in a block.
-      num_reduction: R, reduction cells in a block. With R = 0 a block begins with IMPALA's
-        Conv3x3 and MaxPool3x3 of stride 2 instead.
+      num_reduction: R, reduction cells in a block.
       num_nodes: I, intermediate nodes in a cell.
       top_k: K, the edges that a node keeps when its cell is discretized.
+      stem: "impala": a Conv3x3 comes first where R > 0; where R = 0 each block begins with IMPALA's
+        Conv3x3 and MaxPool3x3 of stride 2. "pisac": the first convolution of PI-SAC's encoder,
+        3x3 of stride 2 without padding, comes before all blocks, and its filter response
+        normalization after them; blocks are cells alone.
 
     Raises:
-      ConfigError: a count is out of range, or an op stands twice or is one of the two implied.
+      ConfigError: the stem is unknown, a count is out of range, or an op stands twice or is one of
+        the two implied.
     """
 
     name: str
@@ -49,6 +58,7 @@ class SearchSpace:
     num_reduction: int = 0
     num_nodes: int = 4
     top_k: int = 2
+    stem: str = IMPALA_STEM
 
     def __post_init__(self) -> None:
         for field in ("normal_ops", "reduction_ops"):
@@ -69,6 +79,10 @@ class SearchSpace:
                 raise ConfigError(
                     f"SearchSpace.{field} must be an integer of at least {least}, got {value!r}"
                 )
+        if self.stem not in STEMS:
+            raise ConfigError(
+                f"SearchSpace.stem must be one of {', '.join(STEMS)}, got {self.stem!r}"
+            )
         if self.num_normal + self.num_reduction == 0:
             raise ConfigError("SearchSpace.num_normal and num_reduction are both 0: no cells")
         for cell_type in self.cell_types:
@@ -143,8 +157,12 @@ CLASSIC = SearchSpace(
 MICRO = SearchSpace(name="micro", normal_ops=("conv_3x3", "relu", "tanh"), num_normal=2)
 """Section 4.1, used with Rainbow."""
 
-MICRO_SAC = dataclasses.replace(MICRO, name="micro_sac", num_normal=3, top_k=1)
-"""Appendix A.3, used with SAC at 32 channels."""
+MICRO_PISAC = dataclasses.replace(MICRO, name="micro_pisac", num_normal=3, top_k=1, stem=PISAC_STEM)
+"""Used with SAC at 32 channels (appendix A.3), as in the authors' release: with depths [32], three
+cells on 31x31 maps stand in place of all but the first convolution of PI-SAC's encoder."""
+
+MICRO_SAC = dataclasses.replace(MICRO_PISAC, name="micro_sac", stem=IMPALA_STEM)
+"""The same cells in IMPALA's blocks, as in the paper's other networks."""
 
 CLASSIC_NO_RELU = dataclasses.replace(
     CLASSIC,
@@ -183,5 +201,5 @@ def get_search_space(name: str) -> SearchSpace:
         ) from None
 
 
-for _space in (CLASSIC, MICRO, MICRO_SAC, CLASSIC_NO_RELU):
+for _space in (CLASSIC, MICRO, MICRO_PISAC, MICRO_SAC, CLASSIC_NO_RELU):
     register_search_space(_space)

@@ -30,6 +30,7 @@ SPACES = [
     rldarts_tf.CLASSIC,
     rldarts_tf.MICRO,
     rldarts_tf.MICRO_SAC,
+    rldarts_tf.MICRO_PISAC,
     rldarts_tf.CLASSIC_NO_RELU,
     MIXED,
 ]
@@ -65,6 +66,33 @@ EXAMPLES = {
         rldarts_tf.MICRO, [4], head="layer_norm", **kwargs
     ),
 }
+
+
+def test_pisac_stem_stands_around_the_cells_alone():
+    genotype = random_genotype(rldarts_tf.MICRO_PISAC, random.Random(0))
+    network = rldarts_tf.DiscreteNetwork(genotype, [4], features=5, head="layer_norm")
+    x = images(2, 16, 16, 9)
+    y = network(x)
+    layers = {layer.name: layer for layer in network._flatten_layers(recursive=False)}
+    assert len(network.cells) == 3
+    # By hand: Conv3x3 of stride 2 without padding, three cells in a row, filter response
+    # normalization (Singh & Krishnan 2020, with its thresholded unit), Dense, LayerNormalization.
+    kernel, bias = layers["stem"].get_weights()
+    maps = tf.nn.conv2d(x.astype(np.float32) / 255, kernel, 2, "VALID") + bias
+    assert maps.shape == (2, 7, 7, 4)
+    for cell in network.cells:
+        maps = cell(maps)
+    maps /= np.sqrt(np.mean(np.square(maps), axis=(1, 2), keepdims=True) + 1e-6)
+    features = np.maximum(maps, 0).reshape(2, -1) @ layers["dense"].get_weights()[0]
+    features -= features.mean(-1, keepdims=True)
+    features /= np.sqrt(np.square(features).mean(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y, features, rtol=1e-4, atol=1e-4)
+
+
+def test_pisac_stem_has_31_by_31_maps_for_frames_of_64():
+    supernet = rldarts_tf.Supernet("micro_pisac", [2])
+    maps = supernet.feature_maps(tf.zeros([1, 64, 64, 9]), False)
+    assert maps.shape == (1, 31, 31, 2)
 
 
 # --- The supernet against its definition ------------------------------------------------------

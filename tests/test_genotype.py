@@ -15,9 +15,16 @@ from hypothesis import strategies as st
 
 from rldarts_tf.errors import GenotypeError
 from rldarts_tf.genotype import MAX_FILE_BYTES, Genotype, dense_topology, random_genotype
-from rldarts_tf.search_space import CLASSIC, CLASSIC_NO_RELU, MICRO, MICRO_SAC, OUTPUT_MODES
+from rldarts_tf.search_space import (
+    CLASSIC,
+    CLASSIC_NO_RELU,
+    MICRO,
+    MICRO_PISAC,
+    MICRO_SAC,
+    OUTPUT_MODES,
+)
 
-SPACES = (CLASSIC, MICRO, MICRO_SAC, CLASSIC_NO_RELU)
+SPACES = (CLASSIC, MICRO, MICRO_PISAC, MICRO_SAC, CLASSIC_NO_RELU)
 VALID = {
     "format_version": 1,
     "search_space": "micro",

@@ -13,7 +13,7 @@ from absl.testing import flagsaver
 from gin import config_parser
 
 from rldarts_tf import launching
-from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings
+from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings, SACSettings
 from rldarts_tf.envs import games
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.search_space import get_search_space
@@ -134,6 +134,44 @@ def test_space_algorithm_and_hardware_are_independent_choices(algorithm, space, 
     check_encoders(encoders)
     assert encoders["search"].search_space == Path(space).stem
     assert get_search_space(Path(space).stem).name == Path(space).stem
+
+
+# PI-SAC's README, "Training and Evaluation": initial_collect_steps.
+MANY_RANDOM_STEPS = {"finger_spin", "cheetah_run", "walker_walk", "walker_stand", "hopper_stand"}
+TASKS = [file for file in FILES if file.startswith("tasks/")]
+
+
+@pytest.mark.parametrize("file", TASKS)
+def test_a_file_of_a_task_has_its_names_and_the_numbers_of_pi_sac(file):
+    name = Path(file).stem
+    settings = resolve("sac.gin", file)["search"]
+    task = settings[DMControlSettings]
+    assert f"{task.domain_name}_{task.task_name}" == name
+    random_steps = 10_000 if name in MANY_RANDOM_STEPS else 1000
+    assert settings[SACSettings].min_replay_size == random_steps
+    assert settings[TrainingSettings].num_env_steps == 1_000_000
+
+
+def test_there_is_a_file_for_each_task_of_pi_sac():
+    assert len(TASKS) >= 9 and {f"tasks/{name}.gin" for name in MANY_RANDOM_STEPS} <= set(TASKS)
+
+
+@pytest.mark.parametrize("file", TASKS)
+def test_on_a_small_cpu_no_task_is_all_random_steps(file):
+    settings = resolve("sac.gin", file, "hardware/cpu_sac.gin")["search"]
+    steps = settings[TrainingSettings].num_env_steps
+    assert 5 * settings[SACSettings].min_replay_size < steps
+
+
+@pytest.mark.parametrize(
+    ("file", "space", "depths"),
+    [("sac.gin", "micro_pisac", [32]), ("sac_blocks.gin", "micro_sac", [32, 32, 32])],
+)
+def test_sac_has_the_cells_of_the_release_or_blocks_by_name(file, space, depths):
+    resolved = resolve(file)
+    assert resolved["search"][EncoderSettings].search_space == space
+    for stage in ("search", "evaluate"):
+        assert list(resolved[stage][EncoderSettings].depths) == depths
 
 
 @pytest.mark.parametrize("file", FILES)

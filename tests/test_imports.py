@@ -36,6 +36,7 @@ LAYERS = (
     "alpha",
     "mixing",
     "precision",
+    "normalization",
     "banks",
     "recompute",
     "ops",

@@ -125,7 +125,7 @@ def test_critics_of_sac_go_around_one_encoder_and_their_targets_around_another()
     ours, theirs = made["encoder"], encoders[2]
     assert [encoder is ours for encoder in encoders] == [True, True, False, False, True]
     assert encoders[3] is theirs and theirs.encoder is not ours.encoder
-    assert ours.encoder.space == theirs.encoder.space == rldarts_tf.MICRO_SAC
+    assert ours.encoder.space == theirs.encoder.space == rldarts_tf.MICRO_PISAC
     made["actor"].create_variables()
     of_encoder = {v.ref() for v in ours.trainable_weights}
     assert of_encoder and not of_encoder & {v.ref() for v in made["actor"].trainable_weights}

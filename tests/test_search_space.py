@@ -18,6 +18,7 @@ from rldarts_tf.search_space import (
     CLASSIC,
     CLASSIC_NO_RELU,
     MICRO,
+    MICRO_PISAC,
     MICRO_SAC,
     SearchSpace,
     get_search_space,
@@ -53,14 +54,25 @@ def test_named_spaces_are_those_of_the_paper():
     # N, R, I, K
     macro = {
         space.name: (space.num_normal, space.num_reduction, space.num_nodes, space.top_k)
-        for space in (CLASSIC, CLASSIC_NO_RELU, MICRO, MICRO_SAC)
+        for space in (CLASSIC, CLASSIC_NO_RELU, MICRO, MICRO_PISAC, MICRO_SAC)
     }
     assert macro == {
         "classic": (1, 1, 4, 2),
         "classic_no_relu": (1, 1, 4, 2),
         "micro": (2, 0, 4, 2),
+        "micro_pisac": (3, 0, 4, 1),
         "micro_sac": (3, 0, 4, 1),
     }
+
+
+def test_stem_that_is_unknown_is_named():
+    with pytest.raises(ConfigError, match=r"^SearchSpace.stem must be one of impala, pisac, got"):
+        SearchSpace("counted", ["relu"], stem="resnet")
+
+
+def test_spaces_for_sac_differ_in_their_stem_alone():
+    assert (MICRO_PISAC.stem, MICRO_SAC.stem, MICRO.stem) == ("pisac", "impala", "impala")
+    assert dataclasses.replace(MICRO_PISAC, name="micro_sac", stem="impala") == MICRO_SAC
 
 
 def test_size_of_classic_is_the_published_number():

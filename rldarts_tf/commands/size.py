@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_space_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that `space_of` takes."""
-    parser.add_argument("space", help="classic, micro, micro_sac or classic_no_relu")
+    parser.add_argument("space", help="classic, micro, micro_pisac, micro_sac or classic_no_relu")
     parser.add_argument("--num_nodes", type=inputs.positive, help="I, nodes of a cell")
     parser.add_argument("--top_k", type=inputs.positive, help="K, inputs of a node")
 

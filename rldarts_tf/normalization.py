@@ -1,0 +1,46 @@
+"""Normalizations that Keras lacks, or has in a form that fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class LayerNormalization(tf.keras.layers.LayerNormalization):
+    """Keras's, over the last axis, in an order of terms that TensorFlow leaves alone.
+
+    Where the weights are constants, as in an exported policy, TensorFlow 2.15 hands Keras's own
+    order to a kernel of oneDNN, with an ε of 1e-3 whatever it was.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """[..., D] -> [..., D]; sums are in float32 or better."""
+        x = tf.cast(inputs, tf.float32) if inputs.dtype.size < 4 else inputs
+        mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+        normalized = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
+        return tf.cast(normalized, inputs.dtype) * self.gamma + self.beta
+
+
+class FilterResponseNorm(tf.keras.layers.Layer):
+    """Filter response normalization with its thresholded unit (Singh & Krishnan 2020, eq. 1 to 3).
+
+    y = max(γ x / sqrt(ν² + ε) + β, τ) with ν² the mean of x² over the pixels of an image's channel;
+    γ, β and τ are of each channel. Maps [B, H, W, C] -> [B, H, W, C].
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Makes γ (ones), β and τ (zeros), each [C]."""
+        shape = (input_shape[-1],)
+        self._gamma = self.add_weight("gamma", shape, initializer="ones")
+        self._beta = self.add_weight("beta", shape, initializer="zeros")
+        self._tau = self.add_weight("tau", shape, initializer="zeros")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """See the class."""
+        # In float32 at least: squares of half precision overflow.
+        wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
+        square = tf.reduce_mean(tf.square(wide), axis=[1, 2], keepdims=True)  # ν²
+        scale = tf.cast(tf.math.rsqrt(square + 1e-6), x.dtype)
+        return tf.maximum(self._gamma * x * scale + self._beta, self._tau)
