@@ -41,7 +41,8 @@ CellFactory = Callable[[str, int, str, Any], Cell]
 class Encoder(tf.keras.Model):
     """The contract of every encoder, and the head they share: flatten, ReLU, Dense, ReLU.
 
-    Images are uint8, scaled here from 0..255 to 0..1, or float, taken as they are.
+    Images are uint8, scaled here from 0..255 to 0..1; float, taken as they are; or bool, 0 and 1.
+    What other integers mean nobody can know: cast them to float, and scale them yourself.
 
     Args:
       features: D, the size of the output.
@@ -72,15 +73,16 @@ class Encoder(tf.keras.Model):
             self._head.append(LayerNormalization(epsilon=1e-5, name="layer_norm", dtype=dtype))
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> tf.Tensor:
-        """As `call`, but checks the rank first: Keras buries what `call` raises in its own text."""
-        _check_rank(images.shape if hasattr(images, "shape") else np.shape(images))
+        """As `call`, but checks the images first: Keras buries what `call` raises in its text."""
+        images = images if hasattr(images, "shape") else np.asarray(images)
+        _check_images(images.shape, images.dtype)
         return super().__call__(images, *args, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Images [B, H, W, C], uint8 or float -> features [B, D]; with head "relu" non-negative.
+        """Images [B, H, W, C], uint8, bool or float -> features [B, D], with head "relu" >= 0.
 
         Raises:
-          ConfigError: the images are not of rank 4.
+          ConfigError: the images are not of rank 4, or of another dtype.
         """
         return self._encode(images, training)
 
@@ -99,11 +101,9 @@ class Encoder(tf.keras.Model):
         raise NotImplementedError
 
     def _as_float(self, images: tf.Tensor) -> tf.Tensor:
-        _check_rank(images.shape)
-        dtype = self.compute_dtype
-        if images.dtype.is_floating:
-            return tf.cast(images, dtype)
-        return tf.cast(images, dtype) / 255
+        _check_images(images.shape, images.dtype)
+        x = tf.cast(images, self.compute_dtype)
+        return x / 255 if images.dtype == tf.uint8 else x
 
     @property
     def ends_in_activation(self) -> bool:
@@ -485,11 +485,16 @@ def check_depths(depths: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(depth) for depth in depths)
 
 
-def _check_rank(shape: Any) -> None:
-    shape = tf.TensorShape(shape)
+def _check_images(shape: Any, dtype: Any) -> None:
+    shape, dtype = tf.TensorShape(shape), tf.as_dtype(dtype)
     if shape.rank != 4:
         raise ConfigError(
             f"images must have rank 4, [batch, height, width, channels], got shape {shape}"
+        )
+    if not (dtype.is_floating or dtype in (tf.uint8, tf.bool)):
+        raise ConfigError(
+            f"images must be uint8, bool or float, got {dtype.name}: cast them to float, and scale "
+            "them to about 0 to 1"
         )
 
 

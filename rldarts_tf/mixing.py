@@ -15,6 +15,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# No public name says whether tf.debugging.enable_check_numerics is on.
+from tensorflow.python.framework import op_callbacks
+
 IDENTITY = "identity"
 
 Functions = tuple[tuple[str, ...], ...]
@@ -27,7 +30,9 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
-        return (function if tf.executing_eagerly() else compiled)(*args)
+        # Debugging puts ops of its own between those of a function, which XLA does not know.
+        plain = tf.executing_eagerly() or op_callbacks.should_invoke_op_callbacks()
+        return (function if plain else compiled)(*args)
 
     return call
 

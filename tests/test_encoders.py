@@ -642,3 +642,34 @@ def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
         "nature_cnn": "NatureCNN",
         "pisac_cnn": "PiSacCNN",
     }
+
+
+# --- What images are --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16, np.int8])
+def test_integers_that_may_be_anything_are_not_taken_for_pixels(dtype):
+    planes = np.zeros((2, 8, 8, 3), dtype)
+    with pytest.raises(ConfigError, match=r"^images must be uint8, bool or float, got u?int\d+: "):
+        EXAMPLES["micro"]()(planes)
+
+
+def test_boolean_planes_are_zeros_and_ones():
+    planes = images(2, 8, 8, 3) > 127
+    encoder = EXAMPLES["micro"]()
+    features = encoder(planes.astype(np.float32))
+    np.testing.assert_array_equal(encoder(planes), features)
+    assert np.abs(features).max() > 0
+
+
+def test_check_numerics_finds_nan_in_a_traced_supernet():
+    encoder = rldarts_tf.Supernet(rldarts_tf.MICRO, [2], features=4)
+    x = np.zeros((1, 8, 8, 3), np.float32)
+    tf.debugging.enable_check_numerics()
+    try:
+        features = tf.function(encoder)(x)
+        assert features.shape == (1, 4)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="NaN"):
+            tf.function(encoder)(x + np.nan)
+    finally:
+        tf.debugging.disable_check_numerics()
