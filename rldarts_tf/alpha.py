@@ -76,6 +76,17 @@ class Alpha(tf.keras.layers.Layer):
             for cell_type, nodes in self.logits.items()
         }
 
+    def numpy_logits(self) -> dict[str, list[np.ndarray]]:
+        """z = β α, the logits of the softmax: per cell type float64 arrays [j, |O|] (eager only).
+
+        The product of two float32 numbers is exact in float64, so no order is lost here.
+        """
+        beta = self.inverse_temperature.numpy().astype(np.float64)
+        return {
+            cell_type: [beta * node.numpy().astype(np.float64) for node in nodes]
+            for cell_type, nodes in self.logits.items()
+        }
+
     def numpy_op_weights(self) -> dict[str, list[np.ndarray]]:
         """`op_weights` as numpy arrays (eager only)."""
         return {

@@ -1,4 +1,4 @@
-"""Discretization δ: op weights -> genotype (RL-DARTS appendix A.1, Algorithm 4)."""
+"""Discretization δ: logits β α -> genotype (RL-DARTS appendix A.1, Algorithm 4)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ from rldarts_tf.search_space import NONE, SearchSpace
 
 
 def discretize(
-    op_weights: Mapping[str, Sequence[Any]],
+    logits: Mapping[str, Sequence[Any]],
     space: SearchSpace,
     top_k: int | None = None,
     output_mode: str = "concat",
 ) -> Genotype:
     """Keeps the strongest op of every edge and the K strongest edges of every node.
 
-    Only the order of the weights in a row and between the rows of a node matters. Ties break to
-    the op that stands first in the space, and to the lower input.
+    The strength of an edge is w = max over o != none of p_o, where p = softmax(z). Edges are
+    ranked by their log-odds
+
+        log(w / (1 - w)) = z_best - log Σ_{o != best} exp(z_o),
+
+    which grow with w: in float32 w itself is 1 for every edge whose best op leads by more than
+    about 17, and rounding would decide between them. Exact ties break to the op that stands first
+    in the space, and to the lower input; so do leads that differ by less than float64 can tell
+    (one part in 10^15).
 
     Args:
-      op_weights: p, per cell type one array [j, |O|] per node j = 1..I: row i holds
-        softmax(β α^(i,j)) over the ops in the order of `space.ops(cell_type)`.
+      logits: z = β α, per cell type one array [j, |O|] per node j = 1..I: row i holds the logits
+        of edge (i, j) over the ops in the order of `space.ops(cell_type)`. Computed on as
+        float64: form the product in float64 too (`Alpha.numpy_logits`).
       space: the search space that the columns belong to.
       top_k: K; `space.top_k` if None.
       output_mode: recorded in the genotype.
@@ -38,17 +46,17 @@ def discretize(
     check_count("top_k", top_k, least=1)
     cells = {}
     for cell_type in space.cell_types:
-        if cell_type not in op_weights:
-            raise ConfigError(f"op_weights: no weights for {cell_type!r} cells")
-        if len(op_weights[cell_type]) != space.num_nodes:
+        if cell_type not in logits:
+            raise ConfigError(f"logits: none for {cell_type!r} cells")
+        if len(logits[cell_type]) != space.num_nodes:
             raise ConfigError(
-                f"op_weights[{cell_type!r}]: must have {space.num_nodes} nodes, "
-                f"got {len(op_weights[cell_type])}"
+                f"logits[{cell_type!r}]: must have {space.num_nodes} nodes, "
+                f"got {len(logits[cell_type])}"
             )
         ops = space.ops(cell_type)
         cells[cell_type] = tuple(
-            _discretize_node(f"op_weights[{cell_type!r}][{j - 1}]", p, j, ops, top_k)
-            for j, p in enumerate(op_weights[cell_type], start=1)
+            _discretize_node(f"logits[{cell_type!r}][{j - 1}]", z, j, ops, top_k)
+            for j, z in enumerate(logits[cell_type], start=1)
         )
     return Genotype(
         search_space=space.name,
@@ -61,20 +69,37 @@ def discretize(
 
 
 def _discretize_node(
-    where: str, weights: Any, j: int, ops: tuple[str, ...], top_k: int
+    where: str, logits: Any, j: int, ops: tuple[str, ...], top_k: int
 ) -> tuple[Edge, ...]:
     try:
-        p = np.asarray(weights, dtype=float)
+        z = np.asarray(logits, dtype=np.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"{where}: not an array of numbers") from None
-    if p.shape != (j, len(ops)):
-        raise ConfigError(f"{where}: shape must be {(j, len(ops))}, got {p.shape}")
-    if not np.all(np.isfinite(p)):
+    if z.shape != (j, len(ops)):
+        raise ConfigError(f"{where}: shape must be {(j, len(ops))}, got {z.shape}")
+    if not np.all(np.isfinite(z)):
         raise ConfigError(f"{where}: not finite")
-    nonzero = [column for column, op in enumerate(ops) if op != NONE]
-    # Argmax: w_ij = max over o != none of p_o, with its op. np.argmax takes the first of equals.
-    best = np.argmax(p[:, nonzero], axis=1)
-    strength = p[:, nonzero].max(axis=1)
+    nonzero = np.array([column for column, op in enumerate(ops) if op != NONE])
+    # Argmax over o != none. np.argmax takes the first of equals.
+    best = nonzero[np.argmax(z[:, nonzero], axis=1)]
     # Prune: the K strongest edges; a stable sort keeps the lower input first among equals.
-    kept = np.argsort(-strength, kind="stable")[:top_k]
-    return tuple((int(i), ops[nonzero[best[i]]]) for i in sorted(kept))
+    kept = np.argsort(-_log_odds(z, best), kind="stable")[:top_k]
+    return tuple((int(i), ops[best[i]]) for i in sorted(kept))
+
+
+def _log_odds(z: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)) of one column of each row, where p = softmax(z).
+
+    Args:
+      z: logits, float64 [j, |O|], |O| >= 2.
+      best: the column of each row, int [j].
+
+    Returns:
+      float64 [j]. Rows with the same differences, in whatever order, have the same value bit by
+      bit: these are rounded alike, and summed in the order of their size.
+    """
+    rows = np.arange(len(z))
+    behind = z - z[rows, best][:, None]
+    behind = np.sort(behind[np.arange(z.shape[1]) != best[:, None]].reshape(len(z), -1), axis=1)
+    largest = behind[:, -1]
+    return -(largest + np.log(np.exp(behind - largest[:, None]).sum(axis=1)))

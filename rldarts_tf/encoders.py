@@ -309,7 +309,7 @@ class Supernet(CellNetwork):
           top_k: K; that of the search space if None.
         """
         return discretization.discretize(
-            self.alpha.numpy_op_weights(), self.space, top_k, self.output_mode
+            self.alpha.numpy_logits(), self.space, top_k, self.output_mode
         )
 
     def extract(self, genotype: Genotype | None = None) -> DiscreteNetwork:

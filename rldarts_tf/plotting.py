@@ -22,8 +22,8 @@ import numpy as np
 from rldarts_tf import drawing
 from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.runs import atomic
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.search_log import read_alphas
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.search_space import NONE
 
@@ -226,30 +226,15 @@ def _mean_op_weights(
     alphas_path: atomic.PathLike,
 ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
     """Returns steps [T] and, per cell type and op, the mean weight over all edges [T]."""
-    arrays = read_alphas(alphas_path)
-    cells = [name[: -len("_ops")] for name in arrays if name.endswith("_ops")]
-    num_records = len(arrays["step"])
-    if not cells or not num_records:
-        raise RunError(f"{str(alphas_path)!r} holds no records of op weights")
-    weights: dict[str, dict[str, np.ndarray]] = {}
-    for cell in cells:
-        ops = [str(op) for op in arrays[f"{cell}_ops"]]
-        num_nodes = sum(name.startswith(f"{cell}_node_") for name in arrays)
-        nodes = [arrays.get(f"{cell}_node_{j}") for j in range(1, num_nodes + 1)]
-        edges = [
-            node
-            for j, node in enumerate(nodes, start=1)
-            if node is not None and node.shape == (num_records, j, len(ops))
-        ]
-        if not edges or len(edges) != num_nodes:
-            raise RunError(
-                f"{str(alphas_path)!r} is not a log of op weights: the nodes of the {cell!r} cell "
-                "are incomplete"
-            )
-        # [T, I (I + 1) / 2, |O|] -> [T, |O|]: every edge counts the same.
-        mean = np.concatenate(edges, axis=1).mean(axis=1, dtype=np.float64)
-        weights[cell] = {op: mean[:, k] for k, op in enumerate(ops)}
-    return arrays["step"], weights
+    history = read_alphas(alphas_path)
+    if not history:
+        raise RunError(f"{str(alphas_path)!r} holds no records of α")
+    weights = {
+        # [T, E, |O|] -> [T] of each op: every edge counts the same.
+        cell: dict(zip(history.ops[cell], p.mean(axis=1).T))
+        for cell, p in history.op_weights().items()
+    }
+    return history.steps, weights
 
 
 # --- pictures -----------------------------------------------------------------------------------

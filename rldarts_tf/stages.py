@@ -11,16 +11,14 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from rldarts_tf import drawing, plotting
 from rldarts_tf.discretization import discretize
 from rldarts_tf.encoders import Encoder, as_search_space
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs import summary
+from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.directory import RunDirectory, StageDirectory
-from rldarts_tf.runs.search_log import read_alphas
 from rldarts_tf.settings import EncoderSettings
 
 TRAINED_STAGES = ("search", "evaluate", "baseline")
@@ -145,23 +143,21 @@ class Pipeline:
         return entry["exit_state"] == "finished"
 
     def _discretize(self) -> None:
-        """Discretizes the last recorded op weights, which are those of the last checkpoint."""
+        """Discretizes the last recorded α, which is that of the last checkpoint."""
         settings = self._encoders["search"]
         space = as_search_space(settings.search_space)
-        arrays = self._search_log()
-        for cell_type in space.cell_types:
-            if tuple(arrays.get(f"{cell_type}_ops", ())) != space.ops(cell_type):
-                raise RunError(
-                    f"{str(self._run.stage('search').alphas_path)!r} is of other ops than "
-                    f"search space {space.name!r}"
-                )
-        op_weights = {
-            cell_type: [arrays[f"{cell_type}_node_{j}"][-1] for j in range(1, space.num_nodes + 1)]
-            for cell_type in space.cell_types
-        }
-        genotype = discretize(op_weights, space, output_mode=settings.output_mode)
+        history = self._search_log()
+        if history.num_nodes != space.num_nodes or history.ops != {
+            cell_type: space.ops(cell_type) for cell_type in space.cell_types
+        }:
+            raise RunError(
+                f"{str(self._run.stage('search').alphas_path)!r} is of other ops than "
+                f"search space {space.name!r}"
+            )
+        step, logits = history.at()
+        genotype = discretize(logits, space, output_mode=settings.output_mode)
         self._adopt(genotype)
-        entry = {"exit_state": "finished", "search_steps": int(arrays["step"][-1])}
+        entry = {"exit_state": "finished", "search_steps": step}
         summary.write_summary(self._run.summary_path, "discretize", entry)
         print(f"discretize: the cell at step {entry['search_steps']:,}")
 
@@ -176,17 +172,17 @@ class Pipeline:
             # A run without a finished episode has nothing to draw; its results stand all the same.
             print(f"no curves drawn: {error}")
 
-    def _search_log(self) -> dict[str, np.ndarray]:
-        """The search's op weights over time."""
+    def _search_log(self) -> AlphaHistory:
+        """The search's α over time, with at least one record."""
         path = self._run.stage("search").alphas_path
-        arrays = read_alphas(path) if path.exists() else {}
+        history = read_alphas(path) if path.exists() else None
         # A search that was killed before its first checkpoint may leave a file without records.
-        if not len(arrays.get("step", ())):
+        if not history:
             raise RunError(
                 f"root_dir {str(self._run.root)!r} holds no search to discretize "
                 f"({path.name} is missing or empty): run --stage=search first"
             )
-        return arrays
+        return history
 
     def _adopt(self, genotype: Genotype) -> None:
         """Makes a genotype the run's, with drawings; refuses to replace one that was evaluated."""

@@ -21,9 +21,10 @@ import numpy as np
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs import manifest
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import read_settings
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.search_log import AlphaLog, read_alphas, read_genotypes
+from rldarts_tf.runs.search_log import AlphaLog, read_genotypes
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.search_space import CLASSIC, MICRO
 

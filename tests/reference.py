@@ -7,6 +7,8 @@ TensorFlow's own dilation. Slow and readable; everything is differentiable.
 
 from __future__ import annotations
 
+import decimal
+import fractions
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -205,22 +207,16 @@ def reference_cell(
 
 
 def reference_discretize(
-    op_weights: Mapping[str, Sequence[Any]],
+    logits: Mapping[str, Sequence[Any]],
     ops: Mapping[str, Sequence[str]],
     top_k: int,
 ) -> dict[str, tuple[tuple[tuple[int, str], ...], ...]]:
-    """Algorithm 4 with loops and comparisons only: cell type -> the edges that each node keeps."""
+    """Algorithm 4 with loops and comparisons, on exact odds: cell type -> edges of each node."""
     cells = {}
-    for cell_type, nodes in op_weights.items():
+    for cell_type, nodes in logits.items():
         cell = []
-        for j, p in enumerate(nodes, start=1):
-            candidates = []
-            for i in range(j):
-                strongest, w = None, None
-                for column, op in enumerate(ops[cell_type]):
-                    if op != "none" and (w is None or p[i][column] > w):
-                        strongest, w = op, p[i][column]
-                candidates.append((i, strongest, w))
+        for z in nodes:
+            candidates = [(i, *exact_odds(row, ops[cell_type])) for i, row in enumerate(z)]
             kept: list[tuple[int, str]] = []
             while candidates and len(kept) < top_k:
                 best = candidates[0]
@@ -232,6 +228,30 @@ def reference_discretize(
             cell.append(tuple(sorted(kept)))
         cells[cell_type] = tuple(cell)
     return cells
+
+
+def exact_odds(row: Sequence[Any], ops: Sequence[str]) -> tuple[str, decimal.Decimal]:
+    """The best op of an edge other than `none`, and its p / (1 - p) to 80 digits.
+
+    Args:
+      row: z, [|O|], taken exactly.
+      ops: their names.
+    """
+    best = None
+    for column, op in enumerate(ops):
+        if op != "none" and (best is None or row[column] > row[best]):
+            best = column
+    # From fractions or floats of any width; numpy's float32 is no number to `Fraction`.
+    z = [v if isinstance(v, fractions.Fraction) else fractions.Fraction(float(v)) for v in row]
+    lead = [value - z[best] for value in z]
+    context = decimal.Context(prec=80, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+    with decimal.localcontext(context):
+        # In the order of their size: equal terms, equal sums.
+        others = sum(
+            (decimal.Decimal(x.numerator) / x.denominator).exp()
+            for x in sorted(lead[:best] + lead[best + 1 :])
+        )
+        return ops[best], 1 / others
 
 
 def randomize(variables: Sequence[tf.Variable], seed: int) -> None:

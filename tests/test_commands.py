@@ -199,16 +199,16 @@ OPS = {cell: CLASSIC.ops(cell) for cell in CLASSIC.cell_types}
 STEPS = (0, 100, 250)
 
 
-def random_weights(rng, space=CLASSIC):
+def random_logits(rng, space=CLASSIC):
     return {
-        cell: [rng.dirichlet(np.ones(len(space.ops(cell))), j) for j in range(1, 5)]
+        cell: [rng.normal(size=(j, len(space.ops(cell)))) for j in range(1, 5)]
         for cell in space.cell_types
     }
 
 
 @pytest.fixture
 def logged(tmp_path):
-    """A run directory with a log of op weights, and the weights by step."""
+    """A run directory with a log of α, and β α by step."""
     rng = np.random.default_rng(0)
     root = tmp_path / "run"
     (root / "search").mkdir(parents=True)
@@ -218,24 +218,24 @@ def logged(tmp_path):
         "EncoderSettings.output_mode = 'last'\n"
     )
     log = AlphaLog(root / "search" / "alphas.npz", OPS, 4)
-    weights = {step: random_weights(rng) for step in STEPS}
-    for step, value in weights.items():
+    logits = {step: random_logits(rng) for step in STEPS}
+    for step, value in logits.items():
         log.record(step, value)
     log.flush()
-    return root, weights
+    return root, logits
 
 
 @pytest.mark.parametrize(("asked", "step"), [(None, 250), (250, 250), (249, 100), (0, 0)])
 @pytest.mark.parametrize("top_k", [None, 1, 3])
 def test_discretize_takes_the_record_of_a_step_and_any_k(run, logged, tmp_path, asked, step, top_k):
-    root, weights = logged
+    root, logits = logged
     options = [f"--step={asked}"] if asked is not None else []
     options += [f"--top_k={top_k}"] if top_k else []
     output = tmp_path / "found.json"
     code, out, err = run("discretize", root, f"--output={output}", *options)
     assert (code, out) == (0, f"{output}\n")
     assert f"step {step}\n" in err
-    expected = discretize(weights[step], CLASSIC, top_k=top_k, output_mode="last")
+    expected = discretize(logits[step], CLASSIC, top_k=top_k, output_mode="last")
     assert Genotype.load(output) == expected
     by_log = run("discretize", root / "search" / "alphas.npz", *options)
     assert expected.to_json() in by_log[1]
@@ -256,7 +256,7 @@ def test_discretize_finds_alpha_in_a_checkpoint_of_any_program(run, tmp_path):
     import tensorflow as tf
 
     from rldarts_tf import Supernet
-    from rldarts_tf.runs.alpha_checkpoint import read_op_weights
+    from rldarts_tf.runs.alpha_checkpoint import read_logits
 
     supernet, target = (Supernet(MICRO, [4], inverse_temperature=2.0) for _ in range(2))
     rng = np.random.default_rng(1)
@@ -273,9 +273,9 @@ def test_discretize_finds_alpha_in_a_checkpoint_of_any_program(run, tmp_path):
     )
     folder = tmp_path / "checkpoints"
     prefix = checkpoint.write(str(folder / "ckpt-7"))
-    found = read_op_weights(prefix)
-    for mine, theirs in zip(found["normal"], supernet.alpha.numpy_op_weights()["normal"]):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    found = read_logits(prefix)
+    for mine, theirs in zip(found["normal"], supernet.alpha.numpy_logits()["normal"]):
+        np.testing.assert_array_equal(mine, theirs)
     expected = dataclasses.replace(supernet.discretize(), top_k=2)
     for source in (prefix, f"{prefix}.index", folder):
         code, out, _ = run("discretize", source, "--space=micro")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import reference_discretize
+from reference import exact_odds, reference_discretize
 
 from rldarts_tf.discretization import discretize
+from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace, register_search_space
@@ -27,7 +30,7 @@ NODE_1 = [[0.7, 0.1, 0.1, 0.1]]
 NODE_2 = [[0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.5, 0.3]]
 
 CASES = {
-    # name: (space, K, weights per node, expected cell)
+    # name: (space, K, weights p per node, expected cell)
     "the_strongest_op_of_the_only_edge": (ONE, 1, [[[0.1, 0.2, 0.4, 0.3]]], [[(0, S)]]),
     "none_is_strongest_but_never_kept": (ONE, 1, [[[0.1, 0.2, 0.1, 0.6]]], [[(0, B)]]),
     "none_is_all_there_is": (ONE, 1, [[[0.0, 0.0, 0.0, 1.0]]], [[(0, A)]]),
@@ -118,10 +121,16 @@ CASES = {
 }
 
 
+def logits_of(weights):
+    """log p of one node; of p = 0 very little."""
+    p = np.asarray(weights, np.float64)
+    return np.log(np.where(p > 0, p, 1e-300))
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_case_made_by_hand(name):
     space, top_k, weights, expected = CASES[name]
-    genotype = discretize({"normal": weights}, space, top_k)
+    genotype = discretize({"normal": [logits_of(p) for p in weights]}, space, top_k)
     assert [list(node) for node in genotype.cells["normal"]] == expected
     assert genotype.top_k == top_k
     assert genotype.search_space == space.name
@@ -138,15 +147,15 @@ def test_case_made_by_hand(name):
 def test_discretization_is_algorithm_4(space, top_k, seed, levels, dtype):
     rng = np.random.default_rng(seed)
     ops = {cell_type: space.ops(cell_type) for cell_type in space.cell_types}
-    weights = {}
+    logits = {}
     for cell_type in space.cell_types:
-        weights[cell_type] = []
+        logits[cell_type] = []
         for j in range(1, space.num_nodes + 1):
             shape = (j, len(ops[cell_type]))
-            p = rng.random(shape) if levels is None else rng.integers(levels, size=shape) / 8
-            weights[cell_type].append(p.astype(dtype))
-    genotype = discretize(weights, space, top_k, "last")
-    assert genotype.cells == reference_discretize(weights, ops, top_k)
+            z = rng.normal(size=shape) if levels is None else rng.integers(levels, size=shape) / 8
+            logits[cell_type].append(z.astype(dtype))
+    genotype = discretize(logits, space, top_k, "last")
+    assert genotype.cells == reference_discretize(logits, ops, top_k)
     assert (genotype.top_k, genotype.output_mode) == (top_k, "last")
     assert (genotype.num_normal, genotype.num_reduction) == (
         space.num_normal,
@@ -158,30 +167,102 @@ def test_discretization_is_algorithm_4(space, top_k, seed, levels, dtype):
 def test_weights_that_stand_out_give_their_genotype_back(space, seed):
     genotype = random_genotype(space, random.Random(seed))
     rng = np.random.default_rng(seed)
-    weights = {}
+    logits = {}
     for cell_type in space.cell_types:
         ops = space.ops(cell_type)
-        weights[cell_type] = []
+        logits[cell_type] = []
         for j, node in enumerate(genotype.cells[cell_type], start=1):
-            p = 0.4 * rng.random((j, len(ops)))
-            p[:, ops.index("none")] = rng.random(j)
-            for i, op in node:
-                p[i, ops.index(op)] = 0.5 + 0.5 * rng.random()
-            weights[cell_type].append(p)
-    assert discretize(weights, space) == genotype
+            # More than half of an edge is the kept op's, or that of `none`.
+            strongest = [ops.index(dict(node).get(i, "none")) for i in range(j)]
+            p = 0.4 * rng.dirichlet(np.ones(len(ops)), size=j)
+            p[np.arange(j), strongest] += 0.6
+            # A constant per edge changes no softmax.
+            logits[cell_type].append(np.log(p) + 10 * rng.normal(size=(j, 1)))
+    assert discretize(logits, space) == genotype
+
+
+# --- α that has converged ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    return Supernet(MICRO, [4])
+
+
+def discretized(supernet, beta, alpha):
+    """The cell of α, given per node as [j, |O|]."""
+    supernet.alpha.inverse_temperature.assign(beta)
+    for variable, value in zip(supernet.alpha.logits["normal"], alpha):
+        variable.assign(value)
+    return supernet.discretize().cells["normal"]
+
+
+@pytest.mark.parametrize("leads", [(0.9, 1.0, 1.2), (1.4, 1.5, 1.7), (1.8, 2.0, 2.5)])
+def test_edges_whose_weights_are_all_1_in_float32_keep_their_order(supernet, leads):
+    alpha = [np.zeros((j, 5), np.float32) for j in (1, 2, 3, 4)]
+    alpha[2][:, 0] = leads
+    cell = discretized(supernet, 10.0, alpha)
+    assert cell[2] == ((1, "conv_3x3"), (2, "conv_3x3"))
+
+
+def test_equal_edges_tie_in_whatever_order_their_ops_stand(supernet):
+    # The same numbers, so the same p: only rounding in the sum could tell them apart.
+    row = np.array([0.1, 0.7, -0.3, 0.2, 1.1], np.float32)
+    alpha = [np.zeros((j, 5), np.float32) for j in (1, 2, 3, 4)]
+    alpha[3][:] = [row[[2, 3, 0, 1, 4]], row[[1, 0, 2, 3, 4]], row, row[[3, 1, 2, 0, 4]]]
+    cell = discretized(supernet, 7.0, alpha)
+    assert cell[3] == ((0, "skip_connect"), (1, "conv_3x3"))
+
+
+def alpha_of_a_search(rng, kind, scale):
+    """α up to ±1000, float32, per node [j, 5]."""
+    nodes = []
+    for j in (1, 2, 3, 4):
+        if kind == "random":
+            alpha = scale * rng.normal(size=(j, 5))
+        elif kind == "few values":
+            alpha = scale * rng.integers(-2, 3, size=(j, 5))
+        else:  # converged: one op leads, on every edge by nearly the same
+            alpha = 0.01 * rng.normal(size=(j, 5))
+            alpha[np.arange(j), rng.integers(5, size=j)] += scale
+        nodes.append(np.clip(alpha, -1000, 1000).astype(np.float32))
+    return nodes
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.sampled_from(["random", "few values", "converged"]),
+    scale=st.sampled_from([1e-6, 0.1, 1.0, 3.0, 10.0, 300.0, 1000.0]),
+    beta=st.sampled_from([1.0, 5.0, 10.0]) | st.floats(1, 50, width=32),
+)
+def test_a_cell_is_that_of_exact_arithmetic(supernet, seed, kind, scale, beta):
+    alpha = alpha_of_a_search(np.random.default_rng(seed), kind, scale)
+    cell = discretized(supernet, beta, alpha)
+    ops = MICRO.ops("normal")
+    for node, kept in zip(alpha, cell):
+        z = [[Fraction(float(beta)) * Fraction(float(a)) for a in row] for row in node]
+        expected = reference_discretize({"normal": [z]}, {"normal": ops}, 2)["normal"][0]
+        odds = dict(enumerate(exact_odds(row, ops) for row in z))
+        assert all(op == odds[i][0] for i, op in kept)
+        # Float64 has some 15 digits of a lead, which is up to 10^5 here. Edges that differ by less
+        # may stand in either order; those that do not differ at all may not.
+        for i, _ in set(kept) - set(expected):
+            for other, _ in set(expected) - set(kept):
+                assert odds[i][1] < odds[other][1] < odds[i][1] * (1 + Decimal("1e-10"))
 
 
 def test_top_k_is_that_of_the_space_by_default():
-    weights = {"normal": [np.full((j, 4), 0.25) for j in (1, 2, 3)]}
-    assert discretize(weights, SPACE).top_k == 2
+    logits = {"normal": [np.zeros((j, 4)) for j in (1, 2, 3)]}
+    assert discretize(logits, SPACE).top_k == 2
 
 
-def test_bad_weights_are_named_in_one_line():
+def test_bad_logits_are_named_in_one_line():
     good = [np.full((j, 4), 0.25) for j in (1, 2, 3)]
-    for weights, name in (
+    for logits, name in (
         ({}, "'normal'"),
-        ({"normal": good[:2]}, r"op_weights\['normal'\]: must have 3 nodes"),
-        ({"normal": [*good, good[0]]}, r"op_weights\['normal'\]: must have 3 nodes"),
+        ({"normal": good[:2]}, r"logits\['normal'\]: must have 3 nodes"),
+        ({"normal": [*good, good[0]]}, r"logits\['normal'\]: must have 3 nodes"),
         ({"normal": [good[0], good[0], good[2]]}, r"\[1\]: shape must be \(2, 4\)"),
         ({"normal": [good[0], good[1] * np.nan, good[2]]}, r"\[1\]: not finite"),
         ({"normal": [good[0], good[1], good[2] * np.inf]}, r"\[2\]: not finite"),
@@ -189,7 +270,7 @@ def test_bad_weights_are_named_in_one_line():
         ({"normal": [good[0], [[1, 2, 3, 4], [1]], good[2]]}, r"\[1\]: not an array"),
     ):
         with pytest.raises(ConfigError, match=name) as raised:
-            discretize(weights, SPACE)
+            discretize(logits, SPACE)
         assert "\n" not in str(raised.value)
     for top_k in (0, -1, True, "2", 1.5):
         with pytest.raises(GenotypeError, match="top_k"):

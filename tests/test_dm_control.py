@@ -629,6 +629,8 @@ def test_a_state_goes_on_with_new_episodes(twins):
         ({"generation": None}, "'generation' is missing"),
         ({"generation": np.zeros(3, np.int64)}, r"'generation' is int64 of shape \(3,\)"),
         ({"generation": np.full(2, -1)}, "'generation' is negative"),
+        ({"crashes": np.int64(-1)}, "'crashes' is negative"),
+        ({"crashes": np.zeros(2, np.int64)}, r"'crashes' is int64 of shape \(2,\)"),
         ({"running_lengths": None}, "'running_lengths' is missing"),
         ({"settings": None}, "'settings' is missing"),
         ({"settings": np.array("[1")}, "'settings' is not a JSON object"),
@@ -652,6 +654,22 @@ def test_a_state_goes_on_with_new_episodes(twins):
     assert finished.lengths.tolist() == [10] * 4
     np.testing.assert_array_equal(finished.returns[:2], returns)
     assert batch.get_state()["generation"].tolist() == twins.generations
+
+
+def test_crashes_are_counted_across_a_resume():
+    batches = [make_batch(1, ("pendulum", "swingup"), observations="state") for _ in range(2)]
+    batches[0].reset()
+    os.kill(pids(batches[0])[0], signal.SIGKILL)
+    batches[0].step(np.zeros((1, 1)))
+    state = batches[0].get_state()
+    batches[1].set_state(state)
+    assert batches[0].crashes == batches[1].crashes == 1
+    # What is written by a version that did not count is still read.
+    del state["crashes"]
+    batches[1].set_state(state)
+    assert batches[1].crashes == 0
+    for batch in batches:
+        batch.close()
 
 
 def test_a_batch_of_states_closes_and_gives_up(capfd, monkeypatch):

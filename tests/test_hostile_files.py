@@ -17,9 +17,9 @@ from hypothesis import given, settings
 
 from rldarts_tf.errors import GenotypeError, RunError
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings
 from rldarts_tf.runs.reading import parse_npz, read_npz
-from rldarts_tf.runs.search_log import read_alphas
 
 
 @pytest.fixture(scope="module")

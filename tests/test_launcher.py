@@ -30,6 +30,7 @@ from processes import (
 from reference import reference_discretize
 
 from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import CLASSIC
 
@@ -172,17 +173,15 @@ def test_a_run_leaves_every_file_of_the_contract_and_no_other(whole):
 
 
 def test_the_cell_is_what_the_last_weights_of_the_search_say(whole):
-    arrays = np.load(whole.root / "search/alphas.npz", allow_pickle=False)
-    assert arrays["step"].tolist() == list(range(0, STEPS + 1, BATCH))
-    weights = {t: [arrays[f"{t}_node_{j}"] for j in (1, 2, 3, 4)] for t in ("reduction", "normal")}
-    for t, nodes in weights.items():
-        for j, node in enumerate(nodes, start=1):
-            assert node.shape == (STEPS // BATCH + 1, j, len(CLASSIC.ops(t)))
-            np.testing.assert_allclose(node.sum(-1), 1, rtol=1e-5)
-            np.testing.assert_allclose(node[0], 1 / len(CLASSIC.ops(t)), rtol=1e-6)
-    assert any((node[-1] != node[0]).any() for nodes in weights.values() for node in nodes)
-    last = {t: [node[-1] for node in nodes] for t, nodes in weights.items()}
-    ops = {t: CLASSIC.ops(t) for t in last}
+    history = read_alphas(whole.root / "search/alphas.npz")
+    assert history.steps.tolist() == list(range(0, STEPS + 1, BATCH))
+    ops = {t: CLASSIC.ops(t) for t in ("reduction", "normal")}
+    assert (history.ops, history.num_nodes) == (ops, 4)
+    for t, logits in history.logits.items():
+        assert logits.shape == (STEPS // BATCH + 1, 10, len(ops[t]))
+        np.testing.assert_array_equal(logits[0], 0)
+    assert any((logits[-1] != 0).any() for logits in history.logits.values())
+    _, last = history.at(STEPS)
     genotype = Genotype.load(whole.root / "genotype.json")
     assert genotype.cells == reference_discretize(last, ops, 2)
     assert (genotype.search_space, genotype.output_mode) == ("classic", "concat")
@@ -390,8 +389,8 @@ def test_an_interrupted_run_ends_like_any_other(interrupted):
     assert times == sorted(times)
     episodes = numbers(rows, "episodes")
     assert episodes == sorted(episodes)
-    arrays = np.load(interrupted.root / "search/alphas.npz", allow_pickle=False)
-    assert arrays["step"].tolist() == [0, *expected]
+    history = read_alphas(interrupted.root / "search/alphas.npz")
+    assert history.steps.tolist() == [0, *expected]
     lines = (interrupted.root / "search/genotypes.jsonl").read_text("utf-8").splitlines()
     assert len(set(lines)) == len(lines) == numbers(rows, "distinct_genotypes")[-1]
     assert checkpoint_step(interrupted.root / "search") == LONG_STEPS

@@ -34,7 +34,7 @@ def write_table(path, rows, columns=("return_mean",)):
 
 
 def write_alphas(path, ops, num_nodes, num_records, seed=0):
-    """Writes a log of random weights; returns them as [cell][record][node]: array [j, |O|]."""
+    """Writes a log of random α; returns softmax weights, [cell][record][node]: array [j, |O|]."""
     rng = np.random.default_rng(seed)
     log = AlphaLog(path, ops, num_nodes)
     records = {cell: [] for cell in ops}
@@ -43,7 +43,8 @@ def write_alphas(path, ops, num_nodes, num_records, seed=0):
             records[cell].append(
                 [rng.dirichlet(np.ones(len(names)), j) for j in range(1, num_nodes + 1)]
             )
-        log.record(1000 * t, {cell: records[cell][t] for cell in ops})
+        # The logarithm of weights is one of the logits that they come from.
+        log.record(1000 * t, {cell: [np.log(p) for p in records[cell][t]] for cell in ops})
     log.flush()
     return records
 
@@ -285,8 +286,9 @@ def test_log_without_records_is_refused(tmp_path):
     np.savez(
         tmp_path / "alphas.npz",
         step=np.zeros(0, np.int64),
+        format=np.array(2),
         normal_ops=np.array(["relu", "none"]),
-        normal_node_1=np.zeros((0, 1, 2), np.float32),
+        normal_logits=np.zeros((0, 1, 2)),
     )
     with pytest.raises(RunError, match="no records"):
         plotting.plot_op_weights(tmp_path / "alphas.npz", tmp_path / "ops.png")

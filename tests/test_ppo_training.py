@@ -27,9 +27,10 @@ from rldarts_tf.envs import joint
 from rldarts_tf.envs.procgen import ProcgenEnvironment
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.errors import RunError
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.search_log import read_alphas, read_genotypes
+from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.settings import ProcgenSettings, TrainingSettings
 
 # Small, because tracing is what costs.
@@ -273,16 +274,16 @@ def test_tensorboard_has_the_numbers_of_the_table(whole):
 def test_a_search_logs_op_weights_and_genotypes_from_step_0(whole):
     alphas = read_alphas(whole.stage_dir.alphas_path)
     supernet = whole.training._encoder
-    assert alphas["step"].tolist() == [0, *STEPS]
-    for j, weights in enumerate(supernet.alpha.numpy_op_weights()["normal"], start=1):
-        logged = alphas[f"normal_node_{j}"]
-        np.testing.assert_allclose(logged[0], 1 / weights.shape[1], rtol=1e-6)
-        np.testing.assert_array_equal(logged[-1], weights)
-        assert np.all(np.any(logged[1:] != logged[:-1], axis=(1, 2))), "alpha was not trained"
+    assert alphas.steps.tolist() == [0, *STEPS]
+    logged = alphas.logits["normal"]
+    np.testing.assert_array_equal(logged[0], 0)
+    last = np.concatenate(supernet.alpha.numpy_logits()["normal"])
+    np.testing.assert_array_equal(logged[-1], last)
+    assert np.all(np.any(logged[1:] != logged[:-1], axis=(1, 2))), "alpha was not trained"
     genotypes = read_genotypes(whole.stage_dir.genotypes_path)
     assert genotypes[0] == (0, make_supernet().discretize().to_dict())
     assert len(genotypes) == whole.metrics["distinct_genotypes"][-1]
-    p = np.concatenate([alphas[f"normal_node_{j}"][1:] for j in (1, 2)], axis=1)
+    p = alphas.op_weights()["normal"][1:]
     entropy = -(p * np.log(p)).sum(-1).mean(-1)
     np.testing.assert_allclose(whole.metrics["alpha_entropy_normal"], entropy, rtol=1e-5)
 
@@ -336,9 +337,10 @@ def test_in_parts_all_files_are_those_of_one_run(whole, in_parts):
     for name in set(metrics) - {"wall_time", "steps_per_second", "seconds_left"}:
         assert_same(metrics[name], whole.metrics[name], name)
     assert np.all(np.diff(metrics["wall_time"]) > 0)
-    alphas = read_alphas(in_parts.stage_dir.alphas_path)
-    for name, array in read_alphas(whole.stage_dir.alphas_path).items():
-        assert_same(alphas[name], array, name)
+    alphas = [read_alphas(parts.stage_dir.alphas_path) for parts in (whole, in_parts)]
+    assert_same(alphas[1].steps, alphas[0].steps, "steps")
+    for name, array in alphas[0].logits.items():
+        assert_same(alphas[1].logits[name], array, name)
     texts = [parts.stage_dir.genotypes_path.read_text() for parts in (whole, in_parts)]
     assert texts[0] == texts[1]
 
@@ -500,7 +502,8 @@ def test_the_genotype_log_grows_when_alpha_stands_for_another_cell(tmp_path):
     assert len({json.dumps(genotype) for genotype in genotypes}) == 3
     recorder.flush()
     alphas = read_alphas(stage_dir.alphas_path)
-    assert alphas["step"].tolist() == [0, 1, 2, 3]
-    assert alphas["normal_ops"].tolist() == list(supernet.space.ops("normal"))
-    np.testing.assert_allclose(alphas["normal_node_1"][1], alphas["normal_node_1"][2])
-    np.testing.assert_allclose(alphas["normal_node_4"][3], [[0, 1, 0, 0, 0]] * 4, atol=1e-6)
+    assert alphas.steps.tolist() == [0, 1, 2, 3]
+    assert alphas.ops == {"normal": supernet.space.ops("normal")}
+    np.testing.assert_array_equal(alphas.logits["normal"][1], alphas.logits["normal"][2])
+    p = alphas.op_weights()["normal"][3]
+    np.testing.assert_allclose(p, [[0, 1, 0, 0, 0]] * 10, atol=1e-6)

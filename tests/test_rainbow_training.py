@@ -27,9 +27,10 @@ from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.games import GAMES
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.search_log import read_alphas, read_genotypes
+from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.settings import ProcgenSettings, TrainingSettings
 
 # Small, because tracing is what costs.
@@ -352,11 +353,10 @@ def test_transitions_that_were_learned_from_have_other_priorities(whole):
 def test_a_search_logs_op_weights_and_genotypes_from_step_0(whole):
     alphas = read_alphas(whole.stage_dir.alphas_path)
     supernet = whole.training._encoder
-    assert alphas["step"].tolist() == [0, *whole.metrics["step"].tolist()]
-    (weights,) = supernet.alpha.numpy_op_weights()["normal"]
-    logged = alphas["normal_node_1"]
-    np.testing.assert_allclose(logged[0], 1 / weights.shape[1], rtol=1e-6)
-    np.testing.assert_array_equal(logged[-1], weights)
+    assert alphas.steps.tolist() == [0, *whole.metrics["step"].tolist()]
+    logged = alphas.logits["normal"]
+    np.testing.assert_array_equal(logged[0], 0)
+    np.testing.assert_array_equal(logged[-1], supernet.alpha.numpy_logits()["normal"][0])
     assert np.all(np.any(logged[1:] != logged[:-1], axis=(1, 2))), "alpha was not trained"
     genotypes = read_genotypes(whole.stage_dir.genotypes_path)
     assert genotypes[0] == (0, Supernet(SPACE, [4], features=16).discretize().to_dict())
@@ -452,7 +452,7 @@ def test_in_parts_metrics_have_no_gaps_and_no_repeats(in_parts):
     for name in ("wall_time", "episodes"):
         assert np.all(np.diff(metrics[name]) >= 0), name
     alphas = read_alphas(in_parts.stage_dir.alphas_path)
-    assert alphas["step"].tolist() == [0, *steps]
+    assert alphas.steps.tolist() == [0, *steps]
     summary = in_parts.runs[-1].summary
     assert summary["exit_state"] == "finished"
     assert summary["env_steps"] == steps[-1]

@@ -40,7 +40,7 @@ def make_run(root, seed=0, num_cells=4, lr="0.001", finished=True, name="<b>maze
         log.record(
             step,
             {
-                c: [rng.dirichlet(np.ones(len(CLASSIC.ops(c))), j) for j in range(1, 5)]
+                c: [rng.normal(size=(j, len(CLASSIC.ops(c)))) for j in range(1, 5)]
                 for c in CLASSIC.cell_types
             },
         )

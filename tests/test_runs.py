@@ -25,10 +25,11 @@ from hypothesis import strategies as st
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import RunDirectory, StageDirectory
 from rldarts_tf.runs.metrics import MetricsWriter, read_metrics
 from rldarts_tf.runs.progress import Progress
-from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog, read_alphas, read_genotypes
+from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog, read_genotypes
 from rldarts_tf.runs.summary import print_table, read_summary, versions, write_summary
 
 
@@ -731,76 +732,84 @@ def test_a_dumb_terminal_gets_plain_lines(terminal, monkeypatch):
 OPS = {"normal": ("conv_3x3", "skip_connect", "none"), "reduction": ("pool", "none")}
 
 
-def softmax_weights(rng, num_nodes=3):
+def random_logits(rng, num_nodes=3):
     return {
-        cell: [
-            rng.dirichlet(np.ones(len(ops)), size=j).astype(np.float32)
-            for j in range(1, num_nodes + 1)
-        ]
+        cell: [5 * rng.normal(size=(j, len(ops))) for j in range(1, num_nodes + 1)]
         for cell, ops in OPS.items()
     }
 
 
-def test_op_weights_read_back_as_recorded(tmp_path):
+def test_alpha_reads_back_as_recorded(tmp_path):
     rng = np.random.default_rng(0)
-    records = [softmax_weights(rng) for _ in range(5)]
+    records = [random_logits(rng) for _ in range(5)]
     log = AlphaLog(tmp_path / "alphas.npz", OPS, 3)
-    for step, weights in enumerate(records):
-        log.record(10 * step, weights)
+    for step, logits in enumerate(records):
+        log.record(10 * step, logits)
     log.flush()
-    arrays = read_alphas(tmp_path / "alphas.npz")
-    assert set(arrays) == {"step", "normal_ops", "reduction_ops"} | {
-        f"{cell}_node_{j}" for cell in OPS for j in (1, 2, 3)
-    }
-    assert arrays["step"].dtype == np.int64 and arrays["step"].tolist() == [0, 10, 20, 30, 40]
+    history = read_alphas(tmp_path / "alphas.npz")
+    assert history.steps.dtype == np.int64 and history.steps.tolist() == [0, 10, 20, 30, 40]
+    assert (history.ops, history.num_nodes, len(history)) == (OPS, 3, 5)
     for cell, ops in OPS.items():
-        assert tuple(arrays[f"{cell}_ops"]) == ops
-        for j in (1, 2, 3):
-            array = arrays[f"{cell}_node_{j}"]
-            assert array.dtype == np.float32
-            np.testing.assert_array_equal(array, [record[cell][j - 1] for record in records])
+        z, p = history.logits[cell], history.op_weights()[cell]
+        assert z.dtype == np.float64 and z.shape == p.shape == (5, 6, len(ops))
+        np.testing.assert_array_equal(z, [np.concatenate(record[cell]) for record in records])
+        powers = np.exp(z)
+        np.testing.assert_allclose(p, powers / powers.sum(-1, keepdims=True), rtol=1e-12)
+    for asked, found in ((None, 40), (40, 40), (39, 30), (0, 0), (10**9, 40)):
+        step, logits = history.at(asked)
+        assert step == found
+        for cell, nodes in records[found // 10].items():
+            assert len(logits[cell]) == 3
+            for mine, recorded in zip(logits[cell], nodes):
+                np.testing.assert_array_equal(mine, recorded)
+    with pytest.raises(RunError, match=r"begins at step 0.*-1"):
+        history.at(-1)
 
 
 def test_a_recorded_array_may_be_reused(tmp_path):
     log = AlphaLog(tmp_path / "a.npz", {"normal": ("x", "none")}, 1)
-    array = np.array([[0.25, 0.75]], np.float32)
+    array = np.array([[0.25, 0.75]])
     log.record(0, {"normal": [array]})
     array[:] = 0
     log.flush()
     np.testing.assert_array_equal(
-        read_alphas(tmp_path / "a.npz")["normal_node_1"], [[[0.25, 0.75]]]
+        read_alphas(tmp_path / "a.npz").logits["normal"], [[[0.25, 0.75]]]
     )
 
 
 def test_a_continued_alpha_log_keeps_what_the_checkpoint_knew(tmp_path):
     rng = np.random.default_rng(1)
     path = tmp_path / "alphas.npz"
-    records = {step: softmax_weights(rng) for step in (0, 10, 20, 30)}
+    records = {step: random_logits(rng) for step in (0, 10, 20, 30)}
     log = AlphaLog(path, OPS, 3)
-    for step, weights in records.items():
-        log.record(step, weights)
+    for step, logits in records.items():
+        log.record(step, logits)
     log.flush()
-    log.record(40, softmax_weights(rng))  # never flushed: lost with the process
+    log.record(40, random_logits(rng))  # never flushed: lost with the process
 
     again = AlphaLog(path, OPS, 3, resume_step=20)
     assert len(again) == 3
-    assert read_alphas(path)["step"].tolist() == [0, 10, 20]
-    records[25] = softmax_weights(rng)
+    assert read_alphas(path).steps.tolist() == [0, 10, 20]
+    records[25] = random_logits(rng)
     again.record(25, records[25])
     again.flush()
-    arrays = read_alphas(path)
-    assert arrays["step"].tolist() == [0, 10, 20, 25]
+    history = read_alphas(path)
+    assert history.steps.tolist() == [0, 10, 20, 25]
     np.testing.assert_array_equal(
-        arrays["normal_node_2"], [records[s]["normal"][1] for s in (0, 10, 20, 25)]
+        history.logits["normal"],
+        [np.concatenate(records[s]["normal"]) for s in (0, 10, 20, 25)],
     )
     assert len(AlphaLog(path, OPS, 3)) == 0
-    assert read_alphas(path)["reduction_node_3"].shape == (0, 3, 2)
+    empty = read_alphas(path)
+    assert empty.logits["reduction"].shape == (0, 6, 2) and not empty
+    with pytest.raises(RunError, match="is empty"):
+        empty.at()
 
 
-def test_wrong_op_weights_are_refused_and_change_nothing(tmp_path):
+def test_wrong_logits_are_refused_and_change_nothing(tmp_path):
     rng = np.random.default_rng(2)
     log = AlphaLog(tmp_path / "alphas.npz", OPS, 3)
-    good = softmax_weights(rng)
+    good = random_logits(rng)
     log.record(5, good)
     cases = {
         "cells": {"normal": good["normal"]},
@@ -818,7 +827,7 @@ def test_wrong_op_weights_are_refused_and_change_nothing(tmp_path):
 def test_an_alpha_log_of_another_space_or_a_damaged_one_is_refused(tmp_path):
     path = tmp_path / "alphas.npz"
     log = AlphaLog(path, OPS, 3)
-    log.record(0, softmax_weights(np.random.default_rng(0)))
+    log.record(0, random_logits(np.random.default_rng(0)))
     log.flush()
     for ops, num_nodes in (({**OPS, "normal": ("a", "b", "none")}, 3), (OPS, 2), (OPS, 4)):
         with pytest.raises(RunError, match="another search space"):
@@ -834,7 +843,7 @@ def test_an_alpha_log_of_another_space_or_a_damaged_one_is_refused(tmp_path):
 
 def test_ten_thousand_records_stay_cheap(tmp_path):
     rng = np.random.default_rng(0)
-    weights = softmax_weights(rng)
+    weights = random_logits(rng)
     log = AlphaLog(tmp_path / "alphas.npz", OPS, 3)
     start = time.process_time()
     for step in range(10_000):
@@ -844,7 +853,7 @@ def test_ten_thousand_records_stay_cheap(tmp_path):
     assert len(again) == 10_000
     # About 0.5 s; quadratic work would take minutes.
     assert time.process_time() - start < 10
-    assert (tmp_path / "alphas.npz").stat().st_size < 10_000 * (30 * 4 + 8) + 10_000
+    assert (tmp_path / "alphas.npz").stat().st_size < 10_000 * (30 * 8 + 8) + 10_000
 
 
 def genotype(name):

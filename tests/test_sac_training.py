@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -197,7 +198,12 @@ def state_of(training):
     }
     for name, part in parts.items():
         arrays |= {f"{name}/{i}": v.numpy() for i, v in enumerate(part.variables)}
-    return {**arrays, "step": training.step, "episodes": training._returns.episodes}
+    return {
+        **arrays,
+        "step": training.step,
+        "episodes": training._returns.episodes,
+        "crashes": training.program.environment.crashes,
+    }
 
 
 def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episodes(tmp_path):
@@ -213,6 +219,15 @@ def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episode
     folder = tmp_path / "search"
     training = make_training(folder, encoder(), stopping=stopping)
     record = Recorder(training.program.environment)
+    training.program.environment.crashes = 3  # as if
+    save_replay, seconds = training.program.before_checkpoint, []
+
+    def save_replay_slowly():
+        seconds.append(training._seconds)
+        time.sleep(0.3)
+        return save_replay()
+
+    training.program.before_checkpoint = save_replay_slowly
     assert training.run()["exit_state"] == "interrupted"
     before, kept = state_of(training), transitions_in(training.program.replay)
     generation = training.program.environment.get_state()["generation"]
@@ -221,7 +236,8 @@ def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episode
     resumed = make_training(folder, encoder())
     for name, array in before.items():
         np.testing.assert_array_equal(state_of(resumed)[name], array, err_msg=name)
-    assert before["learner_steps"] > 0 and before["step"] < 100
+    assert before["learner_steps"] > 0 and before["step"] < 100 and before["crashes"] == 3
+    assert resumed._seconds >= seconds[-1] + 0.3
     assert transitions_in(resumed.program.replay) == kept == record.transitions()
     environment = resumed.program.environment
     assert (environment.get_state()["generation"] > generation).all()

@@ -41,7 +41,7 @@ class FakeTraining:
 
     def __init__(self, interrupt: tuple[str, ...] = ()) -> None:
         self.calls: list[tuple[str, Path, object]] = []
-        self.op_weights: dict[str, list[list[np.ndarray]]] = {}
+        self.logits: dict[str, list[list[np.ndarray]]] = {}
         self._interrupt = list(interrupt)
 
     @property
@@ -55,7 +55,7 @@ class FakeTraining:
         self.calls.append((stage, stage_dir.path, encoder))
         stage_dir.path.mkdir(exist_ok=True)
         if isinstance(encoder, Supernet):
-            self._log_random_weights(stage_dir, encoder.space, seed=len(self.calls))
+            self._log_random_alpha(stage_dir, encoder.space, seed=len(self.calls))
         interrupted = stage in self._interrupt
         if interrupted:
             self._interrupt.remove(stage)
@@ -72,20 +72,17 @@ class FakeTraining:
             "eval_test_return_mean_normalized": 0.25,
         }
 
-    def _log_random_weights(self, stage_dir, space, seed):
+    def _log_random_alpha(self, stage_dir, space, seed):
         rng = np.random.default_rng(seed)
         log = AlphaLog(
             stage_dir.alphas_path, {t: space.ops(t) for t in space.cell_types}, space.num_nodes
         )
         for step in (0, 100, 200):
-            self.op_weights = {
-                t: [
-                    rng.dirichlet(np.ones(len(space.ops(t))), size=j).astype(np.float32)
-                    for j in range(1, space.num_nodes + 1)
-                ]
+            self.logits = {
+                t: [rng.normal(size=(j, len(space.ops(t)))) for j in range(1, space.num_nodes + 1)]
                 for t in space.cell_types
             }
-            log.record(step, self.op_weights)
+            log.record(step, self.logits)
         log.flush()
 
 
@@ -136,10 +133,10 @@ def drawn(run) -> set[str]:
 
 
 def expected_genotype(train: FakeTraining) -> Genotype:
-    """Algorithm 4, as the tests' own reference has it, on the last weights of the search."""
+    """Algorithm 4, as the tests' own reference has it, on the last α of the search."""
     cells = {
-        t: reference_discretize({t: weights}, {t: CLASSIC.ops(t)}, CLASSIC.top_k)[t]
-        for t, weights in train.op_weights.items()
+        t: reference_discretize({t: logits}, {t: CLASSIC.ops(t)}, CLASSIC.top_k)[t]
+        for t, logits in train.logits.items()
     }
     return Genotype("classic", cells, 2, "sum", num_normal=1, num_reduction=1)
 

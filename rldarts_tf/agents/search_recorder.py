@@ -14,7 +14,7 @@ from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
 
 
 class SearchRecorder:
-    """Writes what a search is watched by: op weights over time, and the cells they stand for.
+    """Writes what a search is watched by: α over time, and the cells it stands for.
 
     Args:
       stage_dir: where the logs go.
@@ -57,8 +57,7 @@ class SearchRecorder:
 
         The weight of an op is the mean over all edges of its cell type, as in figure 3.
         """
-        op_weights = self._supernet.alpha.numpy_op_weights()
-        self._alphas.record(step, op_weights)
+        self._alphas.record(step, self._supernet.alpha.numpy_logits())
         self._genotypes.record(step, self._supernet.discretize().to_dict())
         entropy = {
             f"alpha_entropy_{cell_type}": float(value)
@@ -66,7 +65,7 @@ class SearchRecorder:
         }
         means = {
             f"op_weight_{cell_type}_{op}": float(mean)
-            for cell_type, nodes in op_weights.items()
+            for cell_type, nodes in self._supernet.alpha.numpy_op_weights().items()
             for op, mean in zip(
                 self._supernet.space.ops(cell_type), np.concatenate(nodes).mean(axis=0)
             )

@@ -141,6 +141,7 @@ class Training:
         self._returns = ReturnTracker(environment.games, self._suite.normalized)
         self._step = 0
         self._seconds = 0.0
+        self._saving_since: float | None = None
         self._checkpoints = Checkpoints(
             stage_dir,
             {**self._program.trackables, "program": ArrayState(self._state, self._set_state)},
@@ -211,13 +212,8 @@ class Training:
                 interval = 60 * training.checkpoint_minutes
                 due = time.monotonic() - saved_at >= max(interval, 20 * saving if interval else 0)
                 if due or interrupted or self._step >= training.num_env_steps:
-                    started = time.monotonic()
-                    if recorder is not None:
-                        recorder.flush()
-                    self._save()
+                    saving = self._save(recorder)
                     saved_at = time.monotonic()
-                    saving = saved_at - started
-                    self._seconds += saving
         # The last evaluation may take minutes; the next start makes it.
         interrupted = interrupted or self._stopping()
         if not interrupted:
@@ -263,9 +259,17 @@ class Training:
         self._returns.add(self._program.environment.episodes.take())
         return {**self._returns.metrics(), **metrics}
 
-    def _save(self) -> None:
+    def _save(self, recorder: SearchRecorder | None) -> float:
+        """Saves a checkpoint; returns the seconds that it took."""
+        self._saving_since = time.monotonic()
+        if recorder is not None:
+            recorder.flush()
         files = self._program.before_checkpoint()
         self._program.after_checkpoint(self._checkpoints.save(self._step, files))
+        saving = time.monotonic() - self._saving_since
+        self._saving_since = None
+        self._seconds += saving
+        return saving
 
     def _evaluation_is_due(self, before: int) -> bool:
         interval = self._settings.training.evaluation_interval
@@ -323,11 +327,15 @@ class Training:
         }
 
     def _state(self) -> dict[str, np.ndarray]:
+        seconds = self._seconds
+        if self._saving_since is not None:
+            # Else a resumed run would lack the time in which replay, the long part, was saved.
+            seconds += time.monotonic() - self._saving_since
         return {
             **{f"agent/{k}": v for k, v in self._program.state().items()},
             **{f"returns/{k}": v for k, v in self._returns.state().items()},
             "step": np.int64(self._step),
-            "seconds": np.float64(self._seconds),
+            "seconds": np.float64(seconds),
         }
 
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""`discretize`: a genotype from the op weights of a search, at any step and with any K."""
+"""`discretize`: a genotype from the α of a search, at any step and with any K."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from rldarts_tf import drawing
 from rldarts_tf.commands import inputs
 from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, RunError
-from rldarts_tf.runs.alpha_checkpoint import find_checkpoint, read_op_weights
+from rldarts_tf.runs.alpha_checkpoint import find_checkpoint, read_logits
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import read_settings
-from rldarts_tf.runs.search_log import read_alphas
 from rldarts_tf.search_space import SearchSpace, get_search_space
 
-HELP = "make a genotype of the op weights of a search, at any step and with any K"
+HELP = "make a genotype of the α of a search, at any step and with any K"
 EXAMPLES = """
 python -m rldarts_tf discretize runs/starpilot
 python -m rldarts_tf discretize runs/starpilot --step=1000000 --top_k=1 --output=early.json
@@ -52,11 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """See the package."""
     source = Path(arguments.source)
-    op_weights, told = _op_weights(source, arguments.step)
+    logits, told = _logits(source, arguments.step)
     settings = _settings_of(source)
-    space = _space(arguments.space or settings.get("search_space"), op_weights, told.get("ops"))
+    space = _space(arguments.space or settings.get("search_space"), logits, told.get("ops"))
     genotype = discretize(
-        op_weights,
+        logits,
         space,
         top_k=arguments.top_k,
         output_mode=arguments.output_mode or settings.get("output_mode", "concat"),
@@ -75,10 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"from {told['from']}", file=sys.stderr)
 
 
-def _op_weights(
-    source: Path, step: int | None
-) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
-    """The op weights per cell type, and where they are from."""
+def _logits(source: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
+    """z = β α per cell type and node, and where it is from."""
     if source.is_dir():
         for log in (source / "search" / "alphas.npz", source / "alphas.npz"):
             if log.exists():
@@ -92,28 +90,16 @@ def _op_weights(
 
 
 def _of_checkpoint(path: Path) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
-    return read_op_weights(path), {"from": f"checkpoint {path}"}
+    return read_logits(path), {"from": f"checkpoint {path}"}
 
 
 def _of_log(path: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
-    arrays = read_alphas(path)
-    steps = arrays["step"]
-    row = len(steps) - 1
-    if step is not None:
-        row = int(np.searchsorted(steps, step, side="right")) - 1
-    if row < 0:
-        first = f"begins at step {steps[0]}" if len(steps) else "is empty"
-        raise RunError(f"{str(path)!r} {first}: there is nothing up to step {step}")
-    ops = {
-        name[: -len("_ops")]: tuple(map(str, names))
-        for name, names in arrays.items()
-        if name.endswith("_ops")
-    }
-    weights = {}
-    for cell_type in ops:
-        count = sum(name.startswith(f"{cell_type}_node_") for name in arrays)
-        weights[cell_type] = [arrays[f"{cell_type}_node_{j}"][row] for j in range(1, count + 1)]
-    return weights, {"from": f"{path}, step {steps[row]:,}", "ops": ops}
+    history = read_alphas(path)
+    try:
+        found, logits = history.at(step)
+    except RunError as error:
+        raise RunError(f"{str(path)!r}: {error}") from None
+    return logits, {"from": f"{path}, step {found:,}", "ops": history.ops}
 
 
 def _settings_of(source: Path) -> Mapping[str, Any]:
@@ -126,20 +112,19 @@ def _settings_of(source: Path) -> Mapping[str, Any]:
 
 def _space(
     name: str | None,
-    op_weights: Mapping[str, list[np.ndarray]],
+    logits: Mapping[str, list[np.ndarray]],
     ops: Mapping[str, tuple[str, ...]] | None,
 ) -> SearchSpace:
-    """The space that the weights belong to."""
+    """The space that α belongs to."""
     if name is None:
         raise ConfigError("space: there is no config.gin beside it that tells; give --space=NAME")
     space = get_search_space(name)
     if ops is not None:
         for cell_type, names in ops.items():
             if cell_type not in space.cell_types or names != space.ops(cell_type):
-                raise ConfigError(f"space: the weights are of other ops than {name!r}: {names}")
-    if set(op_weights) != set(space.cell_types):
+                raise ConfigError(f"space: α is of other ops than {name!r}: {names}")
+    if set(logits) != set(space.cell_types):
         raise ConfigError(
-            f"space: {name!r} has {', '.join(space.cell_types)} cells, the weights are of "
-            f"{', '.join(op_weights)}"
+            f"space: {name!r} has {', '.join(space.cell_types)} cells, α is of {', '.join(logits)}"
         )
     return space

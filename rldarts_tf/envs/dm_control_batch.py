@@ -65,13 +65,14 @@ class DMControlBatch:
     Seeds. Worker i has the seed `worker_seed(seed, i, generation)`, where the generation counts how
     often it was started.
 
-    States. What a task holds cannot be saved. A saved state therefore has the generations and the
-    finished episodes only: after `set_state` new episodes begin, with seeds that were not used
-    before, and those that were running when it was saved are abandoned.
+    States. What a task holds cannot be saved. A saved state therefore has the generations, the
+    crashes and the finished episodes only: after `set_state` new episodes begin, with seeds that
+    were not used before, and those that were running when it was saved are abandoned.
 
     Attributes:
       episodes: returns and lengths, in raw rewards and steps of this class, updated by `step`.
-      crashes: how many workers have been replaced after a failure.
+      crashes: how many workers have been replaced after a failure, also before a saved state that
+        was restored.
     """
 
     def __init__(
@@ -210,11 +211,13 @@ class DMControlBatch:
 
         Returns:
           Arrays that `np.savez` takes: `settings` (what the state must be restored into, JSON
-          text), `generation` (int64 [N]), and the entries of `EpisodeStatistics.state`.
+          text), `generation` (int64 [N]), `crashes` (int64 scalar), and the entries of
+          `EpisodeStatistics.state`.
         """
         return {
             "settings": np.array(json.dumps(self._options, sort_keys=True)),
             "generation": self._generation.copy(),
+            "crashes": np.array(self.crashes, np.int64),
             **self.episodes.state(),
         }
 
@@ -228,9 +231,13 @@ class DMControlBatch:
         self._check_open()
         check_settings(state, self._options)
         generation = state_entry(state, "generation", np.int64, (self.batch_size,))
-        if generation.min() < 0:
-            raise RunError("environment state: 'generation' is negative")
+        # States of older versions have no crashes.
+        crashes = state_entry({"crashes": np.int64(0), **state}, "crashes", np.int64, ())
+        for name, counts in (("generation", generation), ("crashes", crashes)):
+            if counts.min() < 0:
+                raise RunError(f"environment state: {name!r} is negative")
         self.episodes.set_state(state)
+        self.crashes = int(crashes)
         self.episodes.discard_running()
         self._generation = generation + 1
         with self._closed_by_exceptions():

@@ -11,9 +11,10 @@ import numpy as np
 
 from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings, read_config
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.search_log import read_alphas, read_genotypes
+from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.runs.summary import read_summary
 
 STAGES = ("search", "evaluate", "baseline")
@@ -106,7 +107,7 @@ def read_run(root: Path) -> Run:
         if len(attempt(lambda path=path: read_metrics(path), {}).get("step", ()))
     }
     alphas: Path | None = root / "search" / "alphas.npz"
-    if not alphas.exists() or not len(attempt(lambda: read_alphas(alphas), {}).get("step", ())):
+    if not alphas.exists() or not attempt(lambda: read_alphas(alphas), ()):
         alphas = None
     log = root / "search" / "genotypes.jsonl"
     genotypes: list[tuple[int, Genotype]] = []

@@ -12,14 +12,14 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
 
 
-def read_op_weights(path: atomic.PathLike) -> dict[str, list[np.ndarray]]:
-    """Reads softmax(β α) from a TensorFlow checkpoint.
+def read_logits(path: atomic.PathLike) -> dict[str, list[np.ndarray]]:
+    """Reads z = β α from a TensorFlow checkpoint.
 
     Args:
       path: the checkpoint, such as `checkpoints/ckpt-1000`, or one of its files.
 
     Returns:
-      Per cell type one float32 array [j, |O|] per node j = 1..I.
+      Per cell type one float64 array [j, |O|] per node j = 1..I.
 
     Raises:
       RunError: it cannot be read, or it holds no supernet, or several with different α (target
@@ -34,7 +34,7 @@ def read_op_weights(path: atomic.PathLike) -> dict[str, list[np.ndarray]]:
         reader = tf.train.load_checkpoint(prefix)
         graph = trackable_object_graph_pb2.TrackableObjectGraph()
         graph.ParseFromString(reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"))
-        found = [_op_weights(graph, alpha, reader) for alpha in _alphas(graph)]
+        found = [_logits(graph, alpha, reader) for alpha in _alphas(graph)]
     except message.DecodeError:
         raise RunError(f"checkpoint {prefix!r} is damaged: its object graph") from None
     # What TensorFlow raises for a damaged file is of many types.
@@ -84,25 +84,20 @@ def _alphas(graph: Any) -> list[Any]:
     return found
 
 
-def _op_weights(graph: Any, alpha: Any, reader: Any) -> dict[str, list[np.ndarray]]:
-    """softmax(β α) of one such node."""
+def _logits(graph: Any, alpha: Any, reader: Any) -> dict[str, list[np.ndarray]]:
+    """β α of one such node, which float64 holds exactly."""
 
     def value(node_id: int) -> np.ndarray:
         (attribute,) = graph.nodes[node_id].attributes
-        return np.asarray(reader.get_tensor(attribute.checkpoint_key))
+        return np.asarray(reader.get_tensor(attribute.checkpoint_key), np.float64)
 
-    beta = float(value(alpha["inverse_temperature"]))
-    weights = {}
+    beta = value(alpha["inverse_temperature"])
+    logits = {}
     for cell_type in graph.nodes[alpha["logits"]].children:
         nodes = graph.nodes[cell_type.node_id].children
         ordered = sorted(nodes, key=lambda child: int(child.local_name))
-        weights[cell_type.local_name] = [_softmax(beta * value(n.node_id)) for n in ordered]
-    return weights
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+        logits[cell_type.local_name] = [beta * value(n.node_id) for n in ordered]
+    return logits
 
 
 def _equal(one: dict[str, list[np.ndarray]], other: dict[str, list[np.ndarray]]) -> bool:

@@ -58,7 +58,7 @@ class StageDirectory:
 
     @property
     def alphas_path(self) -> Path:
-        """The softmax weights over time, alphas.npz."""
+        """β α over time, alphas.npz."""
         return self.path / "alphas.npz"
 
     @property

@@ -22,7 +22,7 @@ MAX_TEXT_BYTES = 1 << 28
 """A table with a million rows is about as large."""
 
 MAX_ARRAY_BYTES = 1 << 31
-"""Classic's op weights of four million records."""
+"""α of Classic at two million records."""
 
 _MAX_ARRAYS = 10_000
 

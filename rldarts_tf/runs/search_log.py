@@ -1,4 +1,4 @@
-"""How a search developed: softmax weights over time, and every distinct genotype it passed through.
+"""How a search developed: α over time, and every distinct genotype it passed through.
 
 Both logs take `resume_step`: the step of the restored checkpoint. Later entries are dropped, since
 those steps are taken again. None means that nothing was restored and the log begins anew.
@@ -15,17 +15,14 @@ import numpy as np
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
-from rldarts_tf.runs.reading import parse_json, read_bytes, read_npz
+from rldarts_tf.runs.alpha_history import read_alphas, write_alphas
+from rldarts_tf.runs.reading import parse_json, read_bytes
 
 
 class AlphaLog:
-    """Collects softmax weights in memory; `flush` replaces the .npz file in one step.
+    """Collects z = β α in memory; `flush` replaces alphas.npz in one step (see `alpha_history`).
 
-    The file holds `step` [T] int64; for each cell type c and node j = 1..I the weights
-    `<c>_node_<j>` [T, j, |O|] float32, row i of which belongs to the edge (i, j); and
-    `<c>_ops` [|O|], the names of the ops in the order of the last axis.
-
-    A flush writes the whole file (Classic: about 4 MB per 10,000 records), so call it with the
+    A flush writes the whole file (Classic: about 9 MB per 10,000 records), so call it with the
     checkpoints rather than with every record.
     """
 
@@ -36,7 +33,7 @@ class AlphaLog:
         num_nodes: int,
         resume_step: int | None = None,
     ) -> None:
-        """Starts or continues a log.
+        """Starts or continues a log. One that an older version began is converted.
 
         Args:
           path: the .npz file.
@@ -52,27 +49,25 @@ class AlphaLog:
         self._ops = {cell: tuple(names) for cell, names in ops.items()}
         self._num_nodes = int(num_nodes)
         self._steps: list[int] = []
-        self._weights: dict[str, list[np.ndarray]] = {
-            _key(cell, j): [] for cell in self._ops for j in range(1, self._num_nodes + 1)
-        }
+        self._logits: dict[str, list[np.ndarray]] = {cell: [] for cell in self._ops}
         self._dirty = False
         if self._path.exists():
-            dropped = True
             if resume_step is not None:
-                dropped = self._load(resume_step)
-            if dropped:
-                self._dirty = True
-                self.flush()
+                self._load(resume_step)
+            # Always written anew: without what was dropped, and in the present format.
+            self._dirty = True
+            self.flush()
 
     def __len__(self) -> int:
         return len(self._steps)
 
-    def record(self, step: int, op_weights: Mapping[str, Sequence[Any]]) -> None:
-        """Adds the weights at `step`; they reach the file with the next `flush`.
+    def record(self, step: int, logits: Mapping[str, Sequence[Any]]) -> None:
+        """Adds α at `step`; it reaches the file with the next `flush`.
 
         Args:
           step: environment steps so far; larger than at the record before.
-          op_weights: per cell type the list of arrays [j, |O|] of the nodes j = 1..I.
+          logits: z = β α, per cell type the list of arrays [j, |O|] of the nodes j = 1..I, as of
+            `Alpha.numpy_logits`.
 
         Raises:
           ValueError: cell types, node count or shapes are not those of the search space, or the
@@ -80,23 +75,20 @@ class AlphaLog:
         """
         if self._steps and step <= self._steps[-1]:
             raise ValueError(f"step {step} does not come after step {self._steps[-1]}")
-        if set(op_weights) != set(self._ops):
-            raise ValueError(f"op_weights has cells {sorted(op_weights)}, not {sorted(self._ops)}")
-        arrays: dict[str, np.ndarray] = {}
-        for cell, nodes in op_weights.items():
+        if set(logits) != set(self._ops):
+            raise ValueError(f"logits has cells {sorted(logits)}, not {sorted(self._ops)}")
+        for cell, nodes in logits.items():
             if len(nodes) != self._num_nodes:
-                raise ValueError(f"op_weights[{cell!r}] has {len(nodes)} nodes")
-            for j, weights in enumerate(nodes, start=1):
-                # A copy: the caller may reuse its array.
-                array = np.array(weights, dtype=np.float32)
-                if array.shape != (j, len(self._ops[cell])):
+                raise ValueError(f"logits[{cell!r}] has {len(nodes)} nodes")
+            for j, z in enumerate(nodes, start=1):
+                if np.shape(z) != (j, len(self._ops[cell])):
                     raise ValueError(
-                        f"op_weights[{cell!r}], node {j}: shape {array.shape}, "
+                        f"logits[{cell!r}], node {j}: shape {np.shape(z)}, "
                         f"not {(j, len(self._ops[cell]))}"
                     )
-                arrays[_key(cell, j)] = array
-        for key, array in arrays.items():
-            self._weights[key].append(array)
+        for cell, nodes in logits.items():
+            # A copy: the caller may reuse its arrays.
+            self._logits[cell].append(np.concatenate(nodes, axis=0, dtype=np.float64))
         self._steps.append(int(step))
         self._dirty = True
 
@@ -108,52 +100,24 @@ class AlphaLog:
         """
         if not self._dirty:
             return
-        arrays: dict[str, np.ndarray] = {"step": np.array(self._steps, dtype=np.int64)}
-        for cell, ops in self._ops.items():
-            arrays[f"{cell}_ops"] = np.array(ops, dtype=np.str_)
-            for j in range(1, self._num_nodes + 1):
-                # reshape: a log without records still has the right shape.
-                arrays[_key(cell, j)] = np.array(
-                    self._weights[_key(cell, j)], dtype=np.float32
-                ).reshape(len(self._steps), j, len(ops))
-        atomic.write_npz(self._path, **arrays)
+        num_edges = self._num_nodes * (self._num_nodes + 1) // 2
+        # reshape: a log without records still has the right shape.
+        logits = {
+            cell: np.array(records, np.float64).reshape(-1, num_edges, len(self._ops[cell]))
+            for cell, records in self._logits.items()
+        }
+        write_alphas(self._path, self._steps, self._ops, logits)
         self._dirty = False
 
-    def _load(self, resume_step: int) -> bool:
-        """Takes over what the file holds up to `resume_step`; True if it held more."""
-        arrays = read_alphas(self._path)
-        expected = {"step", *self._weights, *(f"{cell}_ops" for cell in self._ops)}
-        same_ops = set(arrays) == expected and all(
-            tuple(arrays[f"{cell}_ops"].tolist()) == ops for cell, ops in self._ops.items()
-        )
-        if not same_ops:
+    def _load(self, resume_step: int) -> None:
+        """Takes over what the file holds up to `resume_step`."""
+        history = read_alphas(self._path)
+        if (history.ops, history.num_nodes) != (self._ops, self._num_nodes):
             raise RunError(f"{str(self._path)!r} belongs to another search space")
-        # Steps grow, so what stays is a prefix.
-        kept = int(np.searchsorted(arrays["step"], resume_step, side="right"))
-        self._steps = arrays["step"][:kept].tolist()
-        for key, records in self._weights.items():
-            records.extend(arrays[key][:kept])
-        return kept < len(arrays["step"])
-
-
-def read_alphas(path: atomic.PathLike) -> dict[str, np.ndarray]:
-    """Reads the file of an `AlphaLog`; its class text says which arrays there are.
-
-    Raises:
-      RunError: the file is missing, damaged or of another kind.
-    """
-    arrays = read_npz(path)
-    wrong = None
-    if "step" not in arrays or arrays["step"].ndim != 1 or arrays["step"].dtype.kind != "i":
-        wrong = "it has no array 'step' of integers"
-    else:
-        length = len(arrays["step"])
-        for name, array in arrays.items():
-            if "_node_" in name and (array.ndim != 3 or len(array) != length):
-                wrong = f"array {name!r} has shape {array.shape}"
-    if wrong:
-        raise RunError(f"{str(path)!r} is not a log of op weights: {wrong}")
-    return arrays
+        kept = history.num_records_up_to(resume_step)
+        self._steps = history.steps[:kept].tolist()
+        for cell, records in self._logits.items():
+            records.extend(history.logits[cell][:kept])
 
 
 class GenotypeLog:
@@ -230,10 +194,6 @@ def read_genotypes(path: atomic.PathLike) -> list[tuple[int, dict[str, Any]]]:
                 break
             raise RunError(f"{str(path)!r} is damaged in line {number}: {error}") from error
     return entries
-
-
-def _key(cell: str, node: int) -> str:
-    return f"{cell}_node_{node}"
 
 
 def _canonical(genotype: Any) -> str:
