@@ -168,6 +168,7 @@ COMMON = {
     "PPOSettings.entropy_coefficient": 0.01,
     "PPOSettings.value_coefficient": 0.5,
     "PPOSettings.max_gradient_norm": 0.5,
+    "PPOSettings.reward_discount": 0.99,  # VecNormalize's own, not γ
     "PPOSettings.reward_clip": 10.0,
     "ProcgenSettings.distribution_mode": "easy",
     "ProcgenSettings.num_levels": 0,

@@ -34,8 +34,11 @@ class PPOSettings:
       clip: ε of the clipped policy ratio.
       value_clip: bound on the change of a value prediction in one update.
       entropy_coefficient: weight of the entropy bonus.
-      value_coefficient: weight of the squared value error.
+      value_coefficient: weight of the squared value error; there is no other ½ before it, as there
+        is none in the authors' release (Baselines has one).
       max_gradient_norm: the global norm to which a gradient is clipped.
+      reward_discount: of the return by whose spread rewards are divided. It is not γ: Cobbe et al.
+        leave VecNormalize's own 0.99, and so does the authors' release.
       reward_clip: bound on a normalized reward.
       skip_nonfinite_updates: pass over gradients that are not finite, and count them, instead of
         ending the run.
@@ -56,6 +59,7 @@ class PPOSettings:
     entropy_coefficient: float = 0.01
     value_coefficient: float = 0.5
     max_gradient_norm: float = 0.5
+    reward_discount: float = 0.99
     reward_clip: float = 10.0
     skip_nonfinite_updates: bool = False
     jit_compile: bool = False
@@ -65,14 +69,15 @@ class PPOSettings:
         _check_booleans(self, "skip_nonfinite_updates", "jit_compile")
         _check_numbers(
             self,
-            *("discount", "gae_lambda", "value_clip", "entropy_coefficient", "value_coefficient"),
+            *("discount", "gae_lambda", "reward_discount"),
+            *("value_clip", "entropy_coefficient", "value_coefficient"),
         )
         _check_numbers(
             self,
             *("learning_rate", "adam_epsilon", "clip", "max_gradient_norm", "reward_clip"),
             positive=True,
         )
-        _check_at_most_one(self, "discount", "gae_lambda")
+        _check_at_most_one(self, "discount", "gae_lambda", "reward_discount")
         if self.batch_size % self.minibatch_size:
             raise ConfigError(
                 f"PPOSettings.minibatch_size = {self.minibatch_size} must divide num_envs * "
