@@ -49,8 +49,9 @@ SETTINGS = RainbowSettings(
     replay_capacity=10_000,
     learning_rate=2e-3,
     target_update_period=25,
-    epsilon_start=0.1,
-    epsilon_end=0.1,
+    epsilon_base=0.1,
+    epsilon_exponents=(1, 1),
+    epsilon_decay=0,
     hidden_size=64,
 )
 SPACE = dataclasses.replace(rldarts_tf.MICRO, num_normal=1, num_nodes=2)
@@ -86,7 +87,7 @@ def make_dqn(
         priority_exponent=0.0 if plain else SETTINGS.priority_exponent,
         target_update_period=SETTINGS.target_update_period,
         n_step=1 if plain else SETTINGS.n_step,
-        epsilon=tf.Variable(SETTINGS.epsilon_end),
+        epsilon=tf.Variable(SETTINGS.epsilon_base),
         learning_rate=SETTINGS.learning_rate,
         discount=SETTINGS.discount,
         max_gradient_norm=SETTINGS.max_gradient_norm,

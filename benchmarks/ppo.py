@@ -83,7 +83,7 @@ class Training:
             environment,
             self._act,
             settings.steps_per_update,
-            RewardNormalizer(settings.num_envs, settings.discount, settings.reward_clip),
+            RewardNormalizer(settings.num_envs, settings.reward_discount, settings.reward_clip),
         )
         self._environment = environment
 

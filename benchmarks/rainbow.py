@@ -97,8 +97,9 @@ class Training:
         frames = self.program.environment.current_time_step().observation
 
         def act() -> None:
+            # The greedy policy: the other one has an ε of each environment.
             for frame in frames:
-                self._act(frame[None])[0].numpy()
+                self.program._act_evaluating(frame[None])[0].numpy()
 
         return act
 

@@ -38,7 +38,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     frame_bytes = int(np.prod(spec.observations.shape))
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        replay = Replay(spec, args.capacity, settings.priority_exponent, folder)
+        replay = Replay(
+            spec,
+            args.capacity,
+            settings.priority_exponent,
+            folder,
+            initial_priority=settings.initial_priority,
+        )
         adder = BatchAdder(replay, args.num_envs, n_step, settings.discount, last_is_first=True)
         adder.add_first(environment.reset().observation)
         before = common.resident_memory_bytes()

@@ -120,6 +120,8 @@ BAD_SETTINGS = {
     "value weight negative": ("value_coefficient", {"value_coefficient": -1}),
     "gradient norm 0": ("max_gradient_norm", {"max_gradient_norm": 0.0}),
     "gradient norm infinite": ("max_gradient_norm", {"max_gradient_norm": math.inf}),
+    "reward discount above 1": ("reward_discount", {"reward_discount": 1.5}),
+    "reward discount of text": ("reward_discount", {"reward_discount": "0.99"}),
     "reward clip 0": ("reward_clip", {"reward_clip": 0.0}),
     "jit_compile of text": ("jit_compile", {"jit_compile": "yes"}),
 }
@@ -140,15 +142,15 @@ def test_the_defaults_are_those_of_the_design():
         "num_envs": 64, "steps_per_update": 256, "num_epochs": 3, "minibatch_size": 64 * 256 // 8,
         "learning_rate": 5e-4, "adam_epsilon": 1e-5, "discount": 0.999, "gae_lambda": 0.95,
         "clip": 0.2, "value_clip": 0.2, "entropy_coefficient": 0.01, "value_coefficient": 0.5,
-        "max_gradient_norm": 0.5, "reward_clip": 10.0, "skip_nonfinite_updates": False,
-        "jit_compile": False,
+        "max_gradient_norm": 0.5, "reward_discount": 0.99, "reward_clip": 10.0,
+        "skip_nonfinite_updates": False, "jit_compile": False,
     }  # fmt: skip
 
 
 def test_limits_are_allowed():
     ppo.PPOSettings(
         num_envs=1, steps_per_update=1, num_epochs=1, minibatch_size=1, discount=1, gae_lambda=0,
-        value_clip=0, entropy_coefficient=0, value_coefficient=0,
+        value_clip=0, entropy_coefficient=0, value_coefficient=0, reward_discount=1,
     )  # fmt: skip
 
 
@@ -325,6 +327,45 @@ def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(
         if mine.trainable and "alpha" in mine.name:
             assert np.abs(mine - start).max() > ppo_settings.learning_rate / 10
     assert int(fast.train_step_counter) == int(plain.train_step_counter) == 1
+
+
+def test_the_losses_are_those_of_ppo2_but_for_a_half_of_the_value_loss():
+    # Baselines' ppo2/model.py; docs/architecture.md has the comparison.
+    numbers = dataclasses.replace(SETTINGS, num_epochs=1, minibatch_size=N * T)
+    agent = make_agent(make_encoder("impala_cnn"), numbers)
+    experience = make_experience(seed=1)
+    observation = tf.constant(experience.observation[:, :-1])
+    log_p = tf.nn.log_softmax(agent.actor_net(observation)[0].logits_parameter()).numpy()
+    values = agent.value_net(observation)[0].numpy()
+
+    old_values = experience.policy_info["value_prediction"]
+    ended = experience.discount[:, :-1] == 0
+    advantages = reference_gae(
+        experience.reward[:, :-1], ended, old_values, numbers.discount, numbers.gae_lambda
+    )
+    returns, old = advantages + old_values[:, :-1], old_values[:, :-1]
+    normalized = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    old_logits = experience.policy_info["dist_params"]["logits"][:, :-1]
+    actions = experience.action[:, :-1, None]
+
+    def of_action(table):
+        return np.take_along_axis(table, actions, axis=-1)[..., 0]
+
+    ratio = np.exp(of_action(log_p) - of_action(tf.nn.log_softmax(old_logits).numpy()))
+    near = np.clip(ratio, 1 - numbers.clip, 1 + numbers.clip)
+    clipped = old + np.clip(values - old, -numbers.value_clip, numbers.value_clip)
+    squares = np.maximum((values - returns) ** 2, (clipped - returns) ** 2)
+    expected = {
+        "policy_loss": np.maximum(-normalized * ratio, -normalized * near).mean(),
+        # Baselines has another ½ here; the authors' release has not.
+        "value_loss": numbers.value_coefficient * squares.mean(),
+        "entropy": -(np.exp(log_p) * log_p).sum(-1).mean(),
+    }
+
+    learner = ppo.Learner(agent, numbers, tf.random.Generator.from_seed(0, alg="philox"))
+    losses = learner.update(as_tensors(experience))
+    for name, value in expected.items():
+        np.testing.assert_allclose(losses[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("skip", [False, True])

@@ -26,6 +26,7 @@ from rldarts_tf.cost import count_cost
 from rldarts_tf.envs import joint
 from rldarts_tf.envs.procgen import ProcgenEnvironment
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import StageDirectory
@@ -222,6 +223,18 @@ def test_returns_are_those_of_the_episodes_that_ended_in_raw_rewards(whole):
                 assert row["length_mean"] == pytest.approx(np.mean(lengths))
     assert len(environment.rewards) == UPDATES * 16
     assert len(set(returns)) >= 2
+
+
+def test_rewards_are_normalized_with_a_discount_of_their_own(whole):
+    # train-procgen makes VecNormalize(venv, ob=False), whose own discount is 0.99; γ is 0.999.
+    environment = whole.environments[0]
+    expected = RewardNormalizer(8, 0.99)
+    for reward, ended in zip(environment.rewards, environment.ended):
+        expected(reward, ended)
+    for name, value in expected.state().items():
+        np.testing.assert_allclose(
+            whole.snapshot[f"agent/normalizer/{name}"], value, rtol=1e-12, err_msg=name
+        )
 
 
 def test_evaluations_play_fresh_environments_of_training_and_unseen_levels(whole):

@@ -223,8 +223,8 @@ BAD_INPUT = {
         ["RainbowSettings.reward_maximum", "'huge'"],
     ),
     "probability above one": (
-        binding("RainbowSettings.epsilon_end = 1.5"),
-        ["RainbowSettings.epsilon_end"],
+        binding("RainbowSettings.epsilon_base = 1.5"),
+        ["RainbowSettings.epsilon_base"],
     ),
     "unknown setting": (binding("RainbowSettings.noisy = True"), ["noisy", "RainbowSettings"]),
 }

@@ -49,6 +49,10 @@ RAINBOW = RainbowSettings(
     num_atoms=5,
     hidden_size=8,
     target_update_period=10,
+    initial_priority=3.0,
+    epsilon_base=0.9,
+    epsilon_exponents=(1.0, 4.0),
+    epsilon_decay=2.0,
     epsilon_steps=400,
     evaluation_epsilon=0.3,
     steps_per_update=T,
@@ -294,12 +298,17 @@ def test_the_learner_keeps_its_ratio_to_the_steps_of_the_environments(whole):
     assert whole.program.learner.num_steps == expected[-1] == 38
 
 
-def test_epsilon_falls_from_1_to_its_end_within_400_steps(whole):
-    expected = [1 - 0.95 * min(step / 400, 1) for step in whole.metrics["step"]]
+def epsilons(step):
+    """That of each environment."""
+    return 0.9 ** (np.array([1.0, 2.0, 3.0, 4.0]) * (1 + 2 * min(step / 400, 1)))
+
+
+def test_each_environment_explores_with_an_epsilon_of_its_own_that_falls(whole):
+    expected = [epsilons(step).mean() for step in whole.metrics["step"]]
     assert whole.metrics["epsilon"] == pytest.approx(expected)
     actions = np.array(whole.record.actions)
-    assert np.bincount(actions[: 32 // N].ravel(), minlength=15).max() < 10  # Random ones.
-    assert whole.program._epsilon.numpy() == pytest.approx(0.05)
+    assert np.bincount(actions[: 32 // N].ravel(), minlength=15).max() < 16  # Random ones.
+    np.testing.assert_allclose(whole.program._epsilon, epsilons(400), rtol=1e-6)
 
 
 def test_returns_are_those_of_the_episodes_that_ended_in_raw_rewards(whole):
@@ -347,7 +356,12 @@ def test_transitions_that_were_learned_from_have_other_priorities(whole):
     priorities = np.array([p for p, _ in read_items(whole.program.replay).values()])
     assert np.all(priorities > 0)
     # 38 batches of 8 from at most 660 transitions.
-    assert 20 < np.sum(priorities != 1) < CAPACITY
+    assert 20 < np.sum(priorities != 3) < CAPACITY
+
+
+def test_new_transitions_have_the_initial_priority_of_the_settings(whole):
+    priorities = np.array([p for p, _ in read_items(whole.program.replay).values()])
+    assert np.sum(priorities == 3) > 20
 
 
 def test_a_search_logs_op_weights_and_genotypes_from_step_0(whole):
@@ -447,8 +461,7 @@ def test_in_parts_metrics_have_no_gaps_and_no_repeats(in_parts):
     steps = [BATCH, 2 * BATCH, STOPPED, SAVED, SAVED + BATCH, SAVED + 2 * BATCH]
     assert metrics["step"].tolist() == steps
     assert metrics["learner_steps"].tolist() == [(step - 32) * 0.5 // 8 for step in steps]
-    expected = [1 - 0.95 * min(step / 400, 1) for step in steps]
-    assert metrics["epsilon"] == pytest.approx(expected)
+    assert metrics["epsilon"] == pytest.approx([epsilons(step).mean() for step in steps])
     for name in ("wall_time", "episodes"):
         assert np.all(np.diff(metrics[name]) >= 0), name
     alphas = read_alphas(in_parts.stage_dir.alphas_path)
@@ -598,8 +611,15 @@ BAD_SETTINGS = {
     "hidden": ({"hidden_size": 0}, "hidden_size must be an integer"),
     "target": ({"target_update_period": 0}, "target_update_period must be an integer"),
     "gradient": ({"max_gradient_norm": 0}, "max_gradient_norm must be positive"),
-    "epsilon start": ({"epsilon_start": 2}, "epsilon_start must be at most 1"),
-    "epsilon end": ({"epsilon_end": -0.5}, "epsilon_end must be a finite number >= 0"),
+    "no gradient": ({"max_gradient_norm": "None"}, "max_gradient_norm must be a finite number"),
+    "initial priority": ({"initial_priority": 0}, "initial_priority must be positive"),
+    "epsilon base": ({"epsilon_base": 2}, "epsilon_base must be at most 1"),
+    "negative epsilon": ({"epsilon_base": -0.5}, "epsilon_base must be a finite number >= 0"),
+    "one exponent": ({"epsilon_exponents": 1.0}, "epsilon_exponents must be two finite numbers"),
+    "three exponents": ({"epsilon_exponents": (1, 2, 3)}, "epsilon_exponents must be two finite"),
+    "exponents of text": ({"epsilon_exponents": "18"}, "epsilon_exponents must be two finite"),
+    "negative exponent": ({"epsilon_exponents": (-1, 8)}, "epsilon_exponents must be two finite"),
+    "epsilon decay": ({"epsilon_decay": -1}, "epsilon_decay must be a finite number >= 0"),
     "epsilon steps": ({"epsilon_steps": 0}, "epsilon_steps must be an integer"),
     "evaluation": ({"evaluation_epsilon": 1.5}, "evaluation_epsilon must be at most 1"),
     "no steps": ({"steps_per_update": True}, "steps_per_update must be an integer"),
@@ -672,10 +692,11 @@ def test_the_defaults_are_those_of_the_design():
         "num_envs": 64, "batch_size": 256, "samples_per_insert": 4.0, "min_replay_size": 10_000,
         "n_step": 7, "replay_capacity": 500_000, "reward_maximum": None, "learning_rate": 5e-5,
         "adam_epsilon": 1e-8, "discount": 0.99, "priority_exponent": 0.8,
-        "importance_exponent": 0.2, "num_atoms": 51, "v_min": 0.0, "v_max": 1.0,
-        "hidden_size": 512, "target_update_period": 500, "max_gradient_norm": 10.0,
-        "epsilon_start": 1.0, "epsilon_end": 0.05, "epsilon_steps": 250_000,
-        "evaluation_epsilon": 0.05, "skip_nonfinite_updates": False, "steps_per_update": 16,
+        "importance_exponent": 0.2, "initial_priority": 4.0, "num_atoms": 51, "v_min": 0.0,
+        "v_max": 1.0, "hidden_size": 512, "target_update_period": 500, "max_gradient_norm": None,
+        "epsilon_base": 0.4, "epsilon_exponents": (1.0, 8.0), "epsilon_decay": 7.0,
+        "epsilon_steps": 25_000_000, "evaluation_epsilon": 0.0,
+        "skip_nonfinite_updates": False, "steps_per_update": 16,
     }  # fmt: skip
 
 
@@ -685,9 +706,11 @@ def test_limits_are_allowed():
         priority_exponent=0.0,
         importance_exponent=0,
         num_atoms=2,
-        epsilon_start=0.0,
-        epsilon_end=1,
-        evaluation_epsilon=0.0,
+        max_gradient_norm=1,
+        epsilon_base=0.0,
+        epsilon_exponents=[0, 0],
+        epsilon_decay=0,
+        evaluation_epsilon=1,
         v_min=-10,
         replay_capacity_by_game={"default": 1},
     )

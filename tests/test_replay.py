@@ -227,10 +227,11 @@ def test_transitions_are_drawn_by_priority_to_the_power_of_the_exponent(exponent
     np.testing.assert_array_less(np.abs(counts / draws - expected), 5 * sigma)
 
 
-def test_new_transitions_have_priority_1(make_replay):
-    replay = make_replay(exponent=0.8)
+@pytest.mark.parametrize(("options", "expected"), [({}, 1.0), ({"initial_priority": 4}, 4.0)])
+def test_new_transitions_have_the_initial_priority(options, expected, make_replay):
+    replay = make_replay(exponent=0.8, **options)
     add_numbered(replay, 3)
-    assert [priority for priority, _ in read_numbered(replay).values()] == [1.0] * 3
+    assert [priority for priority, _ in read_numbered(replay).values()] == [expected] * 3
 
 
 def test_batches_are_transitions_with_their_keys_and_probabilities(make_replay):

@@ -28,6 +28,7 @@ from rldarts_tf.agents.training import StageSettings, Training
 from rldarts_tf.envs.dm_control_suite import DMControlSuite
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.search_log import read_alphas
 from rldarts_tf.settings import DMControlSettings, TrainingSettings
 
 pytestmark = pytest.mark.timeout(600)
@@ -276,6 +277,55 @@ def test_a_worker_that_is_killed_costs_its_episode_and_nothing_else(tmp_path, ca
     assert metrics["crashes"][-1] == 1 and metrics["length_mean"][-1] == LENGTH
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "cartpole/balance" in line]
     assert "environment 0" in line
+    training.close()
+
+
+SINGLE = dataclasses.replace(
+    SETTINGS,
+    algorithm=dataclasses.replace(SETTINGS.algorithm, num_envs=1, steps_per_update=1),
+    training=dataclasses.replace(SETTINGS.training, num_env_steps=45, evaluation_interval=0),
+)
+
+
+def test_an_update_that_only_begins_an_episode_is_no_row_and_no_record(tmp_path):
+    # One environment and one action an update: after steps 20 and 40 an update makes none.
+    training = make_training(tmp_path / "search", settings=SINGLE)
+    record = Recorder(training.program.environment)
+    summary = training.run()
+    training.close()
+    assert len(record.actions) == 47 and summary["env_steps"] == 45
+    stage = StageDirectory(tmp_path / "search")
+    assert read_metrics(stage.metrics_path)["step"].tolist() == [*range(1, 46)]
+    assert read_alphas(stage.alphas_path)["step"].tolist() == [*range(46)]
+
+
+def test_a_stop_while_an_episode_begins_leaves_a_checkpoint_that_goes_on(tmp_path):
+    settings = dataclasses.replace(
+        SINGLE, algorithm=dataclasses.replace(SINGLE.algorithm, steps_per_update=20)
+    )
+
+    def begins():
+        return training.step > 0 and training.program.environment.current_time_step().first()[0]
+
+    training = make_training(tmp_path / "search", settings=settings, stopping=begins)
+    summary = training.run()
+    training.close()
+    assert (summary["exit_state"], summary["env_steps"]) == ("interrupted", 20)
+    training = make_training(tmp_path / "search", settings=settings)
+    assert training.step == 20
+    summary = training.run()
+    training.close()
+    assert (summary["exit_state"], summary["env_steps"]) == ("finished", 59)
+    stage = StageDirectory(tmp_path / "search")
+    # It began a new episode when it was restored; the last update begins the next.
+    assert read_alphas(stage.alphas_path)["step"].tolist() == [0, 20, 40, 59]
+
+
+def test_environments_that_only_begin_episodes_end_the_training_with_one_line(tmp_path):
+    training = make_training(tmp_path / "search", settings=SINGLE)
+    training.program.advance = lambda stopping: (0, {})
+    with pytest.raises(RunError, match=r"^no environment step in 100 updates in a row"):
+        training.run()
     training.close()
 
 

@@ -47,6 +47,7 @@ class OffPolicyProgram(AgentProgram):
       stage_dir: where replay is saved.
       n_step: rewards in a return.
       priority_exponent: see `Replay`.
+      initial_priority: see `Replay`.
       last_is_first: see `BatchAdder`.
     """
 
@@ -62,6 +63,7 @@ class OffPolicyProgram(AgentProgram):
         n_step: int,
         priority_exponent: float | None,
         last_is_first: bool,
+        initial_priority: float = 1.0,
     ) -> None:
         self.environment = environment
         self.learner = learner
@@ -71,6 +73,7 @@ class OffPolicyProgram(AgentProgram):
         self._replay_dir = stage_dir.replay_dir
         self._n_step = n_step
         self._priority_exponent = priority_exponent
+        self._initial_priority = initial_priority
         self._last_is_first = last_is_first
         self._step = 0
         self._acted = 0
@@ -104,6 +107,7 @@ class OffPolicyProgram(AgentProgram):
             self._priority_exponent,
             self._replay_dir,
             self._saved_replay,
+            self._initial_priority,
         )
         self.learner.connect(self._replay.sample(settings.batch_size), self._replay.client)
         self._adder = BatchAdder(

@@ -59,7 +59,7 @@ class PPOProgram(AgentProgram):
             settings.steps_per_update,
             RewardNormalizer(
                 settings.num_envs,
-                settings.discount,
+                settings.reward_discount,
                 settings.reward_clip,
                 groups=self.environment.games,
             ),

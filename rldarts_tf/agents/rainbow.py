@@ -7,6 +7,7 @@ van Hasselt et al. 2016 (double Q); RL-DARTS appendix A.1, Algorithm 3, and F.2.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import dm_env
@@ -87,7 +88,8 @@ class EpsilonGreedy(snt.Module):
 
     Args:
       network: gives distributions of returns.
-      epsilon: ε, a number or a variable that somebody changes.
+      epsilon: ε, a number, or a variable that somebody changes: one number, or one of each
+        observation [N].
       generator: the source of randomness; its state belongs into a checkpoint.
     """
 
@@ -109,7 +111,8 @@ class EpsilonGreedy(snt.Module):
     def act(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(actions int32 [N], action values float32 [N, A])."""
         values = self._network(observations).mean()
-        policy = trfl.epsilon_greedy(values, epsilon=self._epsilon)
+        epsilon = tf.convert_to_tensor(self._epsilon)
+        policy = trfl.epsilon_greedy(values, epsilon[:, None] if epsilon.shape.rank else epsilon)
         # TFP takes stateless seeds as int32.
         seed = tf.cast(self._generator.make_seeds()[:, 0], tf.int32)
         return policy.sample(seed=seed), values
@@ -214,7 +217,9 @@ class RainbowLearner(ReplayLearner):
             )
             loss = tf.reduce_mean(weights * losses)
         gradients = tape.gradient(loss, variables)
-        clipped, norm = tf.clip_by_global_norm(gradients, settings.max_gradient_norm)
+        clipped, norm = gradients, tf.linalg.global_norm(gradients)
+        if settings.max_gradient_norm is not None:
+            clipped, _ = tf.clip_by_global_norm(gradients, settings.max_gradient_norm, norm)
         self._apply(
             tf.math.is_finite(loss + norm), lambda: self._optimizer.apply(clipped, variables)
         )
@@ -264,16 +269,24 @@ def make_learner(
     return RainbowLearner(network, copy.deepcopy(network), settings, **parts)
 
 
-def epsilon_at(settings: RainbowSettings, step: int) -> float:
-    """ε after so many environment steps: linear from start to end."""
-    fraction = min(step / settings.epsilon_steps, 1.0)
-    return settings.epsilon_start + fraction * (settings.epsilon_end - settings.epsilon_start)
+def epsilons_at(settings: RainbowSettings, games: Sequence[str], step: int) -> np.ndarray:
+    """ε of each environment after so many environment steps; see `RainbowSettings`.
 
+    Args:
+      settings: the numbers.
+      games: what each environment plays, N names. Among several games each has the whole range of
+        ε: none is left with the cautious, or the curious, part of it.
+      step: environment steps of all of them together.
 
-def set_epsilon(epsilon: tf.Variable, settings: RainbowSettings, step: int) -> None:
-    """Assigns ε after so many environment steps."""
-    # As numpy's: TensorFlow caches each Python number that it is given, and never forgets it.
-    epsilon.assign(np.float32(epsilon_at(settings, step)))
+    Returns:
+      float32 [N]; numpy's, for TensorFlow caches each Python number that it is given for ever.
+    """
+    exponents, names = np.empty(len(games)), np.array(games)
+    for game in dict.fromkeys(games):
+        mine = names == game
+        exponents[mine] = np.linspace(*settings.epsilon_exponents, num=np.count_nonzero(mine))
+    grown = 1.0 + settings.epsilon_decay * min(step / settings.epsilon_steps, 1.0)
+    return np.power(float(settings.epsilon_base), exponents * grown).astype(np.float32)
 
 
 class Rainbow(LoopAgent):
@@ -283,7 +296,8 @@ class Rainbow(LoopAgent):
       environment_spec: of the environment: images, discrete actions.
       encoder: the encoder, not yet built; used itself, so that the α you hold is trained.
       settings: the numbers, with `n_step` and `replay_capacity` (see `RainbowSettings.for_games`);
-        those of many environments and of evaluations are not used.
+        those of many environments and of evaluations are not used. By default ε falls from 0.4 over
+        25 million steps: set `epsilon_steps` to about the length of a shorter run.
       seed: of the exploration.
       counter: counts learner steps.
       logger: is given the losses.
@@ -315,13 +329,18 @@ class Rainbow(LoopAgent):
             logger=logger,
         )
         self._epsilon = tf.Variable(
-            settings.epsilon_start, trainable=False, dtype=tf.float32, name="epsilon"
+            self._epsilon_at(settings, 0), trainable=False, dtype=tf.float32, name="epsilon"
         )
         generator = tf.random.Generator.from_seed(seed, alg="philox")
         super().__init__(
             EpsilonGreedy(network, self._epsilon, generator),
             learner,
-            Replay(environment_spec, settings.replay_capacity, settings.priority_exponent),
+            Replay(
+                environment_spec,
+                settings.replay_capacity,
+                settings.priority_exponent,
+                initial_priority=settings.initial_priority,
+            ),
             settings,
             settings.n_step,
             {"epsilon": self._epsilon, "generator": generator},
@@ -332,4 +351,8 @@ class Rainbow(LoopAgent):
     def observe(self, action: Any, next_timestep: dm_env.TimeStep) -> None:
         """Puts a step into replay, and lowers ε."""
         super().observe(action, next_timestep)
-        set_epsilon(self._epsilon, self._settings, int(self._steps))
+        self._epsilon.assign(self._epsilon_at(self._settings, int(self._steps)))
+
+    @staticmethod
+    def _epsilon_at(settings: RainbowSettings, step: int) -> np.float32:
+        return epsilons_at(settings, ["the only one"], step)[0]

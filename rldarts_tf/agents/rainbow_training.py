@@ -30,6 +30,7 @@ class RainbowProgram(OffPolicyProgram):
       stage_dir: where replay is saved.
     """
 
+    # "epsilon" is the mean over the environments.
     columns = (*rainbow.LOSSES, "epsilon", *COLUMNS)
 
     def __init__(
@@ -60,10 +61,11 @@ class RainbowProgram(OffPolicyProgram):
             stage_dir,
             n_step=settings.n_step,
             priority_exponent=settings.priority_exponent,
+            initial_priority=settings.initial_priority,
             last_is_first=True,
         )
         generator = tf.random.Generator.from_seed(seed, alg="philox")
-        self._epsilon = tf.Variable(1.0, trainable=False, name="epsilon")
+        self._epsilon = tf.Variable(self._epsilons(), trainable=False, name="epsilon")
         self._act = traced(rainbow.EpsilonGreedy(network, self._epsilon, generator).act)
         self._act_evaluating = traced(
             rainbow.EpsilonGreedy(network, settings.evaluation_epsilon, generator).act
@@ -73,15 +75,19 @@ class RainbowProgram(OffPolicyProgram):
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """See `OffPolicyProgram`."""
         steps, metrics = super().advance(stopping)
-        return steps, {**metrics, "epsilon": rainbow.epsilon_at(self._settings, self._step)}
+        return steps, {**metrics, "epsilon": float(np.mean(self._epsilons()))}
 
     def policy(self, observations: np.ndarray) -> np.ndarray:
-        """Greedy but for `evaluation_epsilon`."""
+        """Greedy, but for `evaluation_epsilon`."""
         return self._checked(self._act_evaluating(observations))
 
     def _actions(self, observations: np.ndarray) -> np.ndarray:
-        rainbow.set_epsilon(self._epsilon, self._settings, self._step)
+        self._epsilon.assign(self._epsilons())
         return self._checked(self._act(observations))
+
+    def _epsilons(self) -> np.ndarray:
+        """ε of each environment now, float32 [N]."""
+        return rainbow.epsilons_at(self._settings, self.environment.games, self._step)
 
     def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
         return self._scale(rewards, ended)

@@ -34,8 +34,7 @@ class Replay:
     """A Reverb server with one table of transitions.
 
     Frames are stored once, as they come (uint8) and compressed, however many transitions they
-    belong to. When the table is full, the oldest transition goes first. Where sampling is
-    prioritized, a new transition has priority 1 until it is first sampled.
+    belong to. When the table is full, the oldest transition goes first.
 
     Args:
       environment_spec: of one environment.
@@ -44,6 +43,7 @@ class Replay:
         all are sampled alike.
       checkpoints_dir: where checkpoints of the table go; None for none.
       checkpoint: name of the one to begin with; None: to begin empty.
+      initial_priority: of a new transition until somebody gives it another, p_i above.
 
     Raises:
       RunError: the checkpoint is missing or cannot be read.
@@ -56,7 +56,9 @@ class Replay:
         priority_exponent: float | None,
         checkpoints_dir: str | os.PathLike[str] | None = None,
         checkpoint: str | None = None,
+        initial_priority: float = 1.0,
     ) -> None:
+        self._initial_priority = float(initial_priority)
         self._checkpoints_dir = None if checkpoints_dir is None else Path(checkpoints_dir)
         checkpointer = None
         if self._checkpoints_dir is not None:
@@ -100,7 +102,12 @@ class Replay:
 
     def adder(self, n_step: int, discount: float) -> adders.NStepTransitionAdder:
         """Acme's adder for one environment."""
-        return adders.NStepTransitionAdder(self.client, n_step=n_step, discount=discount)
+        return adders.NStepTransitionAdder(
+            self.client,
+            n_step=n_step,
+            discount=discount,
+            priority_fns={TABLE: lambda transition: self._initial_priority},
+        )
 
     def sample(self, batch_size: int) -> Iterator[reverb.ReplaySample]:
         """Batches of (keys and probabilities, `acme.types.Transition`), for ever.

@@ -34,8 +34,11 @@ class PPOSettings:
       clip: ε of the clipped policy ratio.
       value_clip: bound on the change of a value prediction in one update.
       entropy_coefficient: weight of the entropy bonus.
-      value_coefficient: weight of the squared value error.
+      value_coefficient: weight of the squared value error; there is no other ½ before it, as there
+        is none in the authors' release (Baselines has one).
       max_gradient_norm: the global norm to which a gradient is clipped.
+      reward_discount: of the return by whose spread rewards are divided. It is not γ: Cobbe et al.
+        leave VecNormalize's own 0.99, and so does the authors' release.
       reward_clip: bound on a normalized reward.
       skip_nonfinite_updates: pass over gradients that are not finite, and count them, instead of
         ending the run.
@@ -56,6 +59,7 @@ class PPOSettings:
     entropy_coefficient: float = 0.01
     value_coefficient: float = 0.5
     max_gradient_norm: float = 0.5
+    reward_discount: float = 0.99
     reward_clip: float = 10.0
     skip_nonfinite_updates: bool = False
     jit_compile: bool = False
@@ -65,14 +69,15 @@ class PPOSettings:
         _check_booleans(self, "skip_nonfinite_updates", "jit_compile")
         _check_numbers(
             self,
-            *("discount", "gae_lambda", "value_clip", "entropy_coefficient", "value_coefficient"),
+            *("discount", "gae_lambda", "reward_discount"),
+            *("value_clip", "entropy_coefficient", "value_coefficient"),
         )
         _check_numbers(
             self,
             *("learning_rate", "adam_epsilon", "clip", "max_gradient_norm", "reward_clip"),
             positive=True,
         )
-        _check_at_most_one(self, "discount", "gae_lambda")
+        _check_at_most_one(self, "discount", "gae_lambda", "reward_discount")
         if self.batch_size % self.minibatch_size:
             raise ConfigError(
                 f"PPOSettings.minibatch_size = {self.minibatch_size} must divide num_envs * "
@@ -106,7 +111,15 @@ _REPLAY_CAPACITY_BY_GAME = (("default", 500_000), *((game, 10_000) for game in _
 class RainbowSettings:
     """The numbers of Rainbow; the defaults are those of RL-DARTS (appendix F.2).
 
-    Without noisy nets: exploration is ε-greedy (appendix A.1, Algorithm 3).
+    Without noisy nets: exploration is ε-greedy (appendix A.1, Algorithm 3), and the paper has no
+    numbers for it. Those here are the authors' release's (epsilon_schedule.py and
+    agent_distributed.py): environment i acts with
+
+        ε_i(t) = epsilon_base^(e_i (1 + epsilon_decay min(t / epsilon_steps, 1)))
+
+    after t environment steps of all environments, e_i going evenly from the first to the last of
+    `epsilon_exponents` among the environments of a game; a single one has the first. A constant ε
+    is `epsilon_base=ε, epsilon_exponents=(1, 1), epsilon_decay=0`.
 
     Attributes:
       num_envs: N, environments stepped together.
@@ -125,16 +138,18 @@ class RainbowSettings:
       discount: γ.
       priority_exponent: of the sampling probability, P ∝ priority^exponent.
       importance_exponent: of the importance weights, w ∝ P^-exponent.
+      initial_priority: of a new transition, until it is first sampled.
       num_atoms: atoms of the distribution of returns (C51).
       v_min: the least of them.
       v_max: the largest.
       hidden_size: units of the hidden layer of value and of advantages.
       target_update_period: learner steps between copies of the weights to the target network.
-      max_gradient_norm: the global norm to which a gradient is clipped.
-      epsilon_start: probability of a random action at the first environment step.
-      epsilon_end: the same after `epsilon_steps`; linear in between.
-      epsilon_steps: environment steps.
-      evaluation_epsilon: probability of a random action in evaluations.
+      max_gradient_norm: the global norm to which a gradient is clipped; None: it is not.
+      epsilon_base: see above.
+      epsilon_exponents: (first, last).
+      epsilon_decay: how much the exponents have grown in the end, as a multiple.
+      epsilon_steps: environment steps until then; 25 million is the length of the release's runs.
+      evaluation_epsilon: probability of a random action in evaluations; 0: they are greedy.
       skip_nonfinite_updates: pass over gradients that are not finite, and count them, instead of
         ending the run.
       steps_per_update: environment steps of each environment between two rows of metrics.
@@ -156,16 +171,18 @@ class RainbowSettings:
     discount: float = 0.99
     priority_exponent: float = 0.8
     importance_exponent: float = 0.2
+    initial_priority: float = 4.0
     num_atoms: int = 51
     v_min: float = 0.0
     v_max: float = 1.0
     hidden_size: int = 512
     target_update_period: int = 500
-    max_gradient_norm: float = 10.0
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.05
-    epsilon_steps: int = 250_000
-    evaluation_epsilon: float = 0.05
+    max_gradient_norm: float | None = None
+    epsilon_base: float = 0.4
+    epsilon_exponents: Sequence[float] = (1.0, 8.0)
+    epsilon_decay: float = 7.0
+    epsilon_steps: int = 25_000_000
+    evaluation_epsilon: float = 0.0
     skip_nonfinite_updates: bool = False
     steps_per_update: int = 16
 
@@ -182,13 +199,16 @@ class RainbowSettings:
                 _check_integers(self, name)
             self._check_by_game(f"{name}_by_game")
         _check_numbers(self, "discount", "priority_exponent", "importance_exponent")
-        _check_numbers(self, "epsilon_start", "epsilon_end", "evaluation_epsilon")
+        _check_numbers(self, "epsilon_base", "epsilon_decay", "evaluation_epsilon")
         _check_numbers(
             self,
-            *("samples_per_insert", "learning_rate", "adam_epsilon", "max_gradient_norm"),
+            *("samples_per_insert", "learning_rate", "adam_epsilon", "initial_priority"),
             positive=True,
         )
-        _check_at_most_one(self, "discount", "epsilon_start", "epsilon_end", "evaluation_epsilon")
+        if self.max_gradient_norm is not None:
+            _check_numbers(self, "max_gradient_norm", positive=True)
+        _check_at_most_one(self, "discount", "epsilon_base", "evaluation_epsilon")
+        self._check_exponents()
         if self.reward_maximum is not None:
             games.check_distribution_mode(self.reward_maximum, "RainbowSettings.reward_maximum")
         for name in ("v_min", "v_max"):
@@ -197,6 +217,16 @@ class RainbowSettings:
             raise ConfigError(
                 f"RainbowSettings.v_min = {self.v_min} must be less than v_max = {self.v_max}"
             )
+
+    def _check_exponents(self) -> None:
+        exponents = self.epsilon_exponents
+        pair = isinstance(exponents, Sequence) and len(exponents) == 2
+        if not pair or not all(_is_number(e) and e >= 0 for e in exponents):
+            raise ConfigError(
+                "RainbowSettings.epsilon_exponents must be two finite numbers >= 0, "
+                f"got {exponents!r}"
+            )
+        object.__setattr__(self, "epsilon_exponents", tuple(exponents))
 
     def _check_by_game(self, name: str) -> None:
         field = f"RainbowSettings.{name}"
@@ -308,6 +338,9 @@ class SACSettings:
 
 ALGORITHMS = (PPOSettings, RainbowSettings, SACSettings)
 """The settings of every algorithm."""
+
+RETIRED = {"RainbowSettings": ("epsilon_start", "epsilon_end")}
+"""Settings that config.gin of an older run may have, and nothing reads any more, by class."""
 
 
 def _is_number(value: Any) -> bool:

@@ -23,6 +23,7 @@ from rldarts_tf.agents.search_recorder import SearchRecorder
 from rldarts_tf.cost import count_cost
 from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.envs.suite import Environments, Suite
+from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints, part_of
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import MetricsWriter
@@ -69,7 +70,7 @@ class AgentProgram(abc.ABC):
             early.
 
         Returns:
-          (environment steps made, metrics).
+          (environment steps made, which may be none where episodes only began; metrics).
 
         Raises:
           RunError: training has diverged.
@@ -101,6 +102,9 @@ class AgentProgram(abc.ABC):
     def after_checkpoint(self, kept: Collection[Path]) -> None:  # noqa: B027
         """Called when the checkpoint is safe on disk; no other files than these are needed now."""
 
+
+_MOST_EMPTY_UPDATES = 100
+"""Updates in a row without an environment step, and then there will never be one."""
 
 MakeProgram = Callable[[Encoder, Any, Any, int, StageDirectory], AgentProgram]
 """(encoder, not yet built; environments; settings of the algorithm; seed; where files of its own
@@ -148,6 +152,7 @@ class Training:
         )
         try:
             self._restored = self._checkpoints.restore()
+            self._saved_step = self._step if self._restored else None
             if self._step < settings.training.num_env_steps:
                 self._program.start()
         except BaseException:
@@ -194,19 +199,21 @@ class Training:
             while self._step < training.num_env_steps and not interrupted:
                 started, before = time.monotonic(), self._step
                 row = self._update()
-                if recorder is not None:
-                    row |= recorder.record(self._step)
-                    if self._pictures_are_due(before):
-                        metrics.write_pictures(self._step, recorder.pictures())
-                if self._evaluation_is_due(before):
-                    row |= self._evaluate(training.evaluation_episodes)
-                elapsed = time.monotonic() - started
-                self._seconds += elapsed
-                row["steps_per_second"] = (self._step - before) / elapsed
-                progress.update(self._step, **_shown(row))
-                if math.isfinite(progress.seconds_left):
-                    row["seconds_left"] = progress.seconds_left
-                metrics.write(self._step, row)
+                # Where a stop came before there was a step, there is nothing new to be recorded.
+                if self._step > before:
+                    if recorder is not None:
+                        row |= recorder.record(self._step)
+                        if self._pictures_are_due(before):
+                            metrics.write_pictures(self._step, recorder.pictures())
+                    if self._evaluation_is_due(before):
+                        row |= self._evaluate(training.evaluation_episodes)
+                    elapsed = time.monotonic() - started
+                    self._seconds += elapsed
+                    row["steps_per_second"] = (self._step - before) / elapsed
+                    progress.update(self._step, **_shown(row))
+                    if math.isfinite(progress.seconds_left):
+                        row["seconds_left"] = progress.seconds_left
+                    metrics.write(self._step, row)
                 interrupted = self._stopping() and self._step < training.num_env_steps
                 # What takes long is done more rarely: replay may hold gigabytes.
                 interval = 60 * training.checkpoint_minutes
@@ -253,19 +260,37 @@ class Training:
         }
 
     def _update(self) -> dict[str, float]:
-        """Advances the agent, and returns the row of metrics."""
-        steps, metrics = self._program.advance(self._stopping)
-        self._step += steps
-        self._returns.add(self._program.environment.episodes.take())
-        return {**self._returns.metrics(), **metrics}
+        """Advances the agent until it has made a step, or is to stop; returns the row of metrics.
+
+        An update makes none where all that was done was to begin episodes, those of simulators that
+        were replaced among them. Everything that is recorded is recorded once per step.
+
+        Raises:
+          RunError: there is no end to such updates.
+        """
+        before = self._step
+        for _ in range(_MOST_EMPTY_UPDATES):
+            steps, metrics = self._program.advance(self._stopping)
+            self._step += steps
+            self._returns.add(self._program.environment.episodes.take())
+            if self._step > before or self._stopping():
+                return {**self._returns.metrics(), **metrics}
+        raise RunError(
+            f"no environment step in {_MOST_EMPTY_UPDATES} updates in a row: the environments only "
+            "begin episodes"
+        )
 
     def _save(self, recorder: SearchRecorder | None) -> float:
         """Saves a checkpoint; returns the seconds that it took."""
+        # To write that of this step once more would leave none of it, should the process die then.
+        if self._step == self._saved_step:
+            return 0.0
         self._saving_since = time.monotonic()
         if recorder is not None:
             recorder.flush()
         files = self._program.before_checkpoint()
         self._program.after_checkpoint(self._checkpoints.save(self._step, files))
+        self._saved_step = self._step
         saving = time.monotonic() - self._saving_since
         self._saving_since = None
         self._seconds += saving

@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.settings import (
+    ALGORITHMS,
+    RETIRED,
+    PPOSettings,
+    RainbowSettings,
+    SACSettings,
+)
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import RunError
@@ -64,7 +70,9 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
 
     def settings(make: type) -> Any:
         try:
-            return make(**read_settings(config, stage, make.__name__))
+            values = read_settings(config, stage, make.__name__)
+            retired = RETIRED.get(make.__name__, ())
+            return make(**{name: v for name, v in values.items() if name not in retired})
         except TypeError as error:
             raise RunError(f"{str(config)!r}: {error}") from None
 

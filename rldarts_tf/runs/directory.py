@@ -165,10 +165,13 @@ class RunDirectory:
         for name in [*old, *(name for name in new if name not in old)]:
             before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
             if before != after:
+                # A configuration is complete: what only one of the two has, the other's version
+                # does not know.
+                old_is = "version" if _NOT_SET in (before, after) else "setting"
                 before, after = _shorten(before, after)
                 raise RunError(
                     f"root_dir {str(self.root)!r} holds a run with other settings: "
-                    f"{name}: {before} -> {after}; use another root_dir or the old setting"
+                    f"{name}: {before} -> {after}; use another root_dir or the old {old_is}"
                 )
 
     def close(self) -> None:
