@@ -17,7 +17,14 @@ class FusedAdam(tf.keras.optimizers.Adam):
     variables: one kernel each makes a smaller graph to trace.
 
     Takes the arguments of `tf.keras.optimizers.Adam`; `amsgrad` has no such kernel.
+
+    Unlike Keras' own it is not compiled by XLA unless it is asked to. Where there is a GPU, Keras
+    2.15 would otherwise make one XLA program for each variable, each compiled and launched apart.
+    `jit_compile=True`, if given, stands; as Keras has it, it has no effect without a GPU.
     """
+
+    def __init__(self, *args: Any, jit_compile: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, jit_compile=jit_compile, **kwargs)
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Makes the moments of the variables."""
