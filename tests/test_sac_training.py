@@ -263,6 +263,39 @@ def test_a_worker_that_is_killed_costs_its_episode_and_nothing_else(tmp_path, ca
     training.close()
 
 
+def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_path):
+    training = dataclasses.replace(SETTINGS.training, num_env_steps=60, evaluation_interval=0)
+    settings = dataclasses.replace(SETTINGS, training=training)
+    asked = []
+
+    def stopping():
+        asked.append(None)
+        return len(asked) > T  # after the first row
+
+    def make(**options):
+        encoder = PiSacCNN([3, 3], features=5, head="layer_norm", dtype="mixed_float16")
+        made = make_training(tmp_path / "search", encoder, settings, **options)
+        return made, made.program.learner.loss_scale
+
+    training, scale = make(stopping=stopping)
+    scale.value.assign(2.0**120)
+    training.run()
+    training.close()
+    resumed, scale = make()
+    skipped = resumed.program.learner.num_steps
+    assert skipped > 0 and float(scale.value) == 2.0 ** (120 - skipped)
+    scale.value.assign(4.0)  # Small, as the rewards of this task are large.
+    resumed.run()
+    resumed.close()
+    metrics = read_metrics(StageDirectory(tmp_path / "search").metrics_path)
+    assert metrics["skipped_updates"][0] == metrics["skipped_updates"][-1] == skipped
+    assert metrics["learner_steps"][-1] > skipped
+    assert metrics["loss_scale"][0] == 2.0 ** (120 - skipped)
+    assert metrics["loss_scale"][-1] == 4.0
+    for name in ("critic_loss", "gradient_norm_theta"):
+        assert np.isfinite(metrics[name][[0, -1]]).tolist() == [False, True]
+
+
 def test_a_policy_that_is_not_finite_ends_the_training(tmp_path):
     training = make_training(tmp_path / "search")
     for variable in training.program.learner._actor.trainable_variables:

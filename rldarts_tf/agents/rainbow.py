@@ -174,7 +174,7 @@ class RainbowLearner(ReplayLearner):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
-        super().__init__(settings, counter, logger)
+        super().__init__(settings, network, counter, logger)
         self._network = network
         self._target_network = target_network
         self._architecture = architecture_variables(network)
@@ -212,11 +212,14 @@ class RainbowLearner(ReplayLearner):
             losses, priorities = categorical_double_q(
                 z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
             )
-            loss = tf.reduce_mean(weights * losses)
-        gradients = tape.gradient(loss, variables)
+            loss = self._scaled(tf.reduce_mean(weights * losses))
+        gradients = self._differentiate(tape, loss, variables)
         clipped, norm = tf.clip_by_global_norm(gradients, settings.max_gradient_norm)
-        self._apply(
-            tf.math.is_finite(loss + norm), lambda: self._optimizer.apply(clipped, variables)
+        applied = self._apply(
+            tf.math.is_finite(loss + norm),
+            lambda: self._optimizer.apply(clipped, variables),
+            loss,
+            gradients,
         )
         self._num_steps.assign_add(1)
         metrics = {
@@ -225,6 +228,7 @@ class RainbowLearner(ReplayLearner):
             "q_mean": tf.reduce_mean(tf.gather(z_tm1.mean(), transitions.action, batch_dims=1)),
             **norms(gradients, variables, self._architecture),
             "importance_mean": tf.reduce_mean(weights),
+            **applied,
         }
         return metrics, tf.maximum(priorities, _MIN_PRIORITY)
 

@@ -223,6 +223,9 @@ class SACLearner(ReplayLearner):
     from the same weights; then the targets follow. The encoder sees s once for all three losses:
     the actor gets its features as constants.
 
+    In float16 J_Q alone is scaled: between J_π or J(T) and what they train all is float32. A step
+    whose critics' gradient overflows is skipped as a whole.
+
     Args:
       critics: with variables.
       actor: with variables.
@@ -243,7 +246,7 @@ class SACLearner(ReplayLearner):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
-        super().__init__(settings, counter, logger)
+        super().__init__(settings, critics, counter, logger)
         self._critics, self._actor = critics, actor
         self._architecture = architecture_variables(critics)
         self._target_critics = copy.deepcopy(critics)
@@ -292,8 +295,8 @@ class SACLearner(ReplayLearner):
             tape.watch(trained["critic"])
             features = self._critics.torso(o_tm1)
             q_tm1 = self._critics.q(features, transitions.action)
-            j_q = critic_loss(q_tm1, target)
-        gradients = {"critic": tape.gradient(j_q, trained["critic"])}
+            j_q = self._scaled(critic_loss(q_tm1, target))
+        gradients = {"critic": self._differentiate(tape, j_q, trained["critic"])}
 
         features = tf.stop_gradient(features)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -313,7 +316,8 @@ class SACLearner(ReplayLearner):
                 self._optimizers[name].apply(gradients[name], variables)
 
         length = tf.linalg.global_norm([g for part in gradients.values() for g in part])
-        self._apply(tf.math.is_finite(j_q + j_pi + j_t + length), apply)
+        finite = tf.math.is_finite(j_q + j_pi + j_t + length)
+        applied = self._apply(finite, apply, j_q, gradients["critic"])
         self._update_targets()
         self._num_steps.assign_add(1)
         return {
@@ -324,6 +328,7 @@ class SACLearner(ReplayLearner):
             "entropy": -tf.reduce_mean(log_pi),
             "q_mean": tf.reduce_mean(q_tm1),
             **norms(gradients["critic"], trained["critic"], self._architecture),
+            **applied,
         }
 
     def _augmented(self, observations: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
