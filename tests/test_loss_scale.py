@@ -11,177 +11,32 @@ pytest.importorskip("tf_agents")
 pytest.importorskip("acme")
 pytest.importorskip("reverb")
 
-import reverb
 import tensorflow as tf
-from acme import specs, types
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tf_agents.specs import tensor_spec
-from tf_agents.trajectories import time_step as ts
-from tf_agents.trajectories import trajectory
+from learner_paths import BATCH, PATHS
 
 from rldarts_tf import RunError, SearchSpace, Supernet
-from rldarts_tf.agents import ppo, rainbow, sac
 from rldarts_tf.agents.loss_scale import LossScale
-from rldarts_tf.agents.replay import environment_spec
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
 
 SPACE = SearchSpace(name="scaled", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)
-SIZE, BATCH, ACTIONS = 8, 12, 3
 
 
 def make_encoder(precision):
     return Supernet(SPACE, [4, 4], features=8, dtype=precision)
 
 
-def images(seed, *shape):
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (*shape, SIZE, SIZE, 3)).astype(np.uint8)
+def make(name, precision, **changes):
+    return PATHS[name](make_encoder(precision), **changes)
 
 
-class PPOPath:
-    """One gradient step of PPO per update, on data that stay the same."""
-
-    kind = PPOSettings
-
-    def __init__(self, precision, jit_compile=False, **changes):
-        self.settings = PPOSettings(
-            num_envs=BATCH // 4, steps_per_update=4, num_epochs=1, minibatch_size=BATCH,
-            max_gradient_norm=1e9, entropy_coefficient=0.0, jit_compile=jit_compile, **changes,
-        )  # fmt: skip
-        image = tensor_spec.BoundedTensorSpec((SIZE, SIZE, 3), tf.uint8, 0, 255, "image")
-        action = tensor_spec.BoundedTensorSpec((), tf.int32, 0, ACTIONS - 1, "action")
-        self.encoder = make_encoder(precision)
-        self.agent = ppo.make_agent(self.settings, ts.time_step_spec(image), action, self.encoder)
-        generator = tf.random.Generator.from_seed(0, alg="philox")
-        self.learner = ppo.Learner(self.agent, self.settings, generator)
-        weights = (*self.agent.actor_net.weights, *self.agent.value_net.weights)
-        self.head = [v for v in weights if v.shape in ([8, ACTIONS], [8, 1])]
-        self.scale = self.agent.optimizer.loss_scale
-        self.trackables = {"optimizer": self.agent.optimizer, "actor": self.agent.actor_net}
-        rng = np.random.default_rng(1)
-        shape = (BATCH // 4, 5)
-        self.experience = trajectory.Trajectory(
-            step_type=np.ones(shape, np.int32),
-            observation=images(2, *shape),
-            action=rng.integers(0, ACTIONS, shape).astype(np.int32),
-            policy_info={
-                "dist_params": {"logits": np.zeros((*shape, ACTIONS), np.float32)},
-                "value_prediction": np.zeros(shape, np.float32),
-            },
-            next_step_type=np.ones(shape, np.int32),
-            reward=rng.normal(size=shape).astype(np.float32),
-            discount=np.ones(shape, np.float32),
-        )
-
-    def step(self):
-        return {name: float(value) for name, value in self.learner.update(self.experience).items()}
-
-    def skipped(self, metrics):
-        return metrics["skipped"], metrics.get("overflowed")
-
-    def first_moments(self):
-        optimizer = self.agent.optimizer
-        return [
-            optimizer._momentums[optimizer._index_dict[optimizer._var_key(v)]]
-            for v in self.encoder.trainable_weights
-        ]
-
-
-class ReplayPath:
-    """A learner step of Rainbow or SAC, on data that stay the same."""
-
-    def _finish(self, learner, encoder, optimizer, variables, head):
-        self.learner, self.encoder, self.head = learner, encoder, head
-        self.scale, self.trackables = learner.loss_scale, learner.state
-        self._slots = {v.ref(): i for i, v in enumerate(variables)}
-        self._optimizer = optimizer
-        self.logged = []
-        learner._logger.write = self.logged.append
-        rng = np.random.default_rng(1)
-        data = types.Transition(
-            observation=images(2, BATCH),
-            action=self.actions(rng),
-            reward=rng.normal(size=BATCH).astype(np.float32),
-            discount=np.ones(BATCH, np.float32),
-            next_observation=images(3, BATCH),
-        )
-        info = reverb.SampleInfo(
-            key=tf.constant(range(BATCH), tf.uint64),
-            probability=tf.fill([BATCH], tf.constant(0.5, tf.float64)),
-            table_size=tf.fill([BATCH], tf.constant(100, tf.int64)),
-            priority=tf.ones([BATCH], tf.float64),
-            times_sampled=tf.ones([BATCH], tf.int32),
-        )
-        sample = reverb.ReplaySample(info=info, data=tf.nest.map_structure(tf.constant, data))
-        learner.connect(iter([sample] * 100))
-
-    def step(self):
-        self.learner.step()
-        return self.logged[-1] if self.logged else {}
-
-    def skipped(self, metrics):
-        return (self.learner.num_skipped,) * 2
-
-    def first_moments(self):
-        return [self._optimizer.m[self._slots[v.ref()]] for v in self.encoder.trainable_weights]
-
-
-class RainbowPath(ReplayPath):
-    kind = RainbowSettings
-
-    def __init__(self, precision, **changes):
-        numbers = RainbowSettings(
-            batch_size=BATCH, n_step=1, replay_capacity=100, min_replay_size=1, num_atoms=5,
-            hidden_size=8, max_gradient_norm=1e9, **changes,
-        )  # fmt: skip
-        encoder = make_encoder(precision)
-        network = rainbow.make_network(encoder, ACTIONS, numbers)
-        spec = specs.Array((SIZE, SIZE, 3), np.uint8)
-        learner = rainbow.make_learner(network, spec, numbers)
-        head = [
-            mlp._layers[-1].w for mlp in (network._layers[1]._value, network._layers[1]._advantage)
-        ]
-        self._finish(learner, encoder, learner._optimizer, network.trainable_variables, head)
-
-    def actions(self, rng):
-        return rng.integers(0, ACTIONS, BATCH).astype(np.int32)
-
-
-class SACPath(ReplayPath):
-    kind = SACSettings
-
-    def __init__(self, precision, **changes):
-        numbers = SACSettings(batch_size=BATCH, hidden_sizes=(8,), random_shift=0, **changes)
-        spec = environment_spec(
-            specs.Array((SIZE, SIZE, 3), np.uint8), specs.BoundedArray((2,), np.float32, -1, 1)
-        )
-        encoder = make_encoder(precision)
-        networks = sac.SACNetworks(spec, encoder, numbers)
-        learner = networks.learner(numbers, seed=0)
-        critics = networks.critics.trainable_variables
-        head = [v for v in critics if v.shape == [8, 1]]
-        self._finish(learner, encoder, learner._optimizers["critic"], critics, head)
-
-    def actions(self, rng):
-        return rng.uniform(-1, 1, (BATCH, 2)).astype(np.float32)
-
-
-PATHS = {
-    "ppo": PPOPath,
-    "ppo, compiled": lambda *args, **kwargs: PPOPath(*args, jit_compile=True, **kwargs),
-    "rainbow": RainbowPath,
-    "sac": SACPath,
-}
-
-
-def gradient(make, precision, weights=None):
+def gradient(name, precision, weights=None):
     """A step whose loss sends little to the encoder.
 
     Returns (its gradient by variable, the weights that it began with, the variables).
     """
     tf.keras.utils.set_random_seed(3)
-    path = make(precision)
+    path = make(name, precision)
     if weights is not None:
         path.encoder.set_weights(weights)
     weights = path.encoder.get_weights()
@@ -241,10 +96,10 @@ def test_a_scaled_loss_is_the_loss_and_its_unscaled_gradient_the_gradient():
 
 @pytest.mark.parametrize("name", PATHS)
 def test_small_gradients_are_those_of_float32_and_without_scaling_are_not(name, monkeypatch):
-    expected, weights, trained = gradient(PATHS[name], "float32")
-    actual, *_ = gradient(PATHS[name], "mixed_float16", weights)
+    expected, weights, trained = gradient(name, "float32")
+    actual, *_ = gradient(name, "mixed_float16", weights)
     monkeypatch.setattr(LossScale, "needed_by", lambda *modules: None)
-    unscaled, *_ = gradient(PATHS[name], "mixed_float16", weights)
+    unscaled, *_ = gradient(name, "mixed_float16", weights)
     (stem,) = (i for i, v in enumerate(trained) if v.name.endswith("block_0_conv/kernel:0"))
     assert np.any(expected[stem])
     assert relative_error(actual[stem], expected[stem]) < 0.05
@@ -255,7 +110,7 @@ def test_small_gradients_are_those_of_float32_and_without_scaling_are_not(name, 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_an_overflow_is_counted_halves_the_scale_and_changes_no_weight(name, tmp_path):
-    path = PATHS[name]("mixed_float16")
+    path = make(name, "mixed_float16")
     path.step()
     before = path.encoder.get_weights()
     moments = [m.numpy() for m in path.first_moments()]
@@ -269,7 +124,7 @@ def test_an_overflow_is_counted_halves_the_scale_and_changes_no_weight(name, tmp
     # The state of the scale is in a checkpoint.
     path.scale.finite_steps.assign(7)
     saved = tf.train.Checkpoint(**path.trackables).save(str(tmp_path / "c"))
-    other = PATHS[name]("mixed_float16")
+    other = make(name, "mixed_float16")
     tf.train.Checkpoint(**other.trackables).restore(saved).assert_existing_objects_matched()
     assert float(other.scale.value) == 2.0**118 and int(other.scale.finite_steps) == 7
     # And it is of use again once it has fallen far enough.
@@ -290,22 +145,22 @@ def spoil(path):
     path.scale.scaled = lambda loss: run(scaled(loss))
 
 
-@pytest.mark.parametrize("path", [RainbowPath, SACPath])
-def test_gradients_that_are_never_finite_end_the_run_when_the_scale_is_1(path):
-    made = path("mixed_float16")
+@pytest.mark.parametrize("name", ["rainbow", "sac"])
+def test_gradients_that_are_never_finite_end_the_run_when_the_scale_is_1(name):
+    made = make(name, "mixed_float16")
     spoil(made)
     before = made.encoder.get_weights()
     for _ in range(15):
         made.step()
     assert float(made.scale.value) == 1.0 and made.learner.num_skipped == 15 and not made.logged
-    with pytest.raises(RunError, match=rf"diverged; lower {path.kind.__name__}\.learning_rate"):
+    with pytest.raises(RunError, match=rf"diverged; lower {made.kind.__name__}\.learning_rate"):
         made.step()
     for new, old in zip(made.encoder.get_weights(), before):
         np.testing.assert_array_equal(new, old)
 
 
 def test_in_ppo_they_are_no_overflow_when_the_scale_is_1():
-    made = PPOPath("mixed_float16")
+    made = make("ppo", "mixed_float16")
     spoil(made)
     for _ in range(15):
         assert made.skipped(made.step()) == (1, 1)
@@ -315,12 +170,12 @@ def test_in_ppo_they_are_no_overflow_when_the_scale_is_1():
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_loss_that_is_not_finite_is_no_overflow(skip):
-    made = PPOPath("mixed_float16", skip_nonfinite_updates=skip)
+    made = make("ppo", "mixed_float16", skip_nonfinite_updates=skip)
     made.experience.reward[0, 0] = math.nan
     metrics = made.step()
     assert made.skipped(metrics) == (1 if skip else 0, 0) and not math.isfinite(metrics["loss"])
 
-    made = RainbowPath("mixed_float16", skip_nonfinite_updates=skip)
+    made = make("rainbow", "mixed_float16", skip_nonfinite_updates=skip)
     sample = next(made.learner._samples)
     reward = tf.fill([BATCH], math.nan)
     made.learner.connect(iter([sample._replace(data=sample.data._replace(reward=reward))]))
@@ -334,7 +189,8 @@ def test_a_loss_that_is_not_finite_is_no_overflow(skip):
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_other_precisions_have_no_scale_in_their_checkpoint(precision, tmp_path):
-    for path in (PPOPath(precision), RainbowPath(precision), SACPath(precision)):
+    for name in ("ppo", "rainbow", "sac"):
+        path = make(name, precision)
         assert path.scale is None
         written = tf.train.Checkpoint(**path.trackables).write(str(tmp_path / "c"))
         names = [name for name, _ in tf.train.list_variables(written)]

@@ -28,7 +28,7 @@ from rldarts_tf.agents.replay import TABLE, Replay
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.torso import Torso
+from rldarts_tf.torso import Torso, training_options
 
 LOSSES = ("loss", "td_error", "q_mean", *NORMS, "importance_mean")
 """What a learner step reports."""
@@ -159,7 +159,8 @@ class RainbowLearner(ReplayLearner):
     """Learns from prioritized replay; see `ReplayLearner`.
 
     Args:
-      network: the online network, with variables.
+      network: the online network, with variables. Where its encoder depends on it (batch
+        normalization), it is called with `training=True` in the pass that is differentiated.
       target_network: a copy of it.
       settings: the numbers.
       counter: counts learner steps.
@@ -208,7 +209,7 @@ class RainbowLearner(ReplayLearner):
         variables = self._network.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            z_tm1 = self._network(transitions.observation)
+            z_tm1 = self._network(transitions.observation, **training_options(self._network))
             losses, priorities = categorical_double_q(
                 z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
             )
@@ -238,7 +239,10 @@ class RainbowLearner(ReplayLearner):
             target.assign(source)
 
     def get_variables(self, names: list[str]) -> list[Any]:
-        """The online network's trainable variables, as Acme's variable clients ask for them."""
+        """The online network's trainable variables, as Acme's variable clients ask for them.
+
+        The moving statistics of batch normalization are not among them.
+        """
         del names
         return tf2_utils.to_numpy([self._network.trainable_variables])
 

@@ -28,7 +28,7 @@ from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import Replay
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.torso import Torso
+from rldarts_tf.torso import Torso, training_options
 
 LOSSES = (
     "critic_loss",
@@ -293,7 +293,8 @@ class SACLearner(ReplayLearner):
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained["critic"])
-            features = self._critics.torso(o_tm1)
+            torso = self._critics.torso
+            features = torso(o_tm1, **training_options(torso))
             q_tm1 = self._critics.q(features, transitions.action)
             j_q = self._scaled(critic_loss(q_tm1, target))
         gradients = {"critic": self._differentiate(tape, j_q, trained["critic"])}
@@ -343,7 +344,10 @@ class SACLearner(ReplayLearner):
             target.assign_add(self._settings.target_update_rate * (source - target))
 
     def get_variables(self, names: list[str]) -> list[Any]:
-        """The weights of the actor and of its encoder, as Acme's variable clients ask for them."""
+        """The weights of the actor and of its encoder, as Acme's variable clients ask for them.
+
+        The moving statistics of batch normalization are not among them.
+        """
         del names
         torso = self._critics.torso.trainable_variables
         return tf2_utils.to_numpy([(*torso, *self._actor.trainable_variables)])
