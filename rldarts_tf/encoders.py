@@ -49,7 +49,8 @@ class Encoder(tf.keras.Model):
       head: how the features follow from the maps: "relu" as above; "layer_norm" for flatten, ReLU,
         Dense, LayerNormalization (of SAC, where actor and critic are put on what is normalized).
       dtype: a Keras policy or its name, such as "mixed_bfloat16"; the global policy if None. In the
-        mixed ones, variables, α, the dense layer and the features are float32.
+        mixed ones, variables, α, the dense layer and the features are float32. "mixed_float16"
+        needs loss scaling: a loop of your own `tf.keras.mixed_precision.LossScaleOptimizer`.
     """
 
     def __init__(

@@ -27,8 +27,9 @@ class Torso(snt.Module):
     Sonnet reads what can be trained from each variable. α is frozen by `train_alpha=False`; Keras'
     `encoder.trainable = False` is a property of a layer, which Sonnet does not see.
 
-    Acme calls networks without a `training` flag: batch normalization would go on using its initial
-    statistics. Choose `normalization="layer"` or none for Acme's agents.
+    Acme's own agents call networks without a `training` flag: batch normalization would go on using
+    its initial statistics. Choose `normalization="layer"` or none for them. Rainbow and SAC of this
+    package pass the flag where they train, see `training_options`.
 
     Args:
       encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
@@ -80,6 +81,24 @@ class Torso(snt.Module):
         # these; and Acme notes a module's input signature in it.
         vars(copied).update(copy.deepcopy(vars(self), memo))
         return copied
+
+
+def training_options(module: tf.Module) -> dict[str, bool]:
+    """The options of the one forward pass that is differentiated: with them an encoder trains.
+
+    In that pass batch normalization uses the statistics of the batch, and moves its own, which all
+    other passes use: those of acting, of targets and of choices among actions.
+
+    Args:
+      module: a `Torso`, or a module that passes `training` on to one, as snt.Sequential does to its
+        first.
+
+    Returns:
+      {"training": True} if an encoder in the module may depend on it, else {}.
+    """
+    parts = (module, *module.submodules)
+    depends = any(isinstance(part, Encoder) and part.uses_training for part in parts)
+    return {"training": True} if depends else {}
 
 
 def _copy_encoder(encoder: Encoder) -> Encoder:

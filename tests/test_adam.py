@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rldarts_tf.agents.adam import FusedAdam
+from rldarts_tf.agents.adam import FusedAdam, MeasuredAdam
 
 SHAPES = [(3, 3, 2, 4), (4,), ()]
 
@@ -71,3 +71,39 @@ def test_its_state_goes_through_a_checkpoint(tmp_path):
 def test_amsgrad_is_refused():
     with pytest.raises(ValueError, match="amsgrad"):
         FusedAdam(amsgrad=True).build(make_variables())
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """Keras sees a GPU when it makes an optimizer."""
+    config = tf.compat.v2.config
+    real = config.list_physical_devices
+
+    def devices(kind=None):
+        return ["a GPU"] if kind == "GPU" else real(kind)
+
+    monkeypatch.setattr(config, "list_physical_devices", devices)
+
+
+def xla_programs(optimizer):
+    """How many functions that XLA must compile there are in the graph of a step."""
+    variables = make_variables()
+    optimizer.build(variables)
+
+    @tf.function(autograph=False)
+    def step(gradients):
+        optimizer.apply_gradients(zip(gradients, variables))
+
+    graph = step.get_concrete_function([tf.ones(shape) for shape in SHAPES]).graph.as_graph_def()
+    return sum(function.attr["_XlaMustCompile"].b for function in graph.library.function)
+
+
+@pytest.mark.parametrize("make", [FusedAdam, lambda **kwargs: MeasuredAdam(1e-2, 0.5, **kwargs)])
+def test_beside_a_gpu_no_variable_has_an_xla_program_of_its_own(make, pretended_gpu):
+    assert xla_programs(tf.keras.optimizers.Adam()) == len(SHAPES), "or nothing is pretended"
+    assert xla_programs(make()) == 0
+    assert xla_programs(FusedAdam.from_config(FusedAdam().get_config())) == 0
+
+
+def test_beside_a_gpu_an_explicit_jit_compile_stands(pretended_gpu):
+    assert xla_programs(FusedAdam(jit_compile=True)) == len(SHAPES)

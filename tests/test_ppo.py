@@ -401,7 +401,9 @@ class RecordingAgent:
         self.seen = tf.Variable(tf.fill(shape, -1))
         self.calls = tf.Variable(0)
         self.optimizer = SimpleNamespace(
-            norms={name: tf.Variable(0.0) for name in NORMS}, architecture=[None]
+            norms={name: tf.Variable(0.0) for name in NORMS},
+            architecture=[None],
+            loss_scale=None,
         )
 
     def preprocess_sequence(self, experience):

@@ -436,6 +436,37 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_checkpo
 # --- several games ---------------------------------------------------------------------------
 
 
+def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_path):
+    settings = dataclasses.replace(
+        SETTINGS,
+        training=dataclasses.replace(
+            SETTINGS.training, num_env_steps=2 * BATCH, evaluation_interval=0, pictures=0
+        ),
+    )
+    stage_dir = StageDirectory(tmp_path / "search")
+
+    def make(*stopping):
+        encoder = Supernet(SPACE, [4], features=16, dtype="mixed_float16")
+        training = make_training(stage_dir, "search", encoder, settings, *stopping)
+        return training, training.program.agent.optimizer.loss_scale
+
+    training, scale = make(StopAfter(1))
+    scale.value.assign(2.0**120)
+    training.run()
+    training.close()
+    resumed, scale = make()
+    # Four gradient steps in an update.
+    assert float(scale.value) == 2.0**116
+    scale.value.assign(2.0**10)
+    resumed.run()
+    resumed.close()
+    metrics = read_metrics(stage_dir.metrics_path)
+    assert metrics["skipped_updates"].tolist() == [4, 4]
+    assert metrics["loss_scale"].tolist() == [2.0**116, 2.0**10]
+    for name in ("loss", "value_loss", "gradient_norm_theta", "gradient_norm_alpha"):
+        assert np.isfinite(metrics[name]).tolist() == [False, True]
+
+
 def test_one_learner_plays_several_games_and_tells_the_return_of_each(tmp_path):
     # The shortest episodes there are, so that all games end some.
     names = ("bossfight", "fruitbot")

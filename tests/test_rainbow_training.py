@@ -567,6 +567,38 @@ def test_divergence_is_an_error_of_one_line_and_leaves_the_last_checkpoint(joint
     restored.close()
 
 
+def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_path):
+    settings = dataclasses.replace(
+        SETTINGS,
+        training=dataclasses.replace(
+            SETTINGS.training, num_env_steps=2 * BATCH, evaluation_interval=0
+        ),
+    )
+    stage_dir = StageDirectory(tmp_path / "search")
+
+    def make(*stopping):
+        encoder = Supernet(SPACE, [4], features=16, dtype="mixed_float16")
+        training = make_training(stage_dir, settings, encoder, *stopping)
+        return training, training.program.learner.loss_scale
+
+    training, scale = make(StopAfter(T + 1))
+    scale.value.assign(2.0**120)
+    training.run()
+    training.close()
+    resumed, scale = make()
+    skipped = resumed.program.learner.num_steps
+    assert skipped > 0 and float(scale.value) == 2.0 ** (120 - skipped)
+    scale.value.assign(2.0**10)
+    resumed.run()
+    resumed.close()
+    metrics = read_metrics(stage_dir.metrics_path)
+    assert metrics["skipped_updates"].tolist() == [skipped, skipped]
+    assert metrics["learner_steps"][-1] > skipped
+    assert metrics["loss_scale"].tolist() == [2.0 ** (120 - skipped), 2.0**10]
+    for name in ("loss", "gradient_norm_theta", "gradient_norm_alpha"):
+        assert np.isfinite(metrics[name]).tolist() == [False, True]
+
+
 # --- settings --------------------------------------------------------------------------------
 
 BAD_SETTINGS = {

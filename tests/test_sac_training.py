@@ -296,7 +296,7 @@ def test_an_update_that_only_begins_an_episode_is_no_row_and_no_record(tmp_path)
     assert len(record.actions) == 47 and summary["env_steps"] == 45
     stage = StageDirectory(tmp_path / "search")
     assert read_metrics(stage.metrics_path)["step"].tolist() == [*range(1, 46)]
-    assert read_alphas(stage.alphas_path)["step"].tolist() == [*range(46)]
+    assert read_alphas(stage.alphas_path).steps.tolist() == [*range(46)]
 
 
 def test_a_stop_while_an_episode_begins_leaves_a_checkpoint_that_goes_on(tmp_path):
@@ -318,7 +318,7 @@ def test_a_stop_while_an_episode_begins_leaves_a_checkpoint_that_goes_on(tmp_pat
     assert (summary["exit_state"], summary["env_steps"]) == ("finished", 59)
     stage = StageDirectory(tmp_path / "search")
     # It began a new episode when it was restored; the last update begins the next.
-    assert read_alphas(stage.alphas_path)["step"].tolist() == [0, 20, 40, 59]
+    assert read_alphas(stage.alphas_path).steps.tolist() == [0, 20, 40, 59]
 
 
 def test_environments_that_only_begin_episodes_end_the_training_with_one_line(tmp_path):
@@ -327,6 +327,39 @@ def test_environments_that_only_begin_episodes_end_the_training_with_one_line(tm
     with pytest.raises(RunError, match=r"^no environment step in 100 updates in a row"):
         training.run()
     training.close()
+
+
+def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_path):
+    training = dataclasses.replace(SETTINGS.training, num_env_steps=60, evaluation_interval=0)
+    settings = dataclasses.replace(SETTINGS, training=training)
+    asked = []
+
+    def stopping():
+        asked.append(None)
+        return len(asked) > T  # after the first row
+
+    def make(**options):
+        encoder = PiSacCNN([3, 3], features=5, head="layer_norm", dtype="mixed_float16")
+        made = make_training(tmp_path / "search", encoder, settings, **options)
+        return made, made.program.learner.loss_scale
+
+    training, scale = make(stopping=stopping)
+    scale.value.assign(2.0**120)
+    training.run()
+    training.close()
+    resumed, scale = make()
+    skipped = resumed.program.learner.num_steps
+    assert skipped > 0 and float(scale.value) == 2.0 ** (120 - skipped)
+    scale.value.assign(4.0)  # Small, as the rewards of this task are large.
+    resumed.run()
+    resumed.close()
+    metrics = read_metrics(StageDirectory(tmp_path / "search").metrics_path)
+    assert metrics["skipped_updates"][0] == metrics["skipped_updates"][-1] == skipped
+    assert metrics["learner_steps"][-1] > skipped
+    assert metrics["loss_scale"][0] == 2.0 ** (120 - skipped)
+    assert metrics["loss_scale"][-1] == 4.0
+    for name in ("critic_loss", "gradient_norm_theta"):
+        assert np.isfinite(metrics[name][[0, -1]]).tolist() == [False, True]
 
 
 def test_a_policy_that_is_not_finite_ends_the_training(tmp_path):

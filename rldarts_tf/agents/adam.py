@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.agents import gradients
+from rldarts_tf.agents.loss_scale import LossScale
 
 
 class FusedAdam(tf.keras.optimizers.Adam):
@@ -17,7 +18,14 @@ class FusedAdam(tf.keras.optimizers.Adam):
     variables: one kernel each makes a smaller graph to trace.
 
     Takes the arguments of `tf.keras.optimizers.Adam`; `amsgrad` has no such kernel.
+
+    Unlike Keras' own it is not compiled by XLA unless it is asked to. Where there is a GPU, Keras
+    2.15 would otherwise make one XLA program for each variable, each compiled and launched apart.
+    `jit_compile=True`, if given, stands; as Keras has it, it has no effect without a GPU.
     """
+
+    def __init__(self, *args: Any, jit_compile: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, jit_compile=jit_compile, **kwargs)
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Makes the moments of the variables."""
@@ -51,19 +59,28 @@ class MeasuredAdam(FusedAdam):
       learning_rate: of Adam.
       max_norm: the global norm to which a gradient is clipped.
       skip_nonfinite: pass over gradients that are not finite.
+      loss_scale: what the loss was scaled with, and gradients are divided by before they are
+        measured; those that are not finite are passed over. None: there is no scaling.
       **kwargs: as of `tf.keras.optimizers.Adam`.
 
     Attributes:
       architecture: α, whose gradient is measured apart.
       norms: the norms of the last gradients, see `gradients.norms`; that of α is 0 without α.
+      loss_scale: as given.
     """
 
     def __init__(
-        self, learning_rate: float, max_norm: float, skip_nonfinite: bool = False, **kwargs: Any
+        self,
+        learning_rate: float,
+        max_norm: float,
+        skip_nonfinite: bool = False,
+        loss_scale: LossScale | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         self._max_norm = max_norm
         self._skip_nonfinite = skip_nonfinite
+        self.loss_scale = loss_scale
         self.architecture: list[tf.Variable] = []
         self.norms = {
             name: tf.Variable(0.0, trainable=False, name=name) for name in gradients.NORMS
@@ -74,6 +91,8 @@ class MeasuredAdam(FusedAdam):
     ) -> None:
         """One step."""
         unclipped, variables = zip(*grads_and_vars)
+        if self.loss_scale is not None:
+            unclipped = self.loss_scale.unscaled(unclipped)
         for name, norm in gradients.norms(unclipped, variables, self.architecture).items():
             self.norms[name].assign(norm)
         clipped, norm = tf.clip_by_global_norm(unclipped, self._max_norm)
@@ -81,7 +100,10 @@ class MeasuredAdam(FusedAdam):
         def apply() -> None:
             super(MeasuredAdam, self).apply_gradients(zip(clipped, variables), *args, **kwargs)
 
-        if self._skip_nonfinite:
-            gradients.apply_if(tf.math.is_finite(norm), apply)
+        finite = tf.math.is_finite(norm)
+        if self.loss_scale is not None:
+            self.loss_scale.update(finite)
+        if self._skip_nonfinite or self.loss_scale is not None:
+            gradients.apply_if(finite, apply)
         else:
             apply()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import acme
@@ -15,7 +15,10 @@ from acme.tf import savers
 from acme.utils import counting, loggers
 
 from rldarts_tf.agents import gradients
+from rldarts_tf.agents.loss_scale import LossScale
 from rldarts_tf.errors import RunError
+
+_OVERFLOWED = "overflowed"
 
 
 class ReplayLearner(acme.Learner, savers.TFSaveable):
@@ -23,6 +26,8 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
 
     Args:
       settings: the algorithm's, with `skip_nonfinite_updates`.
+      network: what computes the loss that trains the encoder. Where it computes in float16 that
+        loss is scaled.
       counter: counts learner steps.
       logger: is given the numbers of each step.
     """
@@ -30,6 +35,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
     def __init__(
         self,
         settings: Any,
+        network: tf.Module,
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
@@ -39,6 +45,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="learner_steps")
         self._num_skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_updates")
         self._skipped_in_a_row = 0
+        self.loss_scale = LossScale.needed_by(network)
         self._counter = counter or counting.Counter()
         self._logger = logger or loggers.NoOpLogger()
         self._walltime: float | None = None
@@ -50,7 +57,8 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
     @property
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; a subclass adds networks and optimizers."""
-        return {"num_steps": self._num_steps, "num_skipped": self._num_skipped}
+        state = {"num_steps": self._num_steps, "num_skipped": self._num_skipped}
+        return state if self.loss_scale is None else {**state, "loss_scale": self.loss_scale}
 
     @property
     def num_steps(self) -> int:
@@ -59,7 +67,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
 
     @property
     def num_skipped(self) -> int:
-        """Learner steps whose gradients were not finite and not applied."""
+        """Learner steps whose gradients were not finite and not applied, overflows included."""
         return int(self._num_skipped)
 
     def connect(
@@ -85,9 +93,12 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
             the last of a hundred in a row.
         """
         metrics = {name: float(v) for name, v in self._learn(next(self._samples)).items()}
+        overflowed = bool(metrics.pop(_OVERFLOWED, 0.0))
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+        if overflowed:  # The norms are not finite; the next step has a smaller scale.
+            bad = {}
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if bad else 0
-        if bad and self._settings.skip_nonfinite_updates:
+        if overflowed or (bad and self._settings.skip_nonfinite_updates):
             self._num_skipped.assign_add(1)
         if bad and self._skipped_in_a_row == self._most_in_a_row:
             name, value = next(iter(bad.items()))
@@ -98,7 +109,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         now = time.monotonic()
         elapsed, self._walltime = now - (self._walltime or now), now
         counts = self._counter.increment(steps=1, walltime=elapsed)
-        if not bad:
+        if not bad and not overflowed:
             self._logger.write({**metrics, **counts})
 
     @property
@@ -106,14 +117,44 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         """Steps in a row that are not finite, and then it is no accident."""
         return 100 if self._settings.skip_nonfinite_updates else 1
 
-    def _apply(self, finite: tf.Tensor, apply: Callable[[], Any]) -> None:
+    def _differentiate(
+        self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]
+    ) -> list[tf.Tensor]:
+        """The gradient of a loss that was `_scaled` in the tape, unscaled; in a trace."""
+        found = tape.gradient(loss, variables)
+        return found if self.loss_scale is None else self.loss_scale.unscaled(found)
+
+    def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
+        """The loss that trains the encoder, with a gradient that float16 can hold."""
+        return loss if self.loss_scale is None else self.loss_scale.scaled(loss)
+
+    def _apply(
+        self,
+        finite: tf.Tensor,
+        apply: Callable[[], Any],
+        loss: tf.Tensor,
+        of_loss: Sequence[tf.Tensor],
+    ) -> dict[str, tf.Tensor]:
         """Applies gradients; to be called in a trace.
 
         Args:
           finite: whether all of them are; it matters only where others are skipped.
           apply: does it.
+          loss: the one that was `_scaled`.
+          of_loss: its gradient. Where there is a scale, it is never applied if it is not finite.
+
+        Returns:
+          What belongs to the step's numbers; nothing without a scale.
         """
-        if self._settings.skip_nonfinite_updates:
-            gradients.apply_if(finite, apply)
-        else:
-            apply()
+        if self.loss_scale is None:
+            if self._settings.skip_nonfinite_updates:
+                gradients.apply_if(finite, apply)
+            else:
+                apply()
+            return {}
+        sound = tf.math.is_finite(tf.linalg.global_norm(of_loss))
+        scale = tf.identity(self.loss_scale.value)
+        # A loss that is not finite is no matter of its gradient's scale.
+        overflowed = tf.logical_and(self.loss_scale.update(sound), tf.math.is_finite(loss))
+        gradients.apply_if(finite if self._settings.skip_nonfinite_updates else sound, apply)
+        return {"loss_scale": scale, _OVERFLOWED: tf.cast(overflowed, tf.float32)}

@@ -67,6 +67,8 @@ class OffPolicyProgram(AgentProgram):
     ) -> None:
         self.environment = environment
         self.learner = learner
+        if learner.loss_scale is not None:
+            self.columns = (*self.columns, "loss_scale")
         self._spec = spec
         self._log = log
         self._settings = settings
@@ -132,12 +134,15 @@ class OffPolicyProgram(AgentProgram):
                 self.learner.step()
             if stopping():
                 break
-        return self._step - before, {
+        metrics = {
             **self._log.take(self.columns),
             "learner_steps": self.learner.num_steps,
             "skipped_updates": self.learner.num_skipped,
             "replay_size": self.replay.size,
         }
+        if self.learner.loss_scale is not None:
+            metrics["loss_scale"] = float(self.learner.loss_scale.value)
+        return self._step - before, metrics
 
     def state(self) -> dict[str, np.ndarray]:
         """That of the environments, and which checkpoint of replay belongs to it."""

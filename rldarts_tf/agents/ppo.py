@@ -15,6 +15,7 @@ from tf_agents.utils import value_ops
 
 from rldarts_tf.agents.adam import MeasuredAdam
 from rldarts_tf.agents.gradients import NORMS, architecture_variables
+from rldarts_tf.agents.loss_scale import LossScale
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
@@ -64,9 +65,11 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         )
 
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss of PPOAgent."""
+        """The loss of PPOAgent; its gradient is scaled where the optimizer has a loss scale."""
         with self._shared_encoder.shared_computation():
-            return super().get_loss(*args, **kwargs)
+            info = super().get_loss(*args, **kwargs)
+        loss_scale = self._optimizer.loss_scale
+        return info if loss_scale is None else info._replace(loss=loss_scale.scaled(info.loss))
 
 
 def make_agent(
@@ -94,6 +97,7 @@ def make_agent(
             settings.learning_rate,
             settings.max_gradient_norm,
             settings.skip_nonfinite_updates,
+            LossScale.needed_by(network),
             epsilon=settings.adam_epsilon,
         ),
         actor_net=actor,
@@ -204,7 +208,8 @@ class Learner:
           Means over the gradient steps, float32 scalars: `loss`, `policy_loss`, `value_loss`,
           `entropy` (of the policy, in nats), `clip_fraction` and the norms of the gradients of θ
           and of α, before they are clipped; and `skipped`, the number of gradient steps that were
-          not made because something was not finite. The means are without those.
+          not made because something was not finite. The means are without those. Where the loss
+          is scaled also `overflowed`: how many of the skipped ones only had too large a scale.
         """
         settings = self._settings
         processed = self._agent.preprocess_sequence(experience)
@@ -217,7 +222,9 @@ class Learner:
             for seed in tf.unstack(self._generator.make_seeds(settings.num_epochs), axis=1)
         ]
         minibatches = tf.reshape(tf.concat(orders, axis=0), [-1, settings.minibatch_size])
-        steps = settings.num_epochs * (settings.batch_size // settings.minibatch_size)
+        steps = settings.gradient_steps
+        scaled = self._agent.optimizer.loss_scale is not None
+        counts = ("skipped", "overflowed") if scaled else ("skipped",)
 
         def gradient_step(i: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             minibatch = tf.nest.map_structure(lambda x: tf.gather(x, minibatches[i]), transitions)
@@ -226,18 +233,27 @@ class Learner:
         _, totals = tf.while_loop(
             lambda i, _: i < steps,
             gradient_step,
-            (tf.constant(0), tf.zeros([len(LOSSES) + 1])),
+            (tf.constant(0), tf.zeros([len(LOSSES) + len(counts)])),
             parallel_iterations=1,
         )
-        *sums, skipped = tf.unstack(totals)
+        totals = tf.unstack(totals)
+        counted = dict(zip(counts, totals[len(LOSSES) :]))
         # If all were skipped there is no mean.
-        losses = {name: total / (steps - skipped) for name, total in zip(LOSSES, sums)}
+        made = steps - counted["skipped"]
+        losses = {name: total / made for name, total in zip(LOSSES, totals)}
         if not self._agent.optimizer.architecture:
             del losses[NORMS[1]]
-        return {**losses, "skipped": skipped}
+        return {**losses, **counted}
 
     def _gradient_step(self, minibatch: trajectory.Trajectory) -> tf.Tensor:
-        """Trains on one minibatch [M, 1, ...]; the `LOSSES`, and 1 if it was skipped, else 0."""
+        """Trains on one minibatch [M, 1, ...].
+
+        Returns:
+          The `LOSSES`, and 1 if it was skipped, else 0; where the loss is scaled another 1 if it
+          was skipped for an overflow, else 0. Of what was skipped there are no losses.
+        """
+        loss_scale = self._agent.optimizer.loss_scale
+        scale = None if loss_scale is None else tf.identity(loss_scale.value)
         info = self._agent.train(minibatch)
         coefficient = self._settings.entropy_coefficient
         entropy = -info.extra.entropy_regularization_loss / coefficient if coefficient else 0.0
@@ -249,12 +265,17 @@ class Learner:
                 entropy,
                 tf.cast(info.extra.clip_fraction, tf.float32),
                 *(self._agent.optimizer.norms[name] for name in NORMS),
-                0.0,
+                *([0.0] if scale is None else [0.0, 0.0]),
             ]
         )
+        skipped = tf.one_hot(len(LOSSES), losses.shape[0])
+        if scale is not None:
+            # The scale falls where a gradient overflowed. A loss that is not finite is no matter
+            # of its gradient's scale.
+            fell = tf.logical_and(loss_scale.value < scale, tf.math.is_finite(info.loss))
+            losses = tf.where(fell, skipped + tf.one_hot(len(LOSSES) + 1, losses.shape[0]), losses)
         if not self._settings.skip_nonfinite_updates:
             return losses
-        skipped = tf.one_hot(len(LOSSES), len(LOSSES) + 1)
         return tf.where(tf.reduce_all(tf.math.is_finite(losses)), losses, skipped)
 
 

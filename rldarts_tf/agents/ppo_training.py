@@ -51,6 +51,9 @@ class PPOProgram(AgentProgram):
             encoder,
         )
         generator = tf.random.Generator.from_seed(seed, alg="philox")
+        self._loss_scale = self.agent.optimizer.loss_scale
+        if self._loss_scale is not None:
+            self.columns = (*self.columns, "loss_scale")
         self._act = ppo.Actor(self.agent, generator)
         self._learner = ppo.Learner(self.agent, settings, generator)
         self._collector = collect.Collector(
@@ -80,13 +83,19 @@ class PPOProgram(AgentProgram):
         del stopping
         experience = self._collector.collect()
         losses = {name: float(value) for name, value in self._learner.update(experience).items()}
-        self._skipped += int(losses.pop("skipped"))
+        skipped, overflowed = (int(losses.pop(name, 0)) for name in ("skipped", "overflowed"))
+        self._skipped += skipped
+        if overflowed == self._settings.gradient_steps:
+            # There are no means: a scale that begins too high may take as many steps to fall.
+            losses = {}
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise RunError(
                 f"the {bad[0]} is {losses[bad[0]]}: training has diverged; lower "
                 "PPOSettings.learning_rate (the last checkpoint is intact)"
             )
+        if self._loss_scale is not None:
+            losses["loss_scale"] = float(self._loss_scale.value)
         return self._settings.batch_size, {**losses, "skipped_updates": self._skipped}
 
     def policy(self, observations: np.ndarray) -> np.ndarray:

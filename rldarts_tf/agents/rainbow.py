@@ -29,7 +29,7 @@ from rldarts_tf.agents.replay import TABLE, Replay
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.torso import Torso
+from rldarts_tf.torso import Torso, training_options
 
 LOSSES = ("loss", "td_error", "q_mean", *NORMS, "importance_mean")
 """What a learner step reports."""
@@ -162,7 +162,8 @@ class RainbowLearner(ReplayLearner):
     """Learns from prioritized replay; see `ReplayLearner`.
 
     Args:
-      network: the online network, with variables.
+      network: the online network, with variables. Where its encoder depends on it (batch
+        normalization), it is called with `training=True` in the pass that is differentiated.
       target_network: a copy of it.
       settings: the numbers.
       counter: counts learner steps.
@@ -177,7 +178,7 @@ class RainbowLearner(ReplayLearner):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
-        super().__init__(settings, counter, logger)
+        super().__init__(settings, network, counter, logger)
         self._network = network
         self._target_network = target_network
         self._architecture = architecture_variables(network)
@@ -211,17 +212,20 @@ class RainbowLearner(ReplayLearner):
         variables = self._network.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            z_tm1 = self._network(transitions.observation)
+            z_tm1 = self._network(transitions.observation, **training_options(self._network))
             losses, priorities = categorical_double_q(
                 z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
             )
-            loss = tf.reduce_mean(weights * losses)
-        gradients = tape.gradient(loss, variables)
+            loss = self._scaled(tf.reduce_mean(weights * losses))
+        gradients = self._differentiate(tape, loss, variables)
         clipped, norm = gradients, tf.linalg.global_norm(gradients)
         if settings.max_gradient_norm is not None:
             clipped, _ = tf.clip_by_global_norm(gradients, settings.max_gradient_norm, norm)
-        self._apply(
-            tf.math.is_finite(loss + norm), lambda: self._optimizer.apply(clipped, variables)
+        applied = self._apply(
+            tf.math.is_finite(loss + norm),
+            lambda: self._optimizer.apply(clipped, variables),
+            loss,
+            gradients,
         )
         self._num_steps.assign_add(1)
         metrics = {
@@ -230,6 +234,7 @@ class RainbowLearner(ReplayLearner):
             "q_mean": tf.reduce_mean(tf.gather(z_tm1.mean(), transitions.action, batch_dims=1)),
             **norms(gradients, variables, self._architecture),
             "importance_mean": tf.reduce_mean(weights),
+            **applied,
         }
         return metrics, tf.maximum(priorities, _MIN_PRIORITY)
 
@@ -239,7 +244,10 @@ class RainbowLearner(ReplayLearner):
             target.assign(source)
 
     def get_variables(self, names: list[str]) -> list[Any]:
-        """The online network's trainable variables, as Acme's variable clients ask for them."""
+        """The online network's trainable variables, as Acme's variable clients ask for them.
+
+        The moving statistics of batch normalization are not among them.
+        """
         del names
         return tf2_utils.to_numpy([self._network.trainable_variables])
 

@@ -28,7 +28,7 @@ from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import Replay
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.torso import Torso
+from rldarts_tf.torso import Torso, training_options
 
 LOSSES = (
     "critic_loss",
@@ -223,6 +223,9 @@ class SACLearner(ReplayLearner):
     from the same weights; then the targets follow. The encoder sees s once for all three losses:
     the actor gets its features as constants.
 
+    In float16 J_Q alone is scaled: between J_π or J(T) and what they train all is float32. A step
+    whose critics' gradient overflows is skipped as a whole.
+
     Args:
       critics: with variables.
       actor: with variables.
@@ -243,7 +246,7 @@ class SACLearner(ReplayLearner):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
     ) -> None:
-        super().__init__(settings, counter, logger)
+        super().__init__(settings, critics, counter, logger)
         self._critics, self._actor = critics, actor
         self._architecture = architecture_variables(critics)
         self._target_critics = copy.deepcopy(critics)
@@ -290,10 +293,11 @@ class SACLearner(ReplayLearner):
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained["critic"])
-            features = self._critics.torso(o_tm1)
+            torso = self._critics.torso
+            features = torso(o_tm1, **training_options(torso))
             q_tm1 = self._critics.q(features, transitions.action)
-            j_q = critic_loss(q_tm1, target)
-        gradients = {"critic": tape.gradient(j_q, trained["critic"])}
+            j_q = self._scaled(critic_loss(q_tm1, target))
+        gradients = {"critic": self._differentiate(tape, j_q, trained["critic"])}
 
         features = tf.stop_gradient(features)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -313,7 +317,8 @@ class SACLearner(ReplayLearner):
                 self._optimizers[name].apply(gradients[name], variables)
 
         length = tf.linalg.global_norm([g for part in gradients.values() for g in part])
-        self._apply(tf.math.is_finite(j_q + j_pi + j_t + length), apply)
+        finite = tf.math.is_finite(j_q + j_pi + j_t + length)
+        applied = self._apply(finite, apply, j_q, gradients["critic"])
         self._update_targets()
         self._num_steps.assign_add(1)
         return {
@@ -324,6 +329,7 @@ class SACLearner(ReplayLearner):
             "entropy": -tf.reduce_mean(log_pi),
             "q_mean": tf.reduce_mean(q_tm1),
             **norms(gradients["critic"], trained["critic"], self._architecture),
+            **applied,
         }
 
     def _augmented(self, observations: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -338,7 +344,10 @@ class SACLearner(ReplayLearner):
             target.assign_add(self._settings.target_update_rate * (source - target))
 
     def get_variables(self, names: list[str]) -> list[Any]:
-        """The weights of the actor and of its encoder, as Acme's variable clients ask for them."""
+        """The weights of the actor and of its encoder, as Acme's variable clients ask for them.
+
+        The moving statistics of batch normalization are not among them.
+        """
         del names
         torso = self._critics.torso.trainable_variables
         return tf2_utils.to_numpy([(*torso, *self._actor.trainable_variables)])

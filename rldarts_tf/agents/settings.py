@@ -89,6 +89,11 @@ class PPOSettings:
         """N T, the transitions of an update."""
         return self.num_envs * self.steps_per_update
 
+    @property
+    def gradient_steps(self) -> int:
+        """Minibatches of an update, in all its epochs."""
+        return self.num_epochs * (self.batch_size // self.minibatch_size)
+
     def for_games(self, names: Sequence[str]) -> PPOSettings:
         """These settings, for they are the same for all games.
 
