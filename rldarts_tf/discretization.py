@@ -65,6 +65,7 @@ def discretize(
         output_mode=output_mode,
         num_normal=space.num_normal,
         num_reduction=space.num_reduction,
+        space=space,
     )
 
 

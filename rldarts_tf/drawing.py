@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
-from rldarts_tf.search_space import NONE, get_search_space
+from rldarts_tf.search_space import NONE
 
 _Nodes = Sequence[Sequence[tuple[int, str]]]
 
@@ -43,7 +43,10 @@ _PALETTE = (
 
 
 class DrawableGenotype(Protocol):
-    """What a drawing needs to know of a `rldarts_tf.genotype.Genotype`."""
+    """What a drawing needs to know of a `rldarts_tf.genotype.Genotype`; ops need not be registered.
+
+    Where there is `space` too, the colours are those of all ops that it has.
+    """
 
     @property
     def search_space(self) -> str:
@@ -173,14 +176,13 @@ def op_colours(ops_by_cell: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 
 def _ops_by_cell(genotype: DrawableGenotype) -> dict[str, list[str]]:
-    """The ops that each cell could have; those that it has, if its space is not registered."""
-    try:
-        space = get_search_space(genotype.search_space)
+    """The ops that each cell could have; those that it has, if nobody knows its space."""
+    space = getattr(genotype, "space", None)
+    if space is not None:
         return {cell: list(space.ops(cell)) for cell in space.cell_types}
-    except ConfigError:
-        return {
-            cell: [op for node in nodes for _, op in node] for cell, nodes in genotype.cells.items()
-        }
+    return {
+        cell: [op for node in nodes for _, op in node] for cell, nodes in genotype.cells.items()
+    }
 
 
 def _draw_with_graphviz(

@@ -20,7 +20,7 @@ from rldarts_tf.cells import Cell
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
 from rldarts_tf.normalization import FilterResponseNorm, LayerNormalization
-from rldarts_tf.ops import NORMALIZATIONS
+from rldarts_tf.ops import NORMALIZATIONS, check_ops
 from rldarts_tf.precision import Conv2D
 from rldarts_tf.search_space import (
     IMPALA_STEM,
@@ -256,6 +256,8 @@ class Supernet(CellNetwork):
         **kwargs: Any,
     ) -> None:
         space = as_search_space(search_space)
+        for cell_type in space.cell_types:
+            check_ops(space.ops(cell_type), f"search space {space.name!r}")
         _check_options(output_mode, normalization)
 
         def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
@@ -329,7 +331,11 @@ class Supernet(CellNetwork):
             self.space.name,
             self.space.num_normal,
             self.space.num_reduction,
-        ) or any(len(cell) != self.space.num_nodes for cell in genotype.cells.values()):
+        ) or any(
+            len(cell) != self.space.num_nodes
+            or genotype.space.ops(cell_type) != self.space.ops(cell_type)
+            for cell_type, cell in genotype.cells.items()
+        ):
             raise ConfigError(f"genotype: not of this supernet's search space {self.space.name!r}")
         if genotype.output_mode != self.output_mode:
             raise ConfigError(
@@ -391,7 +397,7 @@ class DiscreteNetwork(CellNetwork):
 
     Raises:
       GenotypeError: the genotype is not valid.
-      ConfigError: another argument is not valid.
+      ConfigError: another argument is not valid, or an op of the genotype is not registered.
     """
 
     def __init__(
@@ -405,6 +411,9 @@ class DiscreteNetwork(CellNetwork):
         **kwargs: Any,
     ) -> None:
         discrete = as_genotype(genotype)
+        for cell in discrete.cells.values():
+            ops = [op for node in cell for _, op in node]
+            check_ops(ops, f"genotype of search space {discrete.search_space!r}")
         _check_options(discrete.output_mode, normalization)
 
         def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
@@ -424,7 +433,7 @@ class DiscreteNetwork(CellNetwork):
             depths,
             discrete.num_normal,
             discrete.num_reduction,
-            get_search_space(discrete.search_space).stem,
+            discrete.space.stem,
             features,
             name,
             **kwargs,

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import os
 import random
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, Union
 
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.search_space import (
@@ -24,10 +26,13 @@ from rldarts_tf.search_space import (
     get_search_space,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 holds the definition of the search space; version 1 held its name alone."""
 MAX_FILE_BYTES = 1 << 20
-"""A genotype file is a few hundred bytes; a larger one is refused before it is parsed."""
+"""A genotype file is about a thousand bytes; a larger one is refused before it is parsed."""
 _MAX_COUNT = 1000
+_MAX_OPS = 100
+_MAX_NAME = 100
 
 Edge = tuple[int, str]
 CellTopology = tuple[tuple[Edge, ...], ...]
@@ -39,14 +44,22 @@ PathLike = Union[str, "os.PathLike[str]"]
 class Genotype:
     """The discrete cells of a network.
 
+    A genotype carries the definition of its search space, and so does its file: one of a space of
+    your own is read by any program, whether that has registered the space or not. The ops are
+    named only; what makes a network of them needs them registered, what shows or draws them not.
+
     Attributes:
-      search_space: Name of the space the ops come from (registered, see `search_space`).
+      search_space: Name of the space that the ops come from.
       cells: Per cell type ("reduction", "normal"), its topology: per node j = 1..I the
         min(j, K) edges (i, op) that it keeps, by ascending input i.
       top_k: K.
       output_mode: How a cell's output follows from its nodes.
       num_normal: N, normal cells in a block.
       num_reduction: R, reduction cells in a block.
+      space: The definition of the search space; None for the registered one of that name, which is
+        here then. A name means one space in a program: where one is registered by it, it must be
+        the same, but for the counts that a genotype states itself (N, R, I and K). The registered
+        one stands here then too.
 
     Raises:
       GenotypeError: a field is not valid; the message begins with the field's path.
@@ -58,9 +71,11 @@ class Genotype:
     output_mode: str = "concat"
     num_normal: int = 1
     num_reduction: int = 0
+    space: SearchSpace = dataclasses.field(default=None, repr=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        space = _known_space(self.search_space)
+        space = _space_of(self.search_space, self.space)
+        object.__setattr__(self, "space", space)
         check_count("top_k", self.top_k, least=1)
         check_count("num_normal", self.num_normal, least=0)
         check_count("num_reduction", self.num_reduction, least=0)
@@ -112,7 +127,7 @@ class Genotype:
         """The content of a genotype file."""
         return {
             "format_version": FORMAT_VERSION,
-            "search_space": self.search_space,
+            "search_space": self.space.to_config(),
             "top_k": self.top_k,
             "output_mode": self.output_mode,
             "num_normal": self.num_normal,
@@ -125,24 +140,34 @@ class Genotype:
 
     @classmethod
     def from_dict(cls, data: Any) -> Genotype:
-        """The inverse of `to_dict`; every field is checked.
+        """The inverse of `to_dict`, also of version 1; every field is checked.
+
+        Nothing is registered: what is read may come from anywhere, and must not decide what a name
+        means to the rest of the program. Register `genotype.space` to use the space by its name.
 
         Raises:
-          GenotypeError: names the field at fault.
+          GenotypeError: names the field at fault; or the definition of the space is not that of
+            the registered space of the same name.
         """
         if not isinstance(data, Mapping):
             raise GenotypeError(f"genotype: must be a JSON object, got {type(data).__name__}")
         version = data.get("format_version")
-        if type(version) is not int or version != FORMAT_VERSION:
-            raise GenotypeError(f"format_version: must be {FORMAT_VERSION}, got {_shown(version)}")
-        fields = [field.name for field in dataclasses.fields(cls)]
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+            raise GenotypeError(
+                f"format_version: must be 1 to {FORMAT_VERSION}, got {_shown(version)}"
+            )
+        fields = [field.name for field in dataclasses.fields(cls) if field.name != "space"]
         for key in data:
             if key != "format_version" and key not in fields:
                 raise GenotypeError(f"{_shown(key)}: unknown field")
         for key in fields:
             if key not in data:
                 raise GenotypeError(f"{key}: missing")
-        return cls(**{key: data[key] for key in fields})
+        values = {key: data[key] for key in fields}
+        if version > 1:
+            space = _read_space(values["search_space"])
+            values.update(search_space=space.name, space=space)
+        return cls(**values)
 
     def to_json(self) -> str:
         """One line of JSON, the same for equal genotypes."""
@@ -220,24 +245,37 @@ def dense_topology(ops: Sequence[str], num_nodes: int) -> CellTopology:
     )
 
 
+class ByteSource(Protocol):
+    """What is asked of a `numpy.random.Generator`."""
+
+    def bytes(self, length: int) -> bytes:
+        """Random bytes."""
+
+
 def random_genotype(
-    space: SearchSpace, rng: random.Random | None = None, output_mode: str = "concat"
+    space: SearchSpace,
+    rng: random.Random | ByteSource | int | None = None,
+    output_mode: str = "concat",
 ) -> Genotype:
     """A genotype drawn uniformly from the `space.size()` there are (the random-search baseline).
 
     Args:
       space: the search space; its top_k, num_normal, num_reduction and num_nodes hold.
-      rng: source of randomness; a fresh one seeded by the system if None.
+      rng: source of randomness: a seed, a `random.Random`, or a `numpy.random.Generator`, both of
+        which are advanced; None for one that the system seeds.
       output_mode: see `rldarts_tf.cells`.
+
+    Raises:
+      ConfigError: rng is none of these.
     """
-    rng = rng or random.Random()
+    source = _random_source(rng)
     cells = {}
     for cell_type in space.cell_types:
         nonzero = [op for op in space.ops(cell_type) if op != NONE]
         cells[cell_type] = tuple(
             tuple(
-                (i, rng.choice(nonzero))
-                for i in sorted(rng.sample(range(node), min(node, space.top_k)))
+                (i, source.choice(nonzero))
+                for i in sorted(source.sample(range(node), min(node, space.top_k)))
             )
             for node in range(1, space.num_nodes + 1)
         )
@@ -248,17 +286,129 @@ def random_genotype(
         output_mode=output_mode,
         num_normal=space.num_normal,
         num_reduction=space.num_reduction,
+        space=space,
     )
 
 
-def _known_space(name: Any) -> SearchSpace:
+def _random_source(rng: Any) -> random.Random:
+    """The generator that an argument stands for."""
+    if isinstance(rng, random.Random):
+        return rng
+    if rng is None:
+        return random.Random()
+    # This file does without numpy; who has a generator of numpy's has loaded it.
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(rng, numpy.random.Generator):
+        return random.Random(int.from_bytes(rng.bytes(32), "little"))
+    try:
+        seed = -1 if isinstance(rng, bool) else operator.index(rng)
+    except TypeError:
+        seed = -1
+    # A negative seed would be the same as the positive one.
+    if seed < 0:
+        raise ConfigError(
+            "rng must be a seed of at least 0, a random.Random, a numpy.random.Generator or None, "
+            f"got {_shown(rng)}"
+        )
+    return random.Random(seed)
+
+
+_STATED = ("num_normal", "num_reduction", "num_nodes", "top_k")
+"""What a genotype says itself, so that its space need not say the same."""
+
+
+def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
+    """The definition of a genotype's space, from what its constructor was given."""
     if not isinstance(name, str):
         raise GenotypeError(f"search_space: must be a string, got {_shown(name)}")
+    if space is None:
+        try:
+            return get_search_space(name)
+        except ConfigError as error:
+            reason = str(error).replace(repr(name), _shown(name))
+            raise GenotypeError(f"search_space: {reason}") from None
+    if not isinstance(space, SearchSpace):
+        raise GenotypeError(f"space: must be a SearchSpace, got {_shown(space)}")
+    if space.name != name:
+        raise GenotypeError(f"search_space: {_shown(name)} is not the space {_shown(space.name)}")
+    # What could not be read again is not made either.
+    _check_definition(space.to_config())
+    known = _registered(name)
+    if known is None:
+        return space
+    _check_same(space, known, but=_STATED)
+    return known
+
+
+def _read_space(data: Any) -> SearchSpace:
+    """The space that a file defines."""
+    if not isinstance(data, Mapping):
+        raise GenotypeError(f"search_space: must be a JSON object, got {_shown(data)}")
+    _check_definition(data)
+    try:
+        space = SearchSpace.from_config(data)
+    except ConfigError as error:
+        # "SearchSpace.<field> must be ..." -> "search_space.<field>: must be ..."
+        field, _, reason = str(error).partition("SearchSpace.")[2].partition(" ")
+        raise GenotypeError(f"search_space.{field}: {reason}") from None
+    known = _registered(space.name)
+    if known is not None:
+        _check_same(space, known)
+    return space
+
+
+def _check_definition(data: Mapping[str, Any]) -> None:
+    """Checks the kinds and sizes of a definition's fields; `SearchSpace` checks what they mean."""
+    types = {field.name: str(field.type) for field in dataclasses.fields(SearchSpace)}
+    for key, value in data.items():
+        if key not in types:
+            raise GenotypeError(f"search_space: {_shown(key)}: unknown field")
+        _CHECKS[types[key]](f"search_space.{key}", value)
+
+
+def _check_names(where: str, names: Any) -> None:
+    if not isinstance(names, list):
+        raise GenotypeError(f"{where}: must be a list of names, got {_shown(names)}")
+    if len(names) > _MAX_OPS:
+        raise GenotypeError(f"{where}: must be at most {_MAX_OPS} names, got {len(names)}")
+    for i, name in enumerate(names):
+        _check_name(f"{where}[{i}]", name)
+
+
+def _check_name(where: str, name: Any) -> None:
+    """Raises a GenotypeError unless it is a name that can be printed in a line."""
+    if not isinstance(name, str) or not name:
+        raise GenotypeError(f"{where}: must be a name, got {_shown(name)}")
+    if len(name) > _MAX_NAME or not name.isprintable():
+        raise GenotypeError(
+            f"{where}: must be printable and of at most {_MAX_NAME} characters, got {_shown(name)}"
+        )
+
+
+_CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+    "str": _check_name,
+    "int": lambda where, value: check_count(where, value, least=0),
+    "tuple[str, ...]": _check_names,
+}
+"""By the type of a field of SearchSpace: (path, value in JSON) -> GenotypeError."""
+
+
+def _registered(name: str) -> SearchSpace | None:
     try:
         return get_search_space(name)
-    except ConfigError as error:
-        reason = str(error).replace(repr(name), _shown(name))
-        raise GenotypeError(f"search_space: {reason}") from None
+    except ConfigError:
+        return None
+
+
+def _check_same(space: SearchSpace, known: SearchSpace, but: Sequence[str] = ()) -> None:
+    """Raises a GenotypeError if a space is not the registered one of its name."""
+    for field in dataclasses.fields(SearchSpace):
+        own, other = getattr(space, field.name), getattr(known, field.name)
+        if own != other and field.name not in but:
+            raise GenotypeError(
+                f"search_space.{field.name}: {_shown(own)}, but a search space {space.name!r} is "
+                f"registered with {_shown(other)}: one of them needs another name"
+            )
 
 
 def check_count(field: str, value: Any, least: int) -> None:
@@ -296,7 +446,7 @@ def _check_node(
         if op == NONE:
             raise GenotypeError(f"{place}: a discrete cell cannot use {NONE!r}")
         if not isinstance(op, str) or op not in ops:
-            raise GenotypeError(f"{place}: unknown op {_shown(op)}; one of {', '.join(ops[:-1])}")
+            raise GenotypeError(f"{place}: unknown op {_shown(op)}; one of {_listed(ops[:-1])}")
         if any(i == other for other, _ in edges):
             raise GenotypeError(f"{place}: duplicate input {i} of node {j}")
         edges.append((i, op))
@@ -310,6 +460,11 @@ def _shown(value: Any) -> str:
     except RecursionError:  # parsed at the very limit of nesting
         text = f"a deeply nested {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= 500 else text[:497] + "..."
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -326,16 +481,19 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _pretty(data: dict[str, Any]) -> str:
-    """JSON with one node of a cell per line, so that two genotype files diff by node."""
-    lines = ["{"]
+    """JSON with one field or one node of a cell per line, so that two genotype files diff by it."""
+    lines = []
     for key, value in data.items():
-        if key != "cells":
-            lines.append(f"  {json.dumps(key)}: {json.dumps(value)},")
-    lines.append('  "cells": {')
-    cells = []
-    for cell_type, nodes in data["cells"].items():
-        body = ",\n".join(f"      {json.dumps(node)}" for node in nodes)
-        cells.append(f"    {json.dumps(cell_type)}: [\n{body}\n    ]")
-    lines.append(",\n".join(cells))
-    lines.append("  }\n}\n")
-    return "\n".join(lines)
+        if key == "cells":
+            cells = []
+            for cell_type, nodes in value.items():
+                body = ",\n".join(f"      {json.dumps(node)}" for node in nodes)
+                cells.append(f"    {json.dumps(cell_type)}: [\n{body}\n    ]")
+            shown = "{\n" + ",\n".join(cells) + "\n  }"
+        elif isinstance(value, dict):
+            fields = [f"    {json.dumps(name)}: {json.dumps(value[name])}" for name in value]
+            shown = "{\n" + ",\n".join(fields) + "\n  }"
+        else:
+            shown = json.dumps(value)
+        lines.append(f"  {json.dumps(key)}: {shown}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"

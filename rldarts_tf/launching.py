@@ -27,6 +27,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_config, statements
 from rldarts_tf.runs.quiet import quiet_stderr
 from rldarts_tf.stages import STAGES, TRAINED_STAGES
+from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
 # TF-Agents 0.19 compares with `is ()`: a warning when its source is compiled for the first time,
 # which is why this stands before a launcher's import of it, and in what AutoGraph compiles.
@@ -51,6 +52,7 @@ flags.DEFINE_multi_string(
     "One setting, such as 'PPOSettings.num_envs = 32' or "
     "'search/EncoderSettings.depths = [8, 8, 8]'. May be repeated; overrides files.",
 )
+flags.DEFINE_multi_string("import", [], IMPORT_HELP)
 flags.DEFINE_integer("seed", None, "Random seed. (TrainingSettings.seed; default 0)")
 flags.DEFINE_integer(
     "num_env_steps",
@@ -100,6 +102,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         tf.config.threading.set_intra_op_parallelism_threads(FLAGS.intra_op_threads)
         tf.config.threading.set_inter_op_parallelism_threads(FLAGS.inter_op_threads)
         try:
+            import_modules(FLAGS["import"].value)
             main()
         except RLDartsError as error:
             _die(error)

@@ -16,7 +16,7 @@ See `rldarts_tf.banks` for how.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -164,6 +164,25 @@ def registered_ops() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
+def check_ops(names: Iterable[str], owner: str = "") -> None:
+    """Checks that ops can be made.
+
+    Args:
+      names: of the ops; `none` needs no registration.
+      owner: what names them, for the message.
+
+    Raises:
+      ConfigError: some are not registered; the message lists them, and says what registers them.
+    """
+    unknown = [name for name in dict.fromkeys(names) if name not in (*_REGISTRY, NONE)]
+    if unknown:
+        raise ConfigError(
+            f"{owner}{': ' if owner else ''}unknown op {', '.join(map(repr, unknown))}: import the "
+            "module that calls register_op for it before (on the command line: --import=MODULE); "
+            f"known: {', '.join(registered_ops())}"
+        )
+
+
 def make_op(
     name: str,
     filters: int,
@@ -183,8 +202,7 @@ def make_op(
     Raises:
       ConfigError: unknown op or normalization.
     """
-    if name not in _REGISTRY:
-        raise ConfigError(f"unknown op {name!r}; known: {', '.join(registered_ops())}")
+    check_ops([name])
     if normalization not in NORMALIZATIONS:
         raise ConfigError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
     policy = tf.keras.layers.Layer(dtype=dtype).dtype_policy

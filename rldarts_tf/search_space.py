@@ -141,7 +141,18 @@ class SearchSpace:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SearchSpace:
-        """The inverse of `to_config`."""
+        """The inverse of `to_config`; a field that is missing has its default, if there is one.
+
+        Raises:
+          ConfigError: a field is unknown, missing without a default, or not valid.
+        """
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for key in config:
+            if key not in fields:
+                raise ConfigError(f"SearchSpace has no field {key!r}; it has {', '.join(fields)}")
+        for name, field in fields.items():
+            if name not in config and field.default is dataclasses.MISSING:
+                raise ConfigError(f"SearchSpace.{name} is missing")
         return cls(**config)
 
 

@@ -26,7 +26,7 @@ from rldarts_tf.runs.configs import read_settings
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import AlphaLog, read_genotypes
 from rldarts_tf.runs.summary import read_summary
-from rldarts_tf.search_space import CLASSIC, MICRO
+from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -43,10 +43,17 @@ def alphas(folder: Path) -> bytes:
 
 
 GENOTYPE = random_genotype(CLASSIC, random.Random(0))
+# Of a space that no program registers, so that its whole definition may change.
+OWN_GENOTYPE = random_genotype(
+    SearchSpace("hostile", ("gate", "relu"), ("pool",), num_reduction=1), random.Random(0)
+)
+VERSION_1 = {**GENOTYPE.to_dict(), "format_version": 1, "search_space": "classic"}
 ENTRY = json.dumps({"step": 3, "genotype": GENOTYPE.to_dict()})
 # What reads a file, and the content of a sound one.
 READERS = {
     "genotype.json": (Genotype.load, lambda folder: GENOTYPE.to_json().encode()),
+    "own_genotype.json": (Genotype.load, lambda folder: OWN_GENOTYPE.to_json().encode()),
+    "old_genotype.json": (Genotype.load, lambda folder: json.dumps(VERSION_1).encode()),
     "alphas.npz": (read_alphas, alphas),
     "genotypes.jsonl": (read_genotypes, lambda folder: f"{ENTRY}\n{ENTRY}\n".encode()),
     "metrics.csv": (read_metrics, lambda folder: b"step,wall_time,loss\n1,0.5,2.5\n2,1,\n3,2,1\n"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import re
 import subprocess
@@ -14,11 +15,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from rldarts_tf import commands
+from rldarts_tf import commands, search_space
 from rldarts_tf.discretization import discretize
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.search_log import AlphaLog
-from rldarts_tf.search_space import CLASSIC, MICRO
+from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace
 
 
 @pytest.fixture
@@ -118,13 +119,144 @@ def test_show_tells_the_cells_and_what_they_cost(run, genotype_file):
     assert all(op in out for cell in genotype.cells.values() for node in cell for _, op in node)
     cost = count_cost(DiscreteNetwork(genotype, [4, 8], features=16), (32, 32, 3))
     assert f"{cost.parameters:,}" in out and f"{cost.multiply_adds:,}" in out
-    code, out, _ = run("show", genotype_file, "--no_cost", "--json")
+    code, out, _ = run("show", genotype_file, "--cost", "--json")
+    expected = dataclasses.asdict(count_cost(DiscreteNetwork(genotype, [16] * 3), (64, 64, 3)))
+    assert json.loads(out) == {"genotype": genotype.to_dict(), "cost": expected}
+
+
+def test_show_counts_nothing_where_it_is_not_asked_to(run, genotype_file):
+    genotype = Genotype.load(genotype_file)
+    _, out, _ = run("show", genotype_file)
+    assert "--cost" in out and "parameters" not in out
+    _, out, _ = run("show", genotype_file, "--json")
     assert json.loads(out) == {"genotype": genotype.to_dict(), "cost": None}
 
 
+# Each prints, after its own output, whether TensorFlow has been loaded.
+WATCHED = """
+import json, sys
+from rldarts_tf import commands
+for line in json.load(sys.stdin):
+    code = commands.main(line)
+    print("LOADED" if "tensorflow" in sys.modules else "not loaded", code, line[0], flush=True)
+"""
+
+
+def test_no_command_that_makes_no_network_loads_tensorflow(logged, genotype_file, tmp_path):
+    root, _ = logged
+    (root / "search" / "metrics.csv").write_text("step,wall_time,return_mean\n1,1,1\n250,2,2\n")
+    genotype_file.rename(root / "genotype.json")
+    lines = [
+        ["size", "classic"],
+        ["random", "micro", f"--output={tmp_path}/random"],
+        ["show", str(root)],
+        ["show", str(root), "--json"],
+        ["draw", str(root), f"--output={tmp_path}/drawn"],
+        ["compare", str(root / "genotype.json"), f"{tmp_path}/random/genotype-0.json"],
+        ["compare", str(root), str(root)],
+        ["discretize", str(root)],
+        ["report", str(root), f"--output={tmp_path}/report.html"],
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", WATCHED], input=json.dumps(lines), capture_output=True, text=True
+    )
+    told = [line for line in ended.stdout.splitlines() if "oaded" in line.lower()]
+    assert told == [f"not loaded 0 {line[0]}" for line in lines], ended.stderr
+
+
+def test_notices_of_tensorflow_are_no_output(genotype_file):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "rldarts_tf", "show", genotype_file, "--depths=4", "--image=8x8x3"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "parameters" in ended.stdout
+
+
+# --- a space and ops of one's own ---------------------------------------------------------------
+
+OPS_OF_THE_USER = """
+import tensorflow as tf
+import rldarts_tf
+rldarts_tf.register_op(
+    "commands_blur",
+    lambda filters, stride: tf.keras.layers.Conv2D(filters, 7, stride, padding="same"),
+)
+rldarts_tf.register_search_space(
+    rldarts_tf.SearchSpace("commands_mine", ["commands_blur"], num_nodes=1)
+)
+"""
+
+
+@pytest.fixture
+def own_genotype_file(tmp_path):
+    """A cell of one op, which is implemented in `commands_ops.py` beside it and nowhere else."""
+    (tmp_path / "commands_ops.py").write_text(OPS_OF_THE_USER)
+    path = tmp_path / "own.json"
+    cells = {"normal": (((0, "commands_blur"),),)}
+    space = SearchSpace("commands_mine", ("commands_blur",), num_nodes=1)
+    Genotype("commands_mine", cells, space=space).save(path)
+    return path
+
+
+def test_a_cell_of_ops_that_are_not_there_is_shown_and_drawn(run, own_genotype_file, tmp_path):
+    code, out, _ = run("show", own_genotype_file)
+    assert code == 0 and "commands_blur(input)" in out
+    assert run("draw", own_genotype_file, f"--output={tmp_path}", "--formats=svg")[0] == 0
+    assert (tmp_path / "normal.svg").exists()
+    assert run("compare", own_genotype_file, own_genotype_file)[1] == "cells: equal\n"
+
+
+def test_what_needs_the_op_says_what_brings_it(own_genotype_file):
+    program = [sys.executable, "-m", "rldarts_tf"]
+    show = ["show", str(own_genotype_file), "--depths=4", "--image=8x8x3"]
+    options = {"capture_output": True, "text": True, "cwd": own_genotype_file.parent}
+    ended = subprocess.run([*program, *show], **options)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "'commands_blur'" in ended.stderr and "--import" in ended.stderr
+    ended = subprocess.run([*program, "--import", "commands_ops", *show], **options)
+    assert ended.returncode == 0 and "parameters" in ended.stdout, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (None, "No module named 'commands_broken'"),
+        ("(", "SyntaxError"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_an_import_that_fails_is_one_line(run, tmp_path, monkeypatch, text, part):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    if text is not None:
+        (tmp_path / "commands_broken.py").write_text(text)
+    assert_refused(run("--import=commands_broken", "size", "micro"), "'commands_broken'", part)
+
+
+def test_modules_are_imported_before_the_command_runs(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(search_space, "_REGISTRY", dict(search_space._REGISTRY))
+    for name in ("one", "two"):
+        (tmp_path / f"commands_{name}.py").write_text(
+            "from rldarts_tf.search_space import SearchSpace, register_search_space\n"
+            f"register_search_space(SearchSpace('commands_{name}', ('op_of_{name}',)))\n"
+        )
+    imports = ["--import=commands_one", "--import", "commands_two"]
+    for name in ("one", "two"):
+        code, out, _ = run(*imports, "size", f"commands_{name}")
+        assert code == 0 and f"op_of_{name}" in out
+
+
 def test_show_takes_the_directory_of_a_run(run, genotype_file):
-    by_file = run("show", genotype_file, "--no_cost")
-    assert run("show", genotype_file.parent, "--no_cost") == by_file
+    by_file = run("show", genotype_file, "--json")
+    assert run("show", genotype_file.parent, "--json") == by_file
 
 
 def test_draw_writes_a_picture_of_each_cell(run, genotype_file, tmp_path):
@@ -175,6 +307,15 @@ def test_every_node_that_differs_is_told_and_no_other(seeds):
         if a != b
     }
     assert told == expected
+
+
+def test_definitions_of_a_space_are_compared_field_by_field(run, tmp_path):
+    spaces = [SearchSpace("commands_either", ops, num_nodes=1) for ops in (("a",), ("a", "b"))]
+    for name, space in zip("xy", spaces):
+        Genotype(space.name, {"normal": [[(0, "a")]]}, space=space).save(tmp_path / name)
+    code, out, _ = run("compare", tmp_path / "x", tmp_path / "y")
+    assert code == 0
+    assert out == "cells: 1 differ\n  search_space.normal_ops  ['a']  |  ['a', 'b']\n"
 
 
 def test_two_runs_differ_in_settings_results_and_cells(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import random
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rldarts_tf.errors import GenotypeError
+from rldarts_tf import search_space
+from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import MAX_FILE_BYTES, Genotype, dense_topology, random_genotype
 from rldarts_tf.search_space import (
     CLASSIC,
@@ -22,12 +24,17 @@ from rldarts_tf.search_space import (
     MICRO_PISAC,
     MICRO_SAC,
     OUTPUT_MODES,
+    SearchSpace,
+    get_search_space,
+    register_search_space,
 )
 
-SPACES = (CLASSIC, MICRO, MICRO_PISAC, MICRO_SAC, CLASSIC_NO_RELU)
+# Of ops that nobody registers, in a space that nobody registers either.
+OWN = SearchSpace("test_own", ("gate", "blur"), ("pool",), num_reduction=1, num_nodes=3)
+SPACES = (CLASSIC, MICRO, MICRO_PISAC, MICRO_SAC, CLASSIC_NO_RELU, OWN)
 VALID = {
-    "format_version": 1,
-    "search_space": "micro",
+    "format_version": 2,
+    "search_space": MICRO.to_config(),
     "top_k": 2,
     "output_mode": "concat",
     "num_normal": 2,
@@ -53,6 +60,18 @@ def changed(**fields: object) -> dict:
     """VALID with other fields; a value of ... removes one."""
     data = {**copy.deepcopy(VALID), **fields}
     return {key: value for key, value in data.items() if value is not ...}
+
+
+def with_space(**fields: object) -> dict:
+    """A genotype of OWN with other fields in the definition of the space; ... removes one."""
+    data = random_genotype(OWN, random.Random(0)).to_dict()
+    space = {**data["search_space"], **fields}
+    return {**data, "search_space": {k: v for k, v in space.items() if v is not ...}}
+
+
+def version_1(**fields: object) -> dict:
+    """VALID as version 1 of the format has it."""
+    return changed(**{"format_version": 1, "search_space": "micro", **fields})
 
 
 def with_nodes(*nodes: object) -> dict:
@@ -108,7 +127,7 @@ def test_genotypes_that_differ_are_not_equal():
     for other in (
         changed(output_mode="last"),
         changed(num_normal=1),
-        changed(search_space="micro_sac"),
+        changed(search_space=MICRO_SAC.to_config()),
         with_nodes([[0, "skip_connect"], [2, "conv_3x3"]]),
         with_nodes(),
     ):
@@ -152,6 +171,82 @@ def test_dense_topology_has_every_edge_and_every_op_but_none():
     )
 
 
+# --- the space of a genotype --------------------------------------------------------------------
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """The registered spaces, which are those from before again after a test."""
+    monkeypatch.setattr(search_space, "_REGISTRY", dict(search_space._REGISTRY))
+    return search_space._REGISTRY
+
+
+def test_a_file_of_version_1_means_the_registered_space_of_that_name():
+    genotype = Genotype.from_dict(version_1())
+    assert genotype == Genotype.from_dict(VALID)
+    assert genotype.space == MICRO
+    assert genotype.to_dict() == VALID
+
+
+def test_a_genotype_carries_its_space_and_reading_registers_nothing(tmp_path, registry):
+    before = dict(registry)
+    genotype = random_genotype(OWN, random.Random(0))
+    genotype.save(tmp_path / "own.json")
+    read = Genotype.load(tmp_path / "own.json")
+    assert read == genotype and read.space == OWN and read.search_space == "test_own"
+    assert registry == before
+    with pytest.raises(ConfigError, match="unknown search space"):
+        get_search_space("test_own")
+    assert register_search_space(read.space) == OWN
+    assert Genotype.load(tmp_path / "own.json").space == OWN
+
+
+def test_a_space_of_another_definition_under_a_registered_name_is_refused(registry):
+    genotype = random_genotype(OWN, random.Random(0))
+    register_search_space(dataclasses.replace(OWN, reduction_ops=("pool", "blur")))
+    for read in (
+        lambda: Genotype.from_json(genotype.to_json()),
+        lambda: random_genotype(OWN, random.Random(0)),
+    ):
+        with pytest.raises(GenotypeError, match=r"search_space.reduction_ops: .*'test_own'"):
+            read()
+
+
+def test_other_counts_than_those_of_the_registered_space_are_the_genotypes_own(registry):
+    deeper = dataclasses.replace(MICRO, num_nodes=6, top_k=1, num_normal=1)
+    genotype = random_genotype(deeper, random.Random(0))
+    assert (genotype.num_nodes, genotype.top_k, genotype.num_normal) == (6, 1, 1)
+    assert genotype.space == MICRO
+    assert Genotype.from_json(genotype.to_json()) == genotype
+
+
+def test_a_field_of_the_space_that_is_missing_has_its_default():
+    data = with_space(top_k=..., num_normal=...)
+    assert Genotype.from_dict(data).space == OWN
+
+
+def test_every_field_of_a_space_is_read_by_its_type():
+    # A field of a type that the reader does not know would end in a KeyError.
+    data = random_genotype(OWN, random.Random(0)).to_dict()
+    for field in dataclasses.fields(SearchSpace):
+        with pytest.raises(GenotypeError, match=rf"^search_space.{field.name}: "):
+            Genotype.from_dict({**data, "search_space": {**data["search_space"], field.name: {}}})
+
+
+def test_a_genotype_that_could_not_be_read_again_is_not_made():
+    for changes in ({"name": "a\nb"}, {"normal_ops": ("a" * 101,)}, {"num_nodes": 1001}):
+        with pytest.raises(GenotypeError, match="search_space"):
+            random_genotype(dataclasses.replace(OWN, **changes), random.Random(0))
+
+
+def test_the_name_and_the_definition_of_a_space_are_of_one_space():
+    cells = Genotype.from_dict(VALID).cells
+    with pytest.raises(GenotypeError, match="search_space: 'micro' is not the space 'micro_sac'"):
+        Genotype("micro", cells, num_normal=2, space=MICRO_SAC)
+    with pytest.raises(GenotypeError, match="space: must be a SearchSpace"):
+        Genotype("micro", cells, num_normal=2, space="micro")
+
+
 NORMAL_2 = re.escape("cells.normal[2]")
 BROKEN = {
     # name: (content of the file, what the message must name)
@@ -169,16 +264,57 @@ BROKEN = {
     "number": ("3", "JSON object, got int"),
     "null": ("null", "JSON object"),
     "no_version": (changed(format_version=...), "format_version"),
-    "newer_version": (changed(format_version=2), "format_version: must be 1, got 2"),
+    "newer_version": (changed(format_version=3), "format_version: must be 1 to 2, got 3"),
+    "older_version": (changed(format_version=0), "format_version: must be 1 to 2, got 0"),
     "boolean_version": (changed(format_version=True), "format_version"),
     "version_as_text": (changed(format_version="1"), "format_version"),
     "unknown_field": (changed(colour="red"), "'colour': unknown field"),
     "unknown_field_of_two_lines": (changed(**{"a\nb": 1}), "unknown field"),
     "no_space": (changed(search_space=...), "search_space: missing"),
-    "unknown_space": (changed(search_space="macro"), "search_space: .*'macro'.*known: classic"),
-    "space_of_two_lines": (changed(search_space="a\nb"), "search_space"),
-    "long_space": (changed(search_space="a" * 10_000), "search_space"),
-    "space_not_text": (changed(search_space=["micro"]), "search_space"),
+    "unknown_space": (
+        version_1(search_space="macro"),
+        "search_space: .*'macro'.*known: classic",
+    ),
+    "space_of_two_lines": (version_1(search_space="a\nb"), "search_space"),
+    "long_space": (version_1(search_space="a" * 10_000), "search_space"),
+    "space_not_text": (version_1(search_space=["micro"]), "search_space: must be a string"),
+    "definition_in_version_1": (version_1(search_space=MICRO.to_config()), "search_space: must be"),
+    "name_in_version_2": (changed(search_space="micro"), "search_space: must be a JSON object"),
+    "another_micro": (
+        changed(search_space={**MICRO.to_config(), "normal_ops": ["conv_3x3", "relu"]}),
+        r"search_space.normal_ops: \('conv_3x3', 'relu'\), but a search space 'micro' is "
+        r"registered with \('conv_3x3', 'relu', 'tanh'\)",
+    ),
+    "micro_with_more_nodes": (
+        changed(search_space={**MICRO.to_config(), "num_nodes": 5}),
+        "search_space.num_nodes: 5, but a search space 'micro' is registered with 4",
+    ),
+    "no_name": (with_space(name=...), "search_space.name: is missing"),
+    "empty_name": (with_space(name=""), "search_space.name: "),
+    "name_of_two_lines": (with_space(name="a\nb"), "search_space.name: must be printable"),
+    "name_with_an_escape": (with_space(name="\x1b[2J"), "search_space.name: must be printable"),
+    "long_name": (with_space(name="a" * 101), "search_space.name: .*100 characters"),
+    "name_is_a_number": (with_space(name=3), "search_space.name: must be a name, got 3"),
+    "no_ops": (with_space(normal_ops=...), "search_space.normal_ops: is missing"),
+    "ops_are_text": (with_space(normal_ops="gate"), "search_space.normal_ops: must be a list"),
+    "ops_are_nested": (with_space(normal_ops=[["a"]]), r"search_space.normal_ops\[0\]: .*name"),
+    "ops_are_empty": (with_space(normal_ops=[]), "search_space.normal_ops: is empty"),
+    "too_many_ops": (
+        with_space(normal_ops=[f"op{i}" for i in range(101)]),
+        "search_space.normal_ops: must be at most 100 names, got 101",
+    ),
+    "op_twice": (with_space(normal_ops=["a", "a"]), "search_space.normal_ops: names 'a' twice"),
+    "op_that_is_implied": (with_space(normal_ops=["none"]), "search_space.normal_ops: .*implied"),
+    "op_with_an_escape": (with_space(reduction_ops=["\x1b"]), r"search_space.reduction_ops\[0\]: "),
+    "count_is_text": (with_space(num_nodes="3"), "search_space.num_nodes: must be an integer"),
+    "count_is_a_truth_value": (with_space(top_k=True), "search_space.top_k: must be an integer"),
+    "no_nodes": (with_space(num_nodes=0), "search_space.num_nodes: must be an integer of at least"),
+    "huge_count": (with_space(num_nodes=10**9), "search_space.num_nodes: must be an integer"),
+    "unknown_field_of_the_space": (with_space(colour=1), "search_space: 'colour': unknown field"),
+    "many_long_ops": (
+        {**with_space(normal_ops=[f"{'a' * 90}{i}" for i in range(99)])},
+        r"cells.normal\[0\]\[0\]: unknown op",
+    ),
     "no_top_k": (changed(top_k=...), "top_k: missing"),
     "zero_top_k": (changed(top_k=0), "top_k: .*got 0"),
     "boolean_top_k": (changed(top_k=True), "top_k"),
@@ -270,9 +406,16 @@ def test_path_that_cannot_be_read_ends_in_one_line(tmp_path, monkeypatch, path):
 
 def test_any_depth_of_nesting_ends_in_a_genotype_error():
     # Near the interpreter's limit parsing may succeed and printing the value fail.
-    for field in ("cells", "format_version", "search_space", "output_mode", "top_k"):
+    fields = ("cells", "format_version", "search_space", "output_mode", "top_k", "name", "ops")
+    for field in fields:
         for depth in (*range(930, 1001, 2), *range(931, 1000, 10)):
-            text = json.dumps(changed(**{field: "X"}))
+            text = json.dumps(
+                with_space(name="X")
+                if field == "name"
+                else with_space(normal_ops=["X"])
+                if field == "ops"
+                else changed(**{field: "X"})
+            )
             with pytest.raises(GenotypeError):
                 Genotype.from_json(text.replace('"X"', "[" * depth + "]" * depth))
 
@@ -327,6 +470,11 @@ def test_valid_file_with_one_part_replaced_is_read_strictly(data, value, genotyp
     else:
         del parent[key]
     check_strict(Genotype.from_dict, document)
+
+
+@given(st.dictionaries(st.sampled_from([*OWN.to_config(), "other"]), json_values))
+def test_any_definition_of_a_space_is_read_strictly(fields):
+    check_strict(Genotype.from_dict, with_space(**fields))
 
 
 @given(text=st.text() | genotypes.map(Genotype.to_json), data=st.data())

@@ -20,6 +20,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings
 from rldarts_tf.runs.reading import parse_npz, read_npz
+from rldarts_tf.search_space import CLASSIC
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +67,18 @@ def test_any_other_content_is_read_or_refused_with_one_line(name, folder, conten
     read(name, folder, content)
 
 
+FIELDS = [*GENOTYPE.to_dict(), *CLASSIC.to_config(), "x"]
+
+
 @settings(max_examples=100)
 @given(
     data=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
         lambda inner: (
             st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from([*GENOTYPE.to_dict(), "x"]), inner, max_size=8)
+            | st.dictionaries(
+                st.sampled_from([*GENOTYPE.to_dict(), *CLASSIC.to_config(), "x"]), inner, max_size=8
+            )
         ),
         max_leaves=20,
     )

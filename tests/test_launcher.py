@@ -504,6 +504,7 @@ BAD_INPUT = {
         binding("ProcgenSettings.distribution_mode = 'extreme'"),
         ["distribution_mode", "'extreme'"],
     ),
+    "module that is not there": (["--import=no.such_module"], ["import", "'no.such_module'"]),
     "genotype file missing": (
         ["--stage=evaluate", "--genotype={}/none.json"],
         ["genotype", "none.json", "No such file"],

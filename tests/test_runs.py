@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rldarts_tf.errors import RunError
+from rldarts_tf.genotype import random_genotype
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import RunDirectory, StageDirectory
@@ -31,6 +32,7 @@ from rldarts_tf.runs.metrics import MetricsWriter, read_metrics
 from rldarts_tf.runs.progress import Progress
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog, read_genotypes
 from rldarts_tf.runs.summary import print_table, read_summary, versions, write_summary
+from rldarts_tf.search_space import MICRO
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
@@ -889,6 +891,15 @@ def test_a_continued_genotype_log_forgets_what_came_after_the_checkpoint(tmp_pat
     ]
     GenotypeLog(path)
     assert read_genotypes(path) == []
+
+
+def test_a_log_of_genotypes_of_an_older_format_is_continued_without_repeating_them(tmp_path):
+    path = tmp_path / "genotypes.jsonl"
+    cell = random_genotype(MICRO, 0).to_dict()
+    other = random_genotype(MICRO, 1).to_dict()
+    GenotypeLog(path).record(0, {**cell, "format_version": 1, "search_space": "micro"})
+    log = GenotypeLog(path, resume_step=0)
+    assert [log.record(1, cell), log.record(2, other)] == [False, True]
 
 
 def test_a_torn_line_does_not_swallow_the_next_record(tmp_path):

@@ -26,9 +26,9 @@ from rldarts_tf.agents.sac_training import SACProgram
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.agents.training import StageSettings, Training
 from rldarts_tf.envs.dm_control_suite import DMControlSuite
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.search_log import read_alphas
 from rldarts_tf.settings import DMControlSettings, TrainingSettings
 
 pytestmark = pytest.mark.timeout(600)

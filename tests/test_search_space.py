@@ -7,6 +7,7 @@ import dataclasses
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,6 +139,41 @@ def test_random_genotypes_repeat_with_their_seed():
     assert random_genotype(CLASSIC) != random_genotype(CLASSIC)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        random.Random,
+        np.random.default_rng,
+        lambda seed: np.random.Generator(np.random.MT19937(seed)),
+    ],
+    ids=["random", "numpy", "numpy_mt"],
+)
+def test_a_generator_is_advanced_and_gives_the_same_cells_again(source):
+    def draw(seed):
+        rng = source(seed)
+        return [random_genotype(CLASSIC, rng) for _ in range(20)]
+
+    drawn = draw(7)
+    assert drawn == draw(7) != draw(8)
+    assert len(set(drawn)) == 20
+
+
+def test_a_seed_is_that_of_a_new_generator():
+    expected = random_genotype(CLASSIC, random.Random(7))
+    for seed in (7, np.int64(7), np.uint8(7)):
+        assert random_genotype(CLASSIC, seed) == expected
+    assert random_genotype(CLASSIC, 0) == random_genotype(CLASSIC, random.Random(0))
+
+
+@pytest.mark.parametrize(
+    "rng", [True, 1.0, "7", -1, np.int64(-7), [7], np.arange(2), np.random.RandomState(0), random]
+)
+def test_what_is_no_source_of_randomness_is_refused(rng):
+    with pytest.raises(ConfigError, match=r"rng must be .*got") as raised:
+        random_genotype(CLASSIC, rng)
+    assert "\n" not in str(raised.value)
+
+
 def test_random_genotype_has_the_macro_structure_of_its_space():
     genotype = random_genotype(MICRO_SAC, random.Random(0), output_mode="last")
     assert genotype.search_space == "micro_sac"
@@ -146,9 +182,12 @@ def test_random_genotype_has_the_macro_structure_of_its_space():
     assert [len(node) for node in genotype.cells["normal"]] == [1, 1, 1, 1]
 
 
+op_names = st.text(min_size=1, max_size=5).filter(lambda op: op not in ("none", "skip_connect"))
+
+
 @given(
-    normal=st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4, unique=True),
-    reduction=st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4, unique=True),
+    normal=st.lists(op_names, min_size=1, max_size=4, unique=True),
+    reduction=st.lists(op_names, min_size=1, max_size=4, unique=True),
     counts=st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 5), st.integers(1, 5)),
 )
 def test_config_of_a_space_makes_an_equal_one(normal, reduction, counts):
@@ -158,6 +197,16 @@ def test_config_of_a_space_makes_an_equal_one(normal, reduction, counts):
     space = SearchSpace("x", normal, reduction, num_normal, num_reduction, num_nodes, top_k)
     assert SearchSpace.from_config(space.to_config()) == space
     assert hash(SearchSpace.from_config(space.to_config())) == hash(space)
+
+
+def test_a_config_is_read_strictly_and_may_lack_what_has_a_default():
+    config = MICRO.to_config()
+    del config["reduction_ops"], config["top_k"]
+    assert SearchSpace.from_config(config) == MICRO
+    with pytest.raises(ConfigError, match="no field 'colour'"):
+        SearchSpace.from_config({**config, "colour": "red"})
+    with pytest.raises(ConfigError, match=r"SearchSpace\.normal_ops is missing"):
+        SearchSpace.from_config({"name": "x"})
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import copy
 import json
 import random
 import re
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -249,3 +251,61 @@ def test_saved_genotype_of_a_network_is_its_own(tmp_path):
     network.genotype.save(tmp_path / "genotype.json")
     again = rldarts_tf.DiscreteNetwork(tmp_path / "genotype.json", [3], "layer", features=6)
     assert {**again.get_config(), "name": ""} == {**network.get_config(), "name": ""}
+
+
+# --- in another process -------------------------------------------------------------------------
+
+NOBODYS = SearchSpace("test_nobodys", ("conv_3x3_relu", "tanh"), num_nodes=2)
+"""A space that is registered nowhere, of ops that are built in."""
+
+LOAD = """
+import json, sys
+import numpy as np, tensorflow as tf, rldarts_tf.encoders
+from rldarts_tf.errors import RLDartsError
+folder, told = sys.argv[1], {}
+images = np.load(f"{folder}/images.npy")
+def outputs(model):
+    return [type(model).__name__, model(images).numpy().tolist()]
+for name in ("supernet.keras", "discrete.keras", "discrete_sm"):
+    told[name] = outputs(tf.keras.models.load_model(f"{folder}/{name}"))
+config = json.load(open(f"{folder}/config.json"))
+told["config"] = rldarts_tf.DiscreteNetwork.from_config(config).genotype.to_dict()
+told["file"] = rldarts_tf.Genotype.load(f"{folder}/genotype.json").to_dict()
+try:
+    rldarts_tf.DiscreteNetwork(f"{folder}/user.json", [3])
+except RLDartsError as error:
+    told["user"] = str(error)
+print(json.dumps(told))
+"""
+
+
+def test_a_network_of_a_space_of_ones_own_is_loaded_where_nobody_registered_it(tmp_path):
+    supernet = rldarts_tf.Supernet(NOBODYS, [3], features=6)
+    supernet(PIXELS)
+    randomize(supernet.weights, 1)
+    discrete = supernet.extract()
+    discrete(PIXELS)
+    saved = {"supernet.keras": supernet, "discrete.keras": discrete, "discrete_sm": discrete}
+    for name, encoder in saved.items():
+        encoder.save(tmp_path / name, save_format="keras" if name.endswith(".keras") else "tf")
+    discrete.genotype.save(tmp_path / "genotype.json")
+    # Every op of this one is the user's.
+    gates = SearchSpace("test_user", ("test_gate", "sep_conv_3x3"), num_nodes=2)
+    for seed in range(20):
+        user = random_genotype(gates, random.Random(seed))
+        if "test_gate" in user.to_json().partition('"cells"')[2]:
+            break
+    user.save(tmp_path / "user.json")
+    np.save(tmp_path / "images.npy", PIXELS)
+    (tmp_path / "config.json").write_text(json.dumps(discrete.get_config()))
+    output = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=True
+    ).stdout
+    told = json.loads(output.splitlines()[-1])
+    for name, encoder in saved.items():
+        kind, features = told[name]
+        assert kind == type(encoder).__name__
+        np.testing.assert_allclose(features, encoder(PIXELS), rtol=1e-5, atol=1e-6)
+    assert told["config"] == told["file"] == discrete.genotype.to_dict()
+    assert "'test_gate'" in told["user"] and "import" in told["user"]
+    assert "sep_conv_3x3" not in told["user"].partition("known:")[0]

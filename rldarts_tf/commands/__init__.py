@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from rldarts_tf._version import __version__
 from rldarts_tf.errors import RLDartsError
+from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
 COMMANDS = ("show", "draw", "discretize", "compare", "random", "size", "report", "export")
 
@@ -34,6 +35,14 @@ def make_parser() -> argparse.ArgumentParser:
         description="What can be done with genotypes, search spaces and runs.",
     )
     parser.add_argument("--version", action="version", version=f"rldarts_tf {__version__}")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help=f"{IMPORT_HELP[0].lower()}{IMPORT_HELP[1:]}",
+    )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in COMMANDS:
         command = importlib.import_module(f"{__name__}.{name}")
@@ -52,8 +61,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns the exit code."""
+    # Before TensorFlow is loaded, by those that need it: its notices are no output of theirs.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments = make_parser().parse_args(argv)
     try:
+        import_modules(arguments.imports)
         arguments.run(arguments)
         sys.stdout.flush()
     except RLDartsError as error:

@@ -63,9 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def genotype_differences(one: Genotype, other: Genotype) -> Iterator[tuple[str, str, str]]:
     """(what, in one, in the other) for each field and each node that differs."""
-    fields = [genotype.to_dict() for genotype in (one, other)]
+    fields = [_fields(genotype) for genotype in (one, other)]
     for field in fields[0]:
-        if field != "cells" and fields[0][field] != fields[1][field]:
+        if fields[0][field] != fields[1][field]:
             yield field, str(fields[0][field]), str(fields[1][field])
     for cell_type in dict.fromkeys([*one.cells, *other.cells]):
         cells = [genotype.cells.get(cell_type, ()) for genotype in (one, other)]
@@ -73,6 +73,14 @@ def genotype_differences(one: Genotype, other: Genotype) -> Iterator[tuple[str, 
             nodes = [_node(cell[j]) if j < len(cell) else "-" for cell in cells]
             if nodes[0] != nodes[1]:
                 yield f"{cell_type} node {j + 1}", *nodes
+
+
+def _fields(genotype: Genotype) -> dict[str, Any]:
+    """What a genotype says beside its cells, the definition of its space field by field."""
+    fields = genotype.to_dict()
+    del fields["cells"]
+    space = fields.pop("search_space")
+    return {**{f"search_space.{name}": value for name, value in space.items()}, **fields}
 
 
 def _node(edges: tuple[tuple[int, str], ...]) -> str:

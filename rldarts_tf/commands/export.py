@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from rldarts_tf.errors import RunError
@@ -49,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """See the package."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from rldarts_tf import export
     from rldarts_tf.export import policies
 

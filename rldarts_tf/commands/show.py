@@ -1,54 +1,71 @@
-"""`show`: a genotype as text, with its cost."""
+"""`show`: a genotype as text, with its cost if asked for."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rldarts_tf import drawing
 from rldarts_tf.commands import inputs
+from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs import summary
 
-HELP = "show a genotype in the terminal, with its parameters and multiply-adds"
+if TYPE_CHECKING:
+    from rldarts_tf.cost import Cost
+
+HELP = "show a genotype in the terminal, and with --cost its parameters and multiply-adds"
 EXAMPLES = """
 python -m rldarts_tf show runs/starpilot
+python -m rldarts_tf show genotype.json --cost
 python -m rldarts_tf show genotype.json --depths=64,64,64 --image=64x64x3
 python -m rldarts_tf show genotype.json --json
 """
+
+_DEPTHS = [16, 16, 16]
+_IMAGE = (64, 64, 3)
+_FEATURES = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See the package."""
     parser.add_argument("genotype", help=inputs.GENOTYPE_HELP)
     parser.add_argument(
+        "--cost",
+        action="store_true",
+        help="count parameters, multiply-adds and memory too: TensorFlow loads, which takes "
+        "seconds, and the ops must be registered. Each of the following asks for it too",
+    )
+    parser.add_argument(
         "--depths",
         type=inputs.integers,
-        default=[16, 16, 16],
         metavar="D,D,...",
         help="channels of each block (default: 16,16,16)",
     )
     parser.add_argument(
         "--image",
         type=inputs.image_shape,
-        default=(64, 64, 3),
         metavar="HxWxC",
         help="shape of an observation (default: 64x64x3)",
     )
     parser.add_argument(
         "--features",
         type=inputs.positive,
-        default=256,
-        help="size of the encoder's output (default: %(default)s)",
+        help=f"size of the encoder's output (default: {_FEATURES})",
     )
-    parser.add_argument("--no_cost", action="store_true", help="do not count it: TensorFlow loads")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """See the package."""
     genotype = inputs.load_genotype(arguments.genotype)
-    cost = None if arguments.no_cost else _cost(genotype, arguments)
+    depths = arguments.depths or _DEPTHS
+    image = arguments.image or _IMAGE
+    features = arguments.features or _FEATURES
+    asked = arguments.cost or arguments.depths or arguments.image or arguments.features
+    cost = _cost(genotype, depths, image, features) if asked else None
     if arguments.json:
         counted = None if cost is None else dataclasses.asdict(cost)
         print(json.dumps({"genotype": genotype.to_dict(), "cost": counted}))
@@ -58,10 +75,11 @@ def run(arguments: argparse.Namespace) -> None:
         ("cells in a block", f"{genotype.num_reduction} reduction, {genotype.num_normal} normal"),
         ("inputs of a node", f"{genotype.top_k}"),
     ]
-    if cost is not None:
-        shape = " x ".join(map(str, arguments.image))
+    if cost is None:
+        rows.append(("cost", "counted with --cost"))
+    else:
         rows += [
-            ("depths, image", f"{', '.join(map(str, arguments.depths))}; {shape}"),
+            ("depths, image", f"{', '.join(map(str, depths))}; {' x '.join(map(str, image))}"),
             ("parameters", f"{cost.parameters:,}"),
             ("multiply-adds", f"{cost.multiply_adds:,} per image"),
             ("kept for gradients", f"{cost.activation_bytes / 2**20:.1f} MiB per image"),
@@ -69,8 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
     summary.print_table("network", rows)
 
 
-def _cost(genotype, arguments):
+def _cost(genotype: Genotype, depths: Sequence[int], image: Sequence[int], features: int) -> Cost:
     from rldarts_tf import DiscreteNetwork, count_cost
 
-    network = DiscreteNetwork(genotype, arguments.depths, features=arguments.features)
-    return count_cost(network, arguments.image)
+    return count_cost(DiscreteNetwork(genotype, depths, features=features), image)

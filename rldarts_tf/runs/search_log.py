@@ -197,8 +197,13 @@ def read_genotypes(path: atomic.PathLike) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _canonical(genotype: Any) -> str:
+    """The same text for equal genotypes of a log, which are all of one search space."""
+    told = {key: value for key, value in genotype.items() if key != "format_version"}
+    # Version 1 of the format has the name of the space, later ones its definition.
+    if isinstance(told.get("search_space"), Mapping):
+        told["search_space"] = told["search_space"].get("name")
     # Through JSON, so that tuples and lists, and any order of keys, are the same genotype.
-    return json.dumps(genotype, sort_keys=True, allow_nan=False)
+    return json.dumps(told, sort_keys=True, allow_nan=False)
 
 
 def _json_line(step: int, genotype: Any) -> str:
