@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent import futures
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,80 @@ def test_action_repeats_of_tasks():
 
     assert set(dm_control.ACTION_REPEAT) <= set(suite.ALL_TASKS)
     assert set(dm_control.CAMERAS) <= set(suite.TASKS_BY_DOMAIN)
+
+
+# --- threads ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads():
+    """Two threads that live as long as the test, each as an executor."""
+    with futures.ThreadPoolExecutor(1) as one, futures.ThreadPoolExecutor(1) as other:
+        yield one, other
+
+
+def drawing_cartpole(seed=0):
+    return DMControl("cartpole", "swingup", seed=seed, image_size=16)
+
+
+def frames(environment, num_steps):
+    """The first frames of an episode."""
+    steps = [environment.reset()] + [environment.step([0.5]) for _ in range(num_steps)]
+    return [step.observation for step in steps]
+
+
+def test_any_thread_draws_the_same_frames(threads):
+    expected = frames(drawing_cartpole(), 8)
+    environment = drawing_cartpole()
+    drawn = [environment.reset().observation]
+    for k in range(8):
+        # One thread, another one, this one, and one that ends at once.
+        with futures.ThreadPoolExecutor(1) as short_lived:
+            where = (*threads, None, short_lived)[k % 4]
+            step = where.submit(environment.step, [0.5]).result() if where else None
+        drawn.append((step or environment.step([0.5])).observation)
+    np.testing.assert_array_equal(drawn, expected)
+    environment.close()
+
+
+def test_an_environment_may_be_made_used_and_closed_each_in_another_thread(threads):
+    expected = frames(drawing_cartpole(), 2)
+    one, other = threads
+    environment = one.submit(drawing_cartpole).result()
+    np.testing.assert_array_equal(other.submit(frames, environment, 2).result(), expected)
+    one.submit(environment.close).result()
+    environment.close()
+    # One that is forgotten is freed in whatever thread that is, without a complaint.
+    environment = one.submit(drawing_cartpole).result()
+    other.submit(environment.reset).result()
+    complaints = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", complaints.append)
+        del environment
+        gc.collect()
+    assert complaints == []
+
+
+def test_threads_draw_side_by_side(threads):
+    expected = [frames(drawing_cartpole(seed), 20) for seed in (1, 2)]
+    environments = [drawing_cartpole(seed) for seed in (1, 2)]
+    drawn = [t.submit(frames, e, 20) for t, e in zip(threads, environments)]
+    for mine, theirs in zip(drawn, expected):
+        np.testing.assert_array_equal(mine.result(), theirs)
+    for environment in environments:
+        environment.close()
+
+
+def test_a_program_ends_quietly_whose_environments_other_threads_have_used():
+    program = (
+        "import threading; from rldarts_tf.envs.dm_control import DMControl\n"
+        "e = DMControl('cartpole', 'swingup', seed=0, image_size=16)\n"
+        "t = threading.Thread(target=e.reset); t.start(); t.join(); print('drawn')"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "drawn\n", "")
 
 
 # --- errors -----------------------------------------------------------------------------------

@@ -135,6 +135,8 @@ class DMControl(dm_env.Environment):
     Rewards and discounts. The reward is the sum and the discount the product over the repeated
     steps. An episode that ends within them ends there. At the time limit the discount is 1, for the
     task itself goes on: a value function may look beyond it. It is 0 where a task terminates.
+
+    Threads. Any thread may use an environment, one at a time.
     """
 
     def __init__(
@@ -279,8 +281,9 @@ class DMControl(dm_env.Environment):
             if out is None:
                 out = np.empty(self.observation_spec().shape, np.float32)
             return np.concatenate([np.ravel(entry) for entry in observation.values()], out=out)
-        # The camera draws into the same array each time.
-        frame = self._camera.render().copy()
+        with self._drawing():
+            # The camera draws into the same array each time.
+            frame = self._camera.render().copy()
         if not self._frames:
             self._frames.extend([frame] * (self._frames.maxlen - 1))
         self._frames.append(frame)
@@ -296,7 +299,16 @@ class DMControl(dm_env.Environment):
         physics = self._task.physics
         physics.model.vis.global_.offwidth = self._image_size
         physics.model.vis.global_.offheight = self._image_size
-        return mujoco.Camera(physics, self._image_size, self._image_size, camera_id)
+        with self._drawing():
+            return mujoco.Camera(physics, self._image_size, self._image_size, camera_id)
+
+    @contextlib.contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Inside, the renderer belongs to this thread; afterwards to none."""
+        try:
+            yield
+        finally:
+            rendering.release(self._task.physics.contexts.gl)
 
 
 def _load_suite(observations: str) -> Any:

@@ -44,6 +44,7 @@ def main(arguments: dict[str, Any], commands: int, answers: int) -> None:
       answers: descriptor to write to.
     """
     rendering.trust_renderer()
+    rendering.keep_contexts()
     environment = DMControl(**arguments["environment"])
     described = greeting(environment)
     os.write(answers, json.dumps(described).encode() + b"\n")

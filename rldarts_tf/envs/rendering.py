@@ -1,4 +1,4 @@
-"""Chooses how MuJoCo draws without a display.
+"""How MuJoCo draws without a display: by which renderer, and from any thread.
 
 MuJoCo and dm_control read the environment variable MUJOCO_GL once, when they are imported, and fail
 then or at the first frame if that renderer does not work. Here it is tried beforehand, in a process
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 from rldarts_tf.errors import ConfigError
 
@@ -32,6 +33,9 @@ _NONE = "disabled"
 # Found in this process: the renderer that works, or why there is none.
 _working: str | None = None
 _failure: str | None = None
+
+# Whether one thread draws everything in this process.
+_one_thread = False
 
 
 def choose_renderer() -> str:
@@ -92,6 +96,38 @@ def trust_renderer() -> None:
     """Takes MUJOCO_GL as it is: the process that set it has tried it."""
     global _working
     _working = os.environ.get("MUJOCO_GL")
+
+
+def keep_contexts() -> None:
+    """Says that one thread alone draws in this process, so that `release` need do nothing."""
+    global _one_thread
+    _one_thread = True
+
+
+def release(context: Any) -> None:
+    """Lets go of an OpenGL context, in the thread that has drawn with it; any may take it up next.
+
+    EGL allows a context to be current in one thread only. dm_control leaves it current in the first
+    one that draws, and refuses all others (its issue 63). To take a context up again costs a drawn
+    frame of 64 x 64 one or two percent, which `keep_contexts` saves. Nothing is to be done for the
+    other renderers: dm_control draws with them in a thread of its own.
+
+    Args:
+      context: of dm_control, `physics.contexts.gl`.
+    """
+    from dm_control import _render
+
+    if _one_thread or _render.BACKEND != "egl":
+        return
+    from dm_control._render import base
+    from dm_control._render.pyopengl import egl_renderer as renderer
+
+    # What dm_control keeps account of, so that it does not take the context to be current.
+    thread = base._CURRENT_THREAD_FOR_CONTEXT.pop(id(context), None)
+    base._CURRENT_CONTEXT_FOR_THREAD.pop(thread, None)
+    egl = renderer.EGL
+    nothing = (egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT)
+    egl.eglMakeCurrent(renderer.EGL_DISPLAY, *nothing)
 
 
 def probe(renderer: str) -> str | None:
