@@ -7,7 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from rldarts_tf.encoders import Encoder, check_depths, conv3x3
+from rldarts_tf.encoders import Encoder, check_depths
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.normalization import FilterResponseNorm
 from rldarts_tf.precision import Conv2D
 
@@ -32,6 +33,10 @@ class ImpalaCNN(_Plain):
       depths: channels of each block; [16, 32, 32] is the published network, [16, 16, 16] and
         [64, 64, 64] are those of RL-DARTS.
       features: D, the size of the output.
+      kernel_size: of all convolutions; 5 is what RL-DARTS compares 3 with (table 1, figure 13).
+
+    Raises:
+      ConfigError: an argument is not valid.
     """
 
     def __init__(
@@ -39,12 +44,21 @@ class ImpalaCNN(_Plain):
         depths: Sequence[int] = (16, 32, 32),
         features: int = 256,
         name: str | None = None,
+        kernel_size: int = 3,
         **kwargs: Any,
     ) -> None:
         super().__init__(features=features, name=name, **kwargs)
         self.depths = check_depths(depths)
+        if not isinstance(kernel_size, int) or isinstance(kernel_size, bool) or kernel_size < 1:
+            raise ConfigError(f"kernel_size must be an integer of at least 1, got {kernel_size!r}")
+        self.kernel_size = kernel_size
+
+        def conv(filters: int, conv_name: str) -> Conv2D:
+            dtype = self.dtype_policy
+            return Conv2D(filters, kernel_size, padding="same", name=conv_name, dtype=dtype)
+
         self._blocks = [
-            [conv3x3(filters, f"block_{d}_conv_{c}", self.dtype_policy) for c in range(5)]
+            [conv(filters, f"block_{d}_conv_{c}") for c in range(5)]
             for d, filters in enumerate(self.depths)
         ]
 
@@ -59,7 +73,11 @@ class ImpalaCNN(_Plain):
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
-        return {**super().get_config(), "depths": list(self.depths)}
+        return {
+            **super().get_config(),
+            "depths": list(self.depths),
+            "kernel_size": self.kernel_size,
+        }
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")

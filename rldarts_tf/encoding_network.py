@@ -74,6 +74,7 @@ class EncodingNetwork(network.Network):
         recompute: bool = False,
         precision: str | None = None,
         head: str = "relu",
+        kernel_size: int = 3,
         name: str = "EncodingNetwork",
     ) -> None:
         specs = tf.nest.flatten(input_tensor_spec)
@@ -123,6 +124,7 @@ class EncodingNetwork(network.Network):
             recompute=recompute,
             precision=precision,
             head=head,
+            kernel_size=kernel_size,
         )
         self._fc_layers = [
             # Named, for PPOAgent sorts variables by name: dense_9 and dense_10 would change places

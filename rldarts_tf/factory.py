@@ -47,6 +47,7 @@ def make_encoder(
     recompute: bool = False,
     precision: str | None = None,
     head: str = "relu",
+    kernel_size: int = 3,
 ) -> Encoder:
     """Makes an encoder; arguments that the chosen kind does not have are not used.
 
@@ -64,6 +65,7 @@ def make_encoder(
       precision: "float32", or "mixed_bfloat16" or "mixed_float16" where the hardware has it; the
         global Keras policy if None. α, the dense layer and the features stay float32.
       head: what makes the features: "relu" or "layer_norm"; see `rldarts_tf.Encoder`.
+      kernel_size: of the convolutions of impala_cnn.
 
     Raises:
       ConfigError: an argument is not valid; a genotype is missing, or given to another kind.
@@ -79,7 +81,9 @@ def make_encoder(
     if not isinstance(recompute, bool):
         raise ConfigError(f"recompute must be True or False, got {recompute!r}")
     if encoder == "impala_cnn":
-        return ImpalaCNN(depths, features=features, head=head, dtype=precision)
+        return ImpalaCNN(
+            depths, features=features, head=head, kernel_size=kernel_size, dtype=precision
+        )
     if encoder == "nature_cnn":
         return NatureCNN(features=features, head=head, dtype=precision)
     if encoder == "pisac_cnn":

@@ -165,7 +165,7 @@ class Genotype:
                 raise GenotypeError(f"{key}: missing")
         values = {key: data[key] for key in fields}
         if version > 1:
-            space = _read_space(values["search_space"])
+            space = read_space(values["search_space"])
             values.update(search_space=space.name, space=space)
         return cls(**values)
 
@@ -340,8 +340,12 @@ def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
     return known
 
 
-def _read_space(data: Any) -> SearchSpace:
-    """The space that a file defines."""
+def read_space(data: Any) -> SearchSpace:
+    """The space that a file defines, which anybody may have written; registers nothing.
+
+    Raises:
+      GenotypeError: it is not valid, or not the one that is registered by its name.
+    """
     if not isinstance(data, Mapping):
         raise GenotypeError(f"search_space: must be a JSON object, got {_shown(data)}")
     _check_definition(data)

@@ -26,6 +26,8 @@ from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_config, statements
 from rldarts_tf.runs.quiet import quiet_stderr
+from rldarts_tf.search_space import SearchSpace, register_search_space
+from rldarts_tf.settings import EncoderSettings, make_search_space
 from rldarts_tf.stages import STAGES, TRAINED_STAGES
 from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
@@ -186,23 +188,55 @@ def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
 
     Returns:
       Per stage of `TRAINED_STAGES` the objects in the order of the arguments. After this
-      `gin.operative_config_str()` is the complete configuration.
+      `gin.operative_config_str()` is the complete configuration, and the search space that it
+      defines, if it does, is registered.
 
     Raises:
       ConfigError: a setting is not valid.
     """
     _check_scopes({make.__name__ for make in settings})
+    space = _defined_space()
     resolved = {}
     for stage in TRAINED_STAGES:
         with gin.config_scope(stage):
-            try:
-                resolved[stage] = tuple(make() for make in settings)
-            except RLDartsError as error:
-                # gin appends where the call was configured: of no use here.
-                raise ConfigError(f"{_first_line(error)} (stage {stage!r})") from None
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"gin: {_gin_message(error)}") from None
+            resolved[stage] = tuple(_made(make, stage) for make in settings)
+    for made in resolved["search"]:
+        if isinstance(made, EncoderSettings) and space not in (None, made.search_space):
+            raise ConfigError(
+                f"SearchSpace.name: {space!r} is defined, but search/EncoderSettings.search_space "
+                f"is {made.search_space!r}"
+            )
     return resolved
+
+
+def _made(make: Callable[[], Any], stage: str) -> Any:
+    """A settings object of the present gin scope."""
+    try:
+        return make()
+    except RLDartsError as error:
+        # gin appends where the call was configured: of no use here.
+        raise ConfigError(f"{_first_line(error)} (stage {stage!r})") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"gin: {_gin_message(error)}") from None
+
+
+def _defined_space() -> str | None:
+    """Registers the search space that gin defines; its name, or None if there is none."""
+    bound: set[str] = set()
+    for (scope, selector), bindings in gin.config._CONFIG.items():  # gin shows them in no other way
+        if selector == "rldarts_tf.SearchSpace":
+            if scope not in ("", "search"):
+                raise ConfigError(f"gin: {scope}/SearchSpace: only the search has a search space")
+            bound.update(bindings)
+    if not bound:
+        return None
+    for name in ("name", "normal_ops"):
+        if name not in bound:
+            raise ConfigError(f"SearchSpace.{name} is missing, where {', '.join(bound)} is set")
+    with gin.config_scope("search"):
+        made = _made(make_search_space, "search")
+    # Of the class itself, whatever gin makes of it.
+    return register_search_space(SearchSpace.from_config(made.to_config())).name
 
 
 def stop_on_signals() -> Callable[[], bool]:

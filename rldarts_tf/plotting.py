@@ -24,7 +24,7 @@ from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.summary import read_summary
+from rldarts_tf.runs.summary import read_summary, short_game
 from rldarts_tf.search_space import NONE
 
 _FORMATS = (".svg", ".png")
@@ -460,19 +460,23 @@ def _stage_files(run_dirs: Sequence[str], column: str) -> dict[str, list[Path]]:
     return {stage: found[stage] for stage in [*known, *sorted(set(found).difference(known))]}
 
 
-def _game(run_dirs: Sequence[str]) -> str | None:
-    """Returns the game of the runs, None where no summary tells."""
-    games: dict[str, str] = {}
+def _games(run_dirs: Sequence[str]) -> dict[str, str]:
+    """The game of each stage, as far as summaries tell; the same in all runs."""
+    found: dict[str, tuple[str, str]] = {}
     for run_dir in run_dirs:
         path = Path(run_dir) / "summary.json"
-        if path.exists():
-            for entry in read_summary(path)["stages"].values():
-                if isinstance(entry, dict) and isinstance(entry.get("game"), str):
-                    games.setdefault(entry["game"], run_dir)
-    if len(games) > 1:
-        listed = ", ".join(f"{game} ({run_dir})" for game, run_dir in games.items())
-        raise RunError(f"the runs are of different games: {listed}; draw each game by itself")
-    return next(iter(games), None)
+        if not path.exists():
+            continue
+        for stage, entry in read_summary(path)["stages"].items():
+            if not isinstance(entry, dict) or not isinstance(entry.get("game"), str):
+                continue
+            game, other = found.setdefault(stage, (entry["game"], run_dir))
+            if game != entry["game"]:
+                raise RunError(
+                    f"the runs are of different games: {game} ({other}), {entry['game']} "
+                    f"({run_dir}); draw each game by itself"
+                )
+    return {stage: short_game(game) for stage, (game, _) in found.items()}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -507,11 +511,15 @@ def plot_run(run_dirs: Sequence[str], output: atomic.PathLike, column: str = "re
       RLDartsError: an argument is not valid, a file is damaged, or there is nothing to draw.
     """
     _format_of(output)
-    game = _game(run_dirs)
+    games = _games(run_dirs)
     files = _stage_files(run_dirs, column)
+    distinct = list(dict.fromkeys(games.values()))
+    several = len(distinct) > 1
     name = Path(run_dirs[0]).resolve().name if len(run_dirs) == 1 else None
-    title = ", ".join(part for part in (game, name) if part)
-    plot_returns(files, output, title=title, column=column)
+    title = ", ".join(part for part in (*([] if several else distinct), name) if part)
+    # A cell that was searched on some games may have been evaluated on another.
+    curves = {f"{s} ({games[s]})" if several and s in games else s: f for s, f in files.items()}
+    plot_returns(curves, output, title=title, column=column)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

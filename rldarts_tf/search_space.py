@@ -6,6 +6,7 @@ Source: RL-DARTS sections 3.1 and 4.1, appendices A.3, B.1 and G.1.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -92,10 +93,10 @@ class SearchSpace:
                 raise ConfigError(f"SearchSpace.{field} must be names of ops, got {base_ops!r}")
             if not base_ops:
                 raise ConfigError(f"SearchSpace.{field} is empty")
-            for op in base_ops:
+            for op, count in collections.Counter(base_ops).items():
                 if op in (NONE, SKIP_CONNECT):
                     raise ConfigError(f"SearchSpace.{field} must not name {op!r}: it is implied")
-                if base_ops.count(op) > 1:
+                if count > 1:
                     raise ConfigError(f"SearchSpace.{field} names {op!r} twice")
 
     def _base_ops(self, cell_type: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from rldarts_tf.envs import games
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.search_space import SearchSpace
 
 
 @gin.configurable(module="rldarts_tf")
@@ -27,11 +28,12 @@ class EncoderSettings:
     """The encoder of a stage.
 
     Attributes:
+      search_space: the name of a registered space, or of the one that `SearchSpace` defines in gin.
       baseline: the kind of encoder that the stage "baseline" trains.
       All others: see `rldarts_tf.factory.make_encoder`.
     """
 
-    search_space: str = "classic"
+    search_space: str | SearchSpace = "classic"
     depths: Sequence[int] = (16, 16, 16)
     output_mode: str = "concat"
     inverse_temperature: float = 5.0
@@ -41,6 +43,7 @@ class EncoderSettings:
     recompute: bool = False
     precision: str | None = None
     head: str = "relu"
+    kernel_size: int = 3
     baseline: str = "impala_cnn"
 
     def __post_init__(self) -> None:
@@ -54,9 +57,14 @@ class EncoderSettings:
         self, encoder: str, genotype: Genotype | str | os.PathLike[str] | None = None
     ) -> Encoder:
         """Makes the encoder of a kind."""
-        options = dataclasses.asdict(self)
+        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del options["baseline"]
         return make_encoder(encoder, genotype=genotype, **options)
+
+
+# Every field of a space is a setting, such as search/SearchSpace.normal_ops = ['conv_3x3', 'relu'].
+# The core knows nothing of gin; `launching.resolve` registers what is defined so.
+make_search_space = gin.external_configurable(SearchSpace, module="rldarts_tf")
 
 
 @gin.configurable(module="rldarts_tf")

@@ -22,7 +22,7 @@ from rldarts_tf.errors import RLDartsError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.configs import read_settings
+from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import AlphaLog, read_genotypes
 from rldarts_tf.runs.summary import read_summary
@@ -49,6 +49,13 @@ OWN_GENOTYPE = random_genotype(
 )
 VERSION_1 = {**GENOTYPE.to_dict(), "format_version": 1, "search_space": "classic"}
 ENTRY = json.dumps({"step": 3, "genotype": GENOTYPE.to_dict()})
+CONFIG = b"""search/EncoderSettings.depths = [1, 2]
+EncoderSettings.features = %x
+EncoderSettings.search_space = 'hostile'
+SearchSpace.name = 'hostile'
+SearchSpace.normal_ops = ('gate', 'relu')
+search/SearchSpace.num_nodes = 3
+"""
 # What reads a file, and the content of a sound one.
 READERS = {
     "genotype.json": (Genotype.load, lambda folder: GENOTYPE.to_json().encode()),
@@ -63,8 +70,8 @@ READERS = {
     ),
     "ckpt-1.json": (manifest.read, lambda folder: b'{"sha256": {"ckpt-1.index": [3, "ab"]}}'),
     "config.gin": (
-        lambda path: read_settings(path, "search", "EncoderSettings"),
-        lambda folder: b"search/EncoderSettings.depths = [1, 2]\nEncoderSettings.features = %x\n",
+        lambda path: (read_settings(path, "search", "EncoderSettings"), read_search_space(path)),
+        lambda folder: CONFIG,
     ),
 }
 # Pieces that mean something to one reader or another.

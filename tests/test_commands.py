@@ -382,6 +382,23 @@ def test_discretize_takes_the_record_of_a_step_and_any_k(run, logged, tmp_path, 
     assert expected.to_json() in by_log[1]
 
 
+def test_discretize_knows_the_space_that_a_run_defines(run, tmp_path):
+    space = SearchSpace("commands_defined", ("gate", "relu"), num_nodes=2, top_k=1)
+    (tmp_path / "search").mkdir()
+    lines = [f"search/SearchSpace.{k} = {v!r}" for k, v in space.to_config().items()]
+    lines.append("search/EncoderSettings.search_space = 'commands_defined'")
+    (tmp_path / "config.gin").write_text("\n".join(lines))
+    log = AlphaLog(tmp_path / "search" / "alphas.npz", {"normal": space.ops("normal")}, 2)
+    rng = np.random.default_rng(0)
+    weights = {"normal": [rng.dirichlet(np.ones(4), j) for j in (1, 2)]}
+    log.record(0, weights)
+    log.flush()
+    code, out, _ = run("discretize", tmp_path)
+    assert code == 0 and discretize(weights, space).to_json() in out
+    (tmp_path / "config.gin").write_text("\n".join([*lines, "SearchSpace.name = 3"][1:]))
+    assert_refused(run("discretize", tmp_path), "search space")
+
+
 def test_discretize_refuses_what_does_not_fit(run, logged, tmp_path):
     root, _ = logged
     assert_refused(run("discretize", root, "--step=-1"), "step 0", "step -1")

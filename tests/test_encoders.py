@@ -418,8 +418,9 @@ def _named_weights(encoder) -> dict:
     return {re.sub(r"^.*?/|:0$", "", w.name): w.numpy() for w in encoder.weights}
 
 
-def test_impala_cnn_equals_its_formulas():
-    encoder = rldarts_tf.ImpalaCNN([4, 6], features=10)
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_impala_cnn_equals_its_formulas(kernel_size):
+    encoder = rldarts_tf.ImpalaCNN([4, 6], features=10, kernel_size=kernel_size)
     pixels = images(2, 13, 10, 3)
     encoder(pixels)
     randomize(encoder.weights, 0)
@@ -430,6 +431,7 @@ def test_impala_cnn_equals_its_formulas():
         y = tf.nn.convolution(x, weights[f"{name}/kernel"], padding="SAME")
         return y + weights[f"{name}/bias"]
 
+    assert weights["block_0_conv_0/kernel"].shape == (kernel_size, kernel_size, 3, 4)
     x = tf.constant(pixels.astype(np.float32) / 255)
     for block in range(2):
         x = conv(x, block, 0)
@@ -603,6 +605,8 @@ def test_bad_arguments_of_the_others_are_named(tmp_path):
             GenotypeError,
             "broken.json: genotype: not JSON",
         ),
+        (lambda: make_encoder("impala_cnn", kernel_size=0), ConfigError, "kernel_size .*got 0"),
+        (lambda: rldarts_tf.ImpalaCNN(kernel_size=5.0), ConfigError, "kernel_size .*got 5.0"),
         (lambda: make_encoder("resnet"), ConfigError, "encoder must be one of .*impala_cnn"),
         (lambda: make_encoder("discrete"), ConfigError, "genotype is required"),
         (lambda: make_encoder("impala_cnn", genotype=genotype), ConfigError, "genotype"),

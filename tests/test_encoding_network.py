@@ -324,9 +324,10 @@ def test_a_discrete_network_comes_from_a_genotype_or_its_file(from_file, tmp_pat
 
 
 def test_the_baselines_are_chosen_by_name():
-    impala = EncodingNetwork(IMAGE, encoder="impala_cnn", depths=[4, 5], features=8)
+    impala = EncodingNetwork(IMAGE, encoder="impala_cnn", depths=[4, 5], features=8, kernel_size=5)
     assert isinstance(impala.encoder, ImpalaCNN)
     assert (impala.encoder.depths, impala.encoder.features) == ((4, 5), 8)
+    assert impala.encoder.kernel_size == impala.copy().encoder.kernel_size == 5
     assert impala(images(2))[0].shape == (2, 8)
     nature_spec = tensor_spec.BoundedTensorSpec((36, 36, 1), tf.uint8, 0, 255)
     nature = EncodingNetwork(nature_spec, encoder="nature_cnn", features=9)

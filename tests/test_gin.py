@@ -8,15 +8,17 @@ import itertools
 from pathlib import Path
 
 import gin
+import numpy as np
 import pytest
 from absl.testing import flagsaver
 from gin import config_parser
 
-from rldarts_tf import launching
+from rldarts_tf import launching, search_space
 from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings, SACSettings
 from rldarts_tf.envs import games
-from rldarts_tf.errors import ConfigError
-from rldarts_tf.search_space import get_search_space
+from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.runs.configs import read_search_space
+from rldarts_tf.search_space import SearchSpace, get_search_space
 from rldarts_tf.settings import (
     DMControlSettings,
     EncoderSettings,
@@ -79,6 +81,13 @@ def clean_gin():
     gin.clear_config()
     yield
     gin.clear_config()
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """The registered spaces, which are those from before again after a test."""
+    monkeypatch.setattr(search_space, "_REGISTRY", dict(search_space._REGISTRY))
+    return search_space._REGISTRY
 
 
 def resolve(*files: str, bindings=()):
@@ -311,11 +320,167 @@ def test_a_number_that_is_bound_holds_for_every_game():
         assert (chosen.n_step, chosen.replay_capacity) == (3, 20_000)
 
 
-def test_the_joint_search_differs_from_micro_in_its_games_alone():
-    joint, micro = all_settings("joint.gin"), all_settings("micro.gin")
-    differing = {name for name in joint if joint[name] != micro[name]}
-    assert differing == {f"{stage}/ProcgenSettings.game" for stage in TRAINED_STAGES}
-    assert resolve("joint.gin")["search"][ProcgenSettings].games == games.GAMES
+def differing(*files, base):
+    """The settings that an overlay gives another value."""
+    changed, before = all_settings(*files), all_settings(base)
+    return {name: value for name, value in changed.items() if value != before[name]}
+
+
+def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64_x_5():
+    assert differing("joint.gin", base="micro.gin") == {
+        "search/ProcgenSettings.game": "all",
+        "evaluate/EncoderSettings.depths": [64] * 5,
+        "baseline/EncoderSettings.depths": [64] * 5,
+    }
+    resolved = resolve("joint.gin")
+    assert resolved["search"][ProcgenSettings].games == games.GAMES
+    other = resolve("joint.gin", bindings=["evaluate/ProcgenSettings.game = 'bigfish'"])
+    # What depends on the game follows that of the stage.
+    assert [
+        settings[RainbowSettings].for_games(settings[ProcgenSettings].games).n_step
+        for settings in other.values()
+    ] == [7, 2, 2]
+    assert other["evaluate"][ProcgenSettings].games == ("bigfish",)
+
+
+@pytest.mark.parametrize(
+    ("file", "base", "expected"),
+    [
+        (
+            "depths_64x5",
+            "classic.gin",
+            {f"{stage}/EncoderSettings.depths": [64] * 5 for stage in ("evaluate", "baseline")},
+        ),
+        (
+            "levels_200",
+            "classic.gin",
+            {f"{stage}/ProcgenSettings.num_levels": 200 for stage in TRAINED_STAGES},
+        ),
+        ("uniform_alpha", "micro.gin", {"search/EncoderSettings.train_alpha": False}),
+        (
+            "impala_5x5",
+            "classic.gin",
+            {
+                "baseline/EncoderSettings.kernel_size": 5,
+                "baseline/EncoderSettings.depths": [64] * 5,
+                "baseline/TrainingSettings.num_env_steps": 50_000_000,
+            },
+        ),
+    ],
+)
+def test_a_study_changes_what_it_says_and_no_more(file, base, expected):
+    assert differing(base, f"studies/{file}.gin", base=base) == expected
+    resolved = resolve(base, f"studies/{file}.gin")
+    check_encoders({stage: settings[EncoderSettings] for stage, settings in resolved.items()})
+
+
+def test_every_study_is_tried_above():
+    names = {Path(file).stem for file in FILES if file.startswith("studies/")}
+    assert names == {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5"}
+
+
+SMALL = [f"{stage}/EncoderSettings.depths = [4, 4]" for stage in TRAINED_STAGES]
+IMAGES = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
+
+
+def test_the_space_of_six_nodes_is_that_of_appendix_c2():
+    files = ["classic.gin", "spaces/classic_six_nodes.gin"]
+    settings = resolve(*files, bindings=SMALL)
+    supernet = settings["search"][EncoderSettings].make("supernet")
+    assert supernet.space == dataclasses.replace(
+        get_search_space("classic"),
+        name="classic_six_nodes",
+        reduction_ops=(),
+        num_reduction=0,
+        num_nodes=6,
+    )
+    assert supernet(IMAGES).shape == (1, 256)
+    genotype = supernet.discretize()
+    assert (genotype.num_nodes, genotype.output_mode) == (6, "last")
+    cell = settings["evaluate"][EncoderSettings].make("discrete", genotype)
+    assert cell(IMAGES).shape == (1, 256)
+
+
+def test_uniform_alpha_is_not_trained():
+    settings = resolve("micro.gin", "studies/uniform_alpha.gin", bindings=SMALL)
+    supernet = settings["search"][EncoderSettings].make("supernet")
+    supernet(IMAGES)
+    assert not [w for w in supernet.trainable_weights if "alpha" in w.name]
+
+
+def test_the_baseline_of_5_x_5_has_such_kernels():
+    settings = resolve("classic.gin", "studies/impala_5x5.gin", bindings=SMALL)
+    baseline = settings["baseline"][EncoderSettings].make("impala_cnn")
+    baseline(IMAGES)
+    kernels = [w.shape[:2] for w in baseline.weights if len(w.shape) == 4]
+    assert kernels == [(5, 5)] * 10
+    assert settings["search"][EncoderSettings].kernel_size == 3
+
+
+# --- a space that gin defines -------------------------------------------------------------------
+
+SPACE = ["SearchSpace.name = 'gin_space'", "SearchSpace.normal_ops = ('relu', 'conv_3x3')"]
+USED = "search/EncoderSettings.search_space = 'gin_space'"
+
+
+def test_every_field_of_a_space_is_a_setting(registry, tmp_path):
+    fields = {field.name for field in dataclasses.fields(SearchSpace)}
+    own = SearchSpace("gin_space", ("relu",), ("tanh", "elu"), 2, 1, 3, 1)
+    bindings = [f"search/SearchSpace.{k} = {v!r}" for k, v in own.to_config().items()]
+    resolve("classic.gin", bindings=[*bindings, USED])
+    assert get_search_space("gin_space") == own
+    # Recorded completely, so that the run can be repeated from its own configuration.
+    text = gin.operative_config_str()
+    assert all(f"search/SearchSpace.{name} = " in text for name in fields)
+    (tmp_path / "config.gin").write_text(text)
+    before = all_settings(str(tmp_path / "config.gin"))
+    del registry["gin_space"]
+    assert read_search_space(tmp_path / "config.gin") == own
+    assert all_settings(str(tmp_path / "config.gin")) == before
+    assert get_search_space("gin_space") == own
+    assert gin.operative_config_str() == text
+
+
+def test_a_space_without_a_scope_is_the_same_and_lacks_what_has_a_default(registry):
+    resolve("classic.gin", bindings=[*SPACE, USED])
+    assert get_search_space("gin_space") == SearchSpace("gin_space", ("relu", "conv_3x3"))
+
+
+def test_a_configuration_that_defines_no_space_has_none(tmp_path):
+    resolve("classic.gin")
+    text = gin.operative_config_str()
+    assert "SearchSpace" not in text
+    (tmp_path / "config.gin").write_text(text)
+    assert read_search_space(tmp_path / "config.gin") == "classic"
+
+
+@pytest.mark.parametrize(
+    ("bindings", "message"),
+    [
+        (SPACE, "SearchSpace.name: 'gin_space' is defined, but .*search_space is 'classic'"),
+        ([SPACE[0], USED], "SearchSpace.normal_ops is missing"),
+        ([SPACE[1]], "SearchSpace.name is missing"),
+        ([*SPACE, USED, "SearchSpace.num_nodes = 0"], r"SearchSpace.num_nodes must be .* \(stage"),
+        ([*SPACE, USED, "SearchSpace.normal_ops = 3"], "SearchSpace.normal_ops must be a list"),
+        ([*SPACE, USED, "SearchSpace.colour = 3"], "colour"),
+        ([*SPACE, USED, "evaluate/SearchSpace.num_nodes = 3"], "only the search"),
+        ([SPACE[1], "SearchSpace.name = 'classic'"], "named 'classic' is registered already"),
+        ([SPACE[0], USED, "SearchSpace.normal_ops = ['nop']"], "unknown op 'nop'"),
+    ],
+)
+def test_a_space_that_is_wrong_or_not_used_is_refused_in_one_line(bindings, message, registry):
+    with pytest.raises(ConfigError, match=message) as raised:
+        resolved = resolve("classic.gin", bindings=bindings)
+        check_encoders({stage: settings[EncoderSettings] for stage, settings in resolved.items()})
+    assert "\n" not in str(raised.value)
+
+
+def test_a_recorded_definition_that_is_wrong_is_refused_in_one_line(tmp_path):
+    config = tmp_path / "config.gin"
+    config.write_text("\n".join([*SPACE, USED, "SearchSpace.top_k = 'x'"]))
+    with pytest.raises(RunError, match=r"config.gin.*search_space.top_k") as raised:
+        read_search_space(config)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -418,6 +418,18 @@ def test_command_draws_the_stages_of_several_runs(tmp_path, figures, capsys):
     assert capsys.readouterr().out == f"{output}\n"
 
 
+def test_a_cell_that_was_evaluated_on_another_game_is_drawn_with_the_games(tmp_path, figures):
+    run = write_run(tmp_path / "run")
+    games = {"search": ", ".join(f"game{k}" for k in range(16)), "evaluate": "bigfish"}
+    stages = {stage: {"game": game} for stage, game in games.items()}
+    (tmp_path / "run/summary.json").write_text(json.dumps({"stages": stages, "versions": {}}))
+    assert plotting.main([run, "--output", str(tmp_path / "returns.png")]) == 0
+    (axes,) = figures[0].axes
+    labels = [line.get_label() for line in axes.get_lines()]
+    assert labels == ["search (16 games)", "evaluate (bigfish)", "baseline"]
+    assert axes.get_title(loc="left") == "run"
+
+
 def test_command_leaves_out_stages_without_values_and_says_so(tmp_path, figures, capsys):
     run = write_run(tmp_path / "run", stages=("search",))
     write_table(tmp_path / "run/evaluate/metrics.csv", [])

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from processes import ROOT, Ended, Launcher, Stopped, assert_refused, contents, numbers, rows_of
 
+from rldarts_tf.export import policies
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.alpha_history import read_alphas
+from rldarts_tf.search_space import SearchSpace
 
 RAINBOW = Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow_training")
 
@@ -54,6 +56,40 @@ def tiny(root: Path, steps: int, *flags: str) -> list[str]:
 def quick(tmp_path_factory):
     with RAINBOW.quick(tmp_path_factory.mktemp("quick")) as run:
         yield run
+
+
+# --- a search on some games, an evaluation on another -------------------------------------------
+
+OTHER_GAME = [
+    "search/ProcgenSettings.game = ['coinrun', 'maze']",
+    "evaluate/ProcgenSettings.game = 'bigfish'",
+    "search/SearchSpace.name = 'launcher_space'",
+    "search/SearchSpace.normal_ops = ['relu', 'conv_3x3']",
+    "search/SearchSpace.num_nodes = 2",
+    "search/EncoderSettings.search_space = 'launcher_space'",
+]
+
+
+def test_a_cell_of_a_space_that_gin_defines_is_evaluated_on_another_game(tmp_path, quick):
+    root = tmp_path / "run"
+    flags = [flag for flag in tiny(root, STEPS) if not flag.startswith("--env_name")]
+    flags += [f"--gin_bindings={binding}" for binding in OTHER_GAME]
+    ended = RAINBOW.launch(flags)
+    assert ended.code == 0, ended.err
+    stages = json.loads((root / "summary.json").read_text("utf-8"))["stages"]
+    assert [stages[s]["game"] for s in ("search", "evaluate")] == ["coinrun, maze", "bigfish"]
+    genotype = Genotype.load(root / "genotype.json")
+    assert genotype.space == SearchSpace("launcher_space", ("relu", "conv_3x3"), num_nodes=2)
+    # The same settings, as the directory recorded them: nothing is left to do.
+    again = [f"--gin_file={root / 'config.gin'}", f"--root_dir={root}"]
+    before = contents(root)
+    assert quick(again).code == 0
+    assert contents(root) == before
+    other = quick([*flags, "--gin_bindings=evaluate/ProcgenSettings.game = 'maze'"])
+    assert_refused(other, ["evaluate/", "ProcgenSettings.game", "'bigfish' -> 'maze'"])
+    policy = policies.load_policy(root, "search")
+    assert policy.encoder.space == genotype.space
+    assert policies.load_policy(root, "evaluate").suite.games == ("bigfish",)
 
 
 # --- a whole run --------------------------------------------------------------------------------

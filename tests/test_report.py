@@ -127,6 +127,18 @@ def test_runs_that_differ_in_their_seed_alone_share_a_line(tmp_path):
     assert "s0 and 2 more: supernet (3 seeds)" in svg and "other: baseline" in svg
 
 
+def test_stages_on_other_games_than_the_search_say_so(tmp_path):
+    run = make_run(tmp_path / "run")
+    content = json.loads((run / "summary.json").read_text())
+    content["stages"]["search"] = {**content["stages"]["search"], "game": "a, b, c, d"}
+    (run / "summary.json").write_text(json.dumps(content))
+    assert data.read_run(run).game == "4 games"
+    page = Page(report.make_page([run]))
+    assert "4 games" in page.text and "<b>maze</b>" in page.text
+    svg = base64.b64decode(page.sources[0].partition(",")[2]).decode()
+    assert "supernet (4 games)" in svg and "maze" in svg
+
+
 def test_of_many_cells_some_are_shown_and_the_others_counted(tmp_path):
     run = make_run(tmp_path / "run", num_cells=11)
     page = Page(report.make_page([run]))

@@ -71,7 +71,7 @@ ENCODERS = {
     "discrete": lambda: rldarts_tf.DiscreteNetwork(
         random_genotype(BOTH, random.Random(1), "average"), [3], "layer", features=6
     ),
-    "impala_cnn": lambda: rldarts_tf.ImpalaCNN([3, 4], features=6),
+    "impala_cnn": lambda: rldarts_tf.ImpalaCNN([3, 4], features=6, kernel_size=5),
     "nature_cnn": lambda: rldarts_tf.NatureCNN(features=6),
     "pisac_cnn": lambda: rldarts_tf.PiSacCNN([3, 4], features=6, head="layer_norm"),
 }

@@ -16,7 +16,7 @@ from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.alpha_checkpoint import find_checkpoint, read_logits
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.configs import read_settings
+from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.search_space import SearchSpace, get_search_space
 
 HELP = "make a genotype of the α of a search, at any step and with any K"
@@ -53,8 +53,10 @@ def run(arguments: argparse.Namespace) -> None:
     """See the package."""
     source = Path(arguments.source)
     logits, told = _logits(source, arguments.step)
-    settings = _settings_of(source)
-    space = _space(arguments.space or settings.get("search_space"), logits, told.get("ops"))
+    config = _config_of(source)
+    settings = {} if config is None else read_settings(config, "search", "EncoderSettings")
+    of_run = None if arguments.space or config is None else read_search_space(config)
+    space = _space(arguments.space or of_run, logits, told.get("ops"))
     genotype = discretize(
         logits,
         space,
@@ -102,29 +104,30 @@ def _of_log(path: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]], 
     return logits, {"from": f"{path}, step {found:,}", "ops": history.ops}
 
 
-def _settings_of(source: Path) -> Mapping[str, Any]:
-    """The search's encoder settings in the config.gin of the run that the source is part of."""
+def _config_of(source: Path) -> Path | None:
+    """The config.gin of the run that the source is part of."""
     for folder in (source, *source.absolute().parents)[:5]:
         if (folder / "config.gin").is_file():
-            return read_settings(folder / "config.gin", "search", "EncoderSettings")
-    return {}
+            return folder / "config.gin"
+    return None
 
 
 def _space(
-    name: str | None,
+    name: SearchSpace | str | None,
     logits: Mapping[str, list[np.ndarray]],
     ops: Mapping[str, tuple[str, ...]] | None,
 ) -> SearchSpace:
     """The space that α belongs to."""
     if name is None:
         raise ConfigError("space: there is no config.gin beside it that tells; give --space=NAME")
-    space = get_search_space(name)
+    space = name if isinstance(name, SearchSpace) else get_search_space(name)
     if ops is not None:
         for cell_type, names in ops.items():
             if cell_type not in space.cell_types or names != space.ops(cell_type):
-                raise ConfigError(f"space: α is of other ops than {name!r}: {names}")
+                raise ConfigError(f"space: α is of other ops than {space.name!r}: {names}")
     if set(logits) != set(space.cell_types):
         raise ConfigError(
-            f"space: {name!r} has {', '.join(space.cell_types)} cells, α is of {', '.join(logits)}"
+            f"space: {space.name!r} has {', '.join(space.cell_types)} cells, "
+            f"α is of {', '.join(logits)}"
         )
     return space

@@ -22,7 +22,7 @@ from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.alpha_checkpoint import find_checkpoint
-from rldarts_tf.runs.configs import read_settings
+from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.settings import DMControlSettings, EncoderSettings, ProcgenSettings
 from rldarts_tf.stages import TRAINED_STAGES, encoder_kind
 
@@ -78,6 +78,9 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
 
     encoder_settings = settings(EncoderSettings)
     kind = encoder_kind(stage, encoder_settings)
+    if kind == "supernet":
+        space = read_search_space(config) or encoder_settings.search_space
+        encoder_settings = dataclasses.replace(encoder_settings, search_space=space)
     genotype = Genotype.load(root / "genotype.json") if kind == "discrete" else None
     encoder = encoder_settings.make(kind, genotype)
     algorithm = _algorithm(config, stage)

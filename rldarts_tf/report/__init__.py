@@ -98,6 +98,7 @@ def _rows(run: data.Run) -> list[dict[str, Any]]:
             {
                 "run": run.name,
                 "stage": stage,
+                "game": run.games.get(stage, ""),
                 "state": entry.get("exit_state", "?"),
                 "encoder": entry.get("encoder", ""),
                 "seed": entry.get("seed", ""),
@@ -125,6 +126,9 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
                 files = [file for file in files if plotting.has_values(file, column)]
                 if files:
                     name = _STAGE_NAMES[stage]
+                    games = members[0].games
+                    if len(set(games.values())) > 1 and stage in games:
+                        name = f"{name} ({games[stage]})"
                     label = name if len(groups) == 1 else f"{_label(members)}: {name}"
                     curves[label] = files
         if curves:

@@ -15,7 +15,7 @@ from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings, read_config
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import read_genotypes
-from rldarts_tf.runs.summary import read_summary
+from rldarts_tf.runs.summary import read_summary, short_game
 
 STAGES = ("search", "evaluate", "baseline")
 
@@ -53,15 +53,23 @@ class Run:
 
     @property
     def game(self) -> str:
-        """The game or task, as the summary or the settings tell."""
-        for entry in self.results.values():
-            if isinstance(entry.get("game"), str):
-                return entry["game"]
+        """The game or task, of the search before others, as the summary or the settings tell."""
+        if self.games:
+            return self.games.get("search", next(iter(self.games.values())))
         for setting in ("ProcgenSettings.game", "DMControlSettings.domain_name"):
-            for name, value in self.settings.items():
-                if name.endswith(setting):
-                    return value.strip("'\"")
+            found = {n: v for n, v in self.settings.items() if n.endswith(setting)}
+            for name in sorted(found, key=lambda name: not name.startswith("search/")):
+                return found[name].strip("'\"")
         return "?"
+
+    @property
+    def games(self) -> dict[str, str]:
+        """The games of the stages that have ended: a cell may be evaluated on other ones."""
+        return {
+            stage: short_game(entry["game"])
+            for stage, entry in self.results.items()
+            if isinstance(entry.get("game"), str)
+        }
 
     @property
     def last_step(self) -> int:

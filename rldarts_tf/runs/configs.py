@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import GenotypeError, RunError
+from rldarts_tf.genotype import read_space
 from rldarts_tf.runs.reading import read_bytes
+from rldarts_tf.search_space import SearchSpace
 
 _MAX_BYTES = 1 << 22
 
@@ -64,6 +66,23 @@ def read_settings(path: Path, scope: str, name: str) -> dict[str, Any]:
         if selector.rpartition(".")[2] == name and where in found:
             found[where][field] = value
     return {**found[""], **found[scope]}
+
+
+def read_search_space(path: Path) -> SearchSpace | str | None:
+    """The search space of a run: the one that its config.gin defines, or the name of another.
+
+    Raises:
+      RunError: the file cannot be read or is no configuration, or its definition is not valid.
+    """
+    name = read_settings(path, "search", "EncoderSettings").get("search_space")
+    fields = read_settings(path, "search", "SearchSpace")
+    if not fields or fields.get("name") != name:
+        return name
+    lists = {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
+    try:
+        return read_space(lists)
+    except GenotypeError as error:
+        raise RunError(f"{str(path)!r}: {error}") from None
 
 
 def statements(text: str, source: str) -> Iterator[Any]:

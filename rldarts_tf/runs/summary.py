@@ -97,6 +97,12 @@ def read_summary(path: atomic.PathLike) -> dict[str, Any]:
     return content
 
 
+def short_game(game: str) -> str:
+    """What an entry calls its game, or how many games, where it names more than three."""
+    count = len(game.split(", "))
+    return game if count <= 3 else f"{count} games"
+
+
 def print_table(title: str, rows: Sequence[tuple[str, str]], stream: TextIO | None = None) -> None:
     """Prints a table of two columns: with lines and colours on a terminal that has `rich`.
 
