@@ -27,7 +27,7 @@ from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 from rldarts_tf.agents.collect import Collector
-from rldarts_tf.agents.ppo import Actor, Learner, make_agent
+from rldarts_tf.agents.ppo import Actor, Learner, make_agent, on_host
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.envs import games
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
@@ -94,7 +94,8 @@ class Training:
         start = time.perf_counter()
         experience = self._collector.collect()
         collected = time.perf_counter()
-        tf.nest.map_structure(float, self._learner.update(experience))  # waits for the numbers
+        losses = self._learner.update(on_host(experience))
+        tf.nest.map_structure(float, losses)  # waits for the numbers
         learned = time.perf_counter()
         act, simulate = self._act.take(), self._simulate.take()
         store = collected - start - act - simulate

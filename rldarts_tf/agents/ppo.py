@@ -20,6 +20,8 @@ from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 
+_HOST = "/cpu:0"
+
 
 class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
     """PPOClipAgent whose loss encodes each observation once for policy and value.
@@ -134,6 +136,16 @@ def make_agent(
     return agent
 
 
+def on_host(experience: trajectory.Trajectory) -> trajectory.Trajectory:
+    """Numpy arrays -> tensors on the CPU, where a GPU would be the default.
+
+    A rollout is large and is used in minibatches, which TensorFlow gathers, being uint8, on a CPU
+    only: from a GPU it would come back once a minibatch.
+    """
+    with tf.device(_HOST):
+        return tf.nest.map_structure(tf.constant, experience)
+
+
 class Actor:
     """Samples actions in one traced call, which encodes each observation once.
 
@@ -213,21 +225,26 @@ class Learner:
         """
         settings = self._settings
         processed = self._agent.preprocess_sequence(experience)
-        # Sequences of one step are TF-Agents' form for shuffled transitions.
-        transitions = tf.nest.map_structure(
-            lambda x: tf.reshape(x[:, :-1], [settings.batch_size, 1, *x.shape[2:]]), processed
-        )
-        orders = [
-            tf.random.experimental.stateless_shuffle(tf.range(settings.batch_size), seed=seed)
-            for seed in tf.unstack(self._generator.make_seeds(settings.num_epochs), axis=1)
-        ]
-        minibatches = tf.reshape(tf.concat(orders, axis=0), [-1, settings.minibatch_size])
+        seeds = tf.unstack(self._generator.make_seeds(settings.num_epochs), axis=1)
+        # No GPU has kernels for a random order and for gathering uint8; see `on_host`.
+        with tf.device(_HOST):
+            # Sequences of one step are TF-Agents' form for shuffled transitions.
+            transitions = tf.nest.map_structure(
+                lambda x: tf.reshape(x[:, :-1], [settings.batch_size, 1, *x.shape[2:]]), processed
+            )
+            indices = tf.range(settings.batch_size)
+            orders = [
+                tf.random.experimental.stateless_shuffle(indices, seed=seed) for seed in seeds
+            ]
+            minibatches = tf.reshape(tf.concat(orders, axis=0), [-1, settings.minibatch_size])
         steps = settings.gradient_steps
         scaled = self._agent.optimizer.loss_scale is not None
         counts = ("skipped", "overflowed") if scaled else ("skipped",)
 
         def gradient_step(i: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            minibatch = tf.nest.map_structure(lambda x: tf.gather(x, minibatches[i]), transitions)
+            with tf.device(_HOST):
+                rows = minibatches[i]
+                minibatch = tf.nest.map_structure(lambda x: tf.gather(x, rows), transitions)
             return i + 1, totals + self._step(minibatch)
 
         _, totals = tf.while_loop(

@@ -82,7 +82,8 @@ class PPOProgram(AgentProgram):
         """One update of PPO."""
         del stopping
         experience = self._collector.collect()
-        losses = {name: float(value) for name, value in self._learner.update(experience).items()}
+        updated = self._learner.update(ppo.on_host(experience))
+        losses = {name: float(value) for name, value in updated.items()}
         skipped, overflowed = (int(losses.pop(name, 0)) for name in ("skipped", "overflowed"))
         self._skipped += skipped
         if overflowed == self._settings.gradient_steps:

@@ -204,16 +204,18 @@ def random_shift(images: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
       pixels: the largest shift.
       seed: int32 [2].
     """
-    batch, height, width, _ = tf.unstack(tf.shape(images))
-    shifts = tf.random.stateless_uniform([2, batch, 1], seed, -pixels, pixels + 1, tf.int32)
 
     def indices(size: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
         i = tf.range(size) + shift  # [B, size]
         i = tf.where(i < 0, -i - 1, i)
         return tf.where(i >= size, 2 * size - 1 - i, i)
 
-    rows = tf.gather(images, indices(height, shifts[0]), axis=1, batch_dims=1)
-    return tf.gather(rows, indices(width, shifts[1]), axis=2, batch_dims=1)
+    # Images come from replay to the CPU, and no GPU has a kernel that gathers uint8.
+    with tf.device("/cpu:0"):
+        batch, height, width, _ = tf.unstack(tf.shape(images))
+        shifts = tf.random.stateless_uniform([2, batch, 1], seed, -pixels, pixels + 1, tf.int32)
+        rows = tf.gather(images, indices(height, shifts[0]), axis=1, batch_dims=1)
+        return tf.gather(rows, indices(width, shifts[1]), axis=2, batch_dims=1)
 
 
 class SACLearner(ReplayLearner):
