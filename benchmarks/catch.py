@@ -37,6 +37,7 @@ from acme.utils import loggers
 import rldarts_tf
 from rldarts_tf import acme_compat
 from rldarts_tf.agents.rainbow import Rainbow
+from rldarts_tf.agents.seeds import derived_seed
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.envs.catch import Catch
 from rldarts_tf.torso import Torso
@@ -118,7 +119,7 @@ def learn(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     while steps < args.max_steps:
         for _ in range(20):
             steps += loop.run_episode()["episode_length"]
-        if caught(greedy, board, seed + 1) >= CAUGHT:
+        if caught(greedy, board, derived_seed(seed, "evaluation environments")) >= CAUGHT:
             return {"seed": seed, "steps": steps, "seconds": time.perf_counter() - start}
     return {"seed": seed, "steps": None, "seconds": time.perf_counter() - start}
 

@@ -28,6 +28,7 @@ import tensorflow as tf
 from acme.utils import loggers
 
 from rldarts_tf.agents.sac import SAC
+from rldarts_tf.agents.seeds import derived_seed
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.envs.dm_control import DMControl
 
@@ -64,14 +65,12 @@ def learn(args: argparse.Namespace) -> dict[str, Any]:
         min_replay_size=min(SACSettings.min_replay_size, args.steps // 2),
     )
     agent = SAC(acme.make_environment_spec(environment), snt.Flatten(), settings, seed=args.seed)
-    policy = agent.networks.policy(
-        tf.random.Generator.from_seed(args.seed, alg="philox"), greedy=True
-    )
+    policy = agent.networks.policy(None, greedy=True)
     greedy = tf.function(lambda state: policy(state[None])[0], autograph=False)
     loop = acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger())
     rng = np.random.default_rng(args.seed)
     size = environment.action_spec().shape
-    evaluation = make(args.seed + 1)
+    evaluation = make(derived_seed(args.seed, "evaluation environments"))
     curve = [
         {
             "steps": 0,

@@ -106,11 +106,11 @@ def trained(tmp_path_factory):
                 _, parameters, value = live._act(tf.constant(images))
                 expected = {"logits": parameters["logits"].numpy(), "value": value.numpy()}
             elif type(settings) is SACSettings:
-                expected = {"action": live.policy(images)}
+                expected = {"action": live.evaluation_policy(0)(images)}
             else:
                 # Evaluations are greedy by default.
                 q = live._act_evaluating(tf.constant(images))[1].numpy()
-                expected = {"q": q, "action": live.policy(images)}
+                expected = {"q": q, "action": live.evaluation_policy(0)(images)}
             session.close()
         made[case] = root, stage, images, expected
         return made[case]

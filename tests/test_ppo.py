@@ -534,7 +534,8 @@ def test_observations_are_encoded_once_per_action_and_once_per_gradient_step(
     )
     assert count_convolutions(distribution.get_concrete_function(time_steps)) == 2 * once
 
-    assert count_convolutions(actor.__call__.get_concrete_function(batch)) == once
+    acting = actor._act.get_concrete_function(batch, tf.zeros([2], tf.int32))
+    assert count_convolutions(acting) == once
     # All gradient steps of an update are one loop, whose body the graph holds once.
     learner = ppo.Learner(agent, SETTINGS, tf.random.Generator.from_seed(0, alg="philox"))
     experience = make_experience()
@@ -601,6 +602,19 @@ def test_actions_are_sampled_from_the_distribution(biased):
     agreement = float((p**2).sum())
     for a, b in ((one[:num], one[num:]), (one, two)):
         assert abs(np.mean(a.numpy() == b.numpy()) - agreement) < 0.05
+
+
+def test_another_source_of_randomness_leaves_that_of_the_actor_alone(biased, actor):
+    observation = images([N])
+    state = actor._generator.state.numpy()
+    draws = []
+    for seed in (7, 7, 8):
+        other = actor.drawing_from(tf.random.Generator.from_seed(seed, alg="philox"))
+        draws.append([other(observation)[0].numpy() for _ in range(8)])
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+    np.testing.assert_array_equal(actor._generator.state, state)
+    assert actor._act.experimental_get_tracing_count() == 1, "not traced once more"
 
 
 def test_actions_are_reproduced_from_the_state_of_the_generator(biased, actor):

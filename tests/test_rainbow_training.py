@@ -397,7 +397,7 @@ def test_the_summary_tells_the_result(whole):
 
 def test_evaluations_are_greedy_but_for_their_own_epsilon(whole):
     frames = np.repeat(whole.record.frames[-1][:1], 600, axis=0)
-    actions = whole.program.policy(frames)
+    actions = whole.program.evaluation_policy(0)(frames)
     assert actions.dtype == np.int32
     q = whole.program.learner._network(tf.constant(frames[:1])).mean().numpy()[0]
     counts = np.bincount(actions, minlength=15)
@@ -405,6 +405,19 @@ def test_evaluations_are_greedy_but_for_their_own_epsilon(whole):
     # 0.3 of the actions are drawn uniformly, of which 14 / 15 are others.
     p = 0.3 * 14 / 15
     assert abs(others - 600 * p) < 4.5 * np.sqrt(600 * p * (1 - p))
+
+
+def test_evaluations_draw_the_same_every_time_and_nothing_that_training_would(whole):
+    program = whole.program
+    frames = np.repeat(whole.record.frames[-1][:1], 50, axis=0)
+    state = program.trackables["generator"].state.numpy()
+    draws = []
+    for seed in (7, 7, 8):
+        policy = program.evaluation_policy(seed)
+        draws.append([policy(frames), policy(frames)])
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2]) and not np.array_equal(*draws[0])
+    np.testing.assert_array_equal(program.trackables["generator"].state, state)
 
 
 # --- stopping and going on -------------------------------------------------------------------

@@ -188,6 +188,21 @@ def test_alpha_and_the_encoder_are_trained(whole):
     assert whole.metrics["distinct_genotypes"][-1] >= 1
 
 
+def test_actor_and_learner_draw_from_streams_of_their_own_that_evaluations_leave_alone(whole):
+    trackables = whole.training.program.trackables
+    generators = [trackables[name] for name in ("generator", "learner_generator")]
+    drawn = []
+    for generator in generators:
+        state = generator.state.numpy()
+        whole.training.program.evaluation_policy(0)(whole.record.steps[-1].observation)
+        np.testing.assert_array_equal(generator.state, state)
+        # From its beginning: the last word is the key, the others count. The second word of a
+        # stateless seed is always 0.
+        copy = tf.random.Generator.from_state([0, 0, state[-1]], alg="philox")
+        drawn.append(set(np.ravel([copy.make_seeds(4).numpy()[0] for _ in range(100)]).tolist()))
+    assert len(drawn[0]) == len(drawn[1]) == 400 and not drawn[0] & drawn[1]
+
+
 def state_of(training):
     """What goes on from a checkpoint, as arrays."""
     parts = dict(training.program.trackables)

@@ -5,6 +5,7 @@ Sources: Schulman et al. 2017; Cobbe et al. 2020 (settings); RL-DARTS appendix A
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import tensorflow as tf
@@ -157,8 +158,14 @@ class Actor:
     def __init__(self, agent: SharedEncoderPPOClipAgent, generator: tf.random.Generator) -> None:
         self._agent = agent
         self._generator = generator
+        self._act = tf.function(self._sample, autograph=False, reduce_retracing=True)
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    def drawing_from(self, generator: tf.random.Generator) -> Actor:
+        """The same policy, traced once for both, with another source of randomness."""
+        other = copy.copy(self)
+        other._generator = generator
+        return other
+
     def __call__(self, observation: tf.Tensor) -> tuple[tf.Tensor, Any, tf.Tensor]:
         """Acts on a batch.
 
@@ -168,13 +175,15 @@ class Actor:
         Returns:
           (actions int32 [N], parameters of their distribution, values float32 [N]).
         """
+        # TFP takes stateless seeds as int32.
+        return self._act(observation, tf.cast(self._generator.make_seeds()[:, 0], tf.int32))
+
+    def _sample(self, observation: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, Any, tf.Tensor]:
         step_type = tf.fill([tf.shape(observation)[0]], ts.StepType.MID)
         zeros = tf.zeros(tf.shape(step_type))
         time_step = ts.TimeStep(step_type, zeros, zeros, observation)
         with self._agent._shared_encoder.shared_computation():
             step = self._agent.collect_policy.distribution(time_step)
-        # TFP takes stateless seeds as int32.
-        seed = tf.cast(self._generator.make_seeds()[:, 0], tf.int32)
         return (
             step.action.sample(seed=seed),
             step.info["dist_params"],

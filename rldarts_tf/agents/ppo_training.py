@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
 from rldarts_tf.agents import collect, ppo
+from rldarts_tf.agents.evaluation import Policy
+from rldarts_tf.agents.seeds import derived_seed, make_generator
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.agents.training import AgentProgram
 from rldarts_tf.encoders import Encoder
@@ -43,14 +44,14 @@ class PPOProgram(AgentProgram):
         del stage_dir
         self._settings = settings
         self._skipped = 0
-        self.environment = suite.make(settings.num_envs, seed)
+        self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         self.agent = ppo.make_agent(
             settings,
             tensor_spec.from_spec(self.environment.time_step_spec()),
             tensor_spec.from_spec(self.environment.action_spec()),
             encoder,
         )
-        generator = tf.random.Generator.from_seed(seed, alg="philox")
+        generator = make_generator(seed, "actions and minibatches")
         self._loss_scale = self.agent.optimizer.loss_scale
         if self._loss_scale is not None:
             self.columns = (*self.columns, "loss_scale")
@@ -99,9 +100,10 @@ class PPOProgram(AgentProgram):
             losses["loss_scale"] = float(self._loss_scale.value)
         return self._settings.batch_size, {**losses, "skipped_updates": self._skipped}
 
-    def policy(self, observations: np.ndarray) -> np.ndarray:
+    def evaluation_policy(self, seed: int) -> Policy:
         """Actions are sampled, as in training."""
-        return collect.checked_act(self._act, observations)[0]
+        act = self._act.drawing_from(make_generator(seed, "evaluation actions"))
+        return lambda observations: collect.checked_act(act, observations)[0]
 
     def state(self) -> dict[str, np.ndarray]:
         """That of environments and reward normalization."""

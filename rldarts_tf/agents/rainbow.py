@@ -26,6 +26,7 @@ from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.learner import ReplayLearner
 from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import TABLE, Replay
+from rldarts_tf.agents.seeds import make_generator
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
@@ -339,7 +340,7 @@ class Rainbow(LoopAgent):
         self._epsilon = tf.Variable(
             self._epsilon_at(settings, 0), trainable=False, dtype=tf.float32, name="epsilon"
         )
-        generator = tf.random.Generator.from_seed(seed, alg="philox")
+        generator = make_generator(seed, "actions")
         super().__init__(
             EpsilonGreedy(network, self._epsilon, generator),
             learner,

@@ -9,8 +9,10 @@ import tensorflow as tf
 from acme import specs
 
 from rldarts_tf.agents import rainbow
+from rldarts_tf.agents.evaluation import Policy
 from rldarts_tf.agents.off_policy import COLUMNS, MeanLogger, OffPolicyProgram, checked, traced
 from rldarts_tf.agents.replay import environment_spec
+from rldarts_tf.agents.seeds import derived_seed, generator_state, make_generator
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.games import NUM_ACTIONS
@@ -41,7 +43,7 @@ class RainbowProgram(OffPolicyProgram):
         seed: int,
         stage_dir: StageDirectory,
     ) -> None:
-        environment = suite.make(settings.num_envs, seed)
+        environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         environment.reset()
         spec = environment_spec(
             environment.observation_spec(), specs.DiscreteArray(NUM_ACTIONS, dtype=np.int32)
@@ -64,11 +66,15 @@ class RainbowProgram(OffPolicyProgram):
             initial_priority=settings.initial_priority,
             last_is_first=True,
         )
-        generator = tf.random.Generator.from_seed(seed, alg="philox")
+        generator = make_generator(seed, "actions")
         self._epsilon = tf.Variable(self._epsilons(), trainable=False, name="epsilon")
         self._act = traced(rainbow.EpsilonGreedy(network, self._epsilon, generator).act)
+        # Not saved: each evaluation sets it.
+        self._evaluation_generator = make_generator(seed, "evaluation actions")
         self._act_evaluating = traced(
-            rainbow.EpsilonGreedy(network, settings.evaluation_epsilon, generator).act
+            rainbow.EpsilonGreedy(
+                network, settings.evaluation_epsilon, self._evaluation_generator
+            ).act
         )
         self.trackables = {**learner.state, "generator": generator}
 
@@ -77,9 +83,10 @@ class RainbowProgram(OffPolicyProgram):
         steps, metrics = super().advance(stopping)
         return steps, {**metrics, "epsilon": float(np.mean(self._epsilons()))}
 
-    def policy(self, observations: np.ndarray) -> np.ndarray:
-        """Greedy, but for `evaluation_epsilon`."""
-        return self._checked(self._act_evaluating(observations))
+    def evaluation_policy(self, seed: int) -> Policy:
+        """Greedy, but for `evaluation_epsilon` and among actions of equal value."""
+        self._evaluation_generator.reset(generator_state(seed, "evaluation actions"))
+        return lambda observations: self._checked(self._act_evaluating(observations))
 
     def _actions(self, observations: np.ndarray) -> np.ndarray:
         self._epsilon.assign(self._epsilons())

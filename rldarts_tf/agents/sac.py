@@ -26,6 +26,7 @@ from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.learner import ReplayLearner
 from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import Replay
+from rldarts_tf.agents.seeds import make_generator
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.torso import Torso, training_options
@@ -104,7 +105,8 @@ class Policy(snt.Module):
     Args:
       torso: the critics' one.
       head: of the actor.
-      generator: the source of randomness; its state belongs into a checkpoint.
+      generator: the source of randomness; its state belongs into a checkpoint. None for a greedy
+        one, which draws nothing.
       uniform: a variable that says whether actions are uniformly random, as at first; or None.
       greedy: take tanh(μ) instead of a sample.
     """
@@ -113,7 +115,7 @@ class Policy(snt.Module):
         self,
         torso: snt.Module,
         head: TanhGaussianHead,
-        generator: tf.random.Generator,
+        generator: tf.random.Generator | None,
         uniform: tf.Variable | None = None,
         greedy: bool = False,
     ) -> None:
@@ -256,7 +258,7 @@ class SACLearner(ReplayLearner):
         self._log_temperature = tf.Variable(
             settings.initial_log_temperature, name="log_temperature"
         )
-        self._generator = tf.random.Generator.from_seed(seed, alg="philox")
+        self._generator = make_generator(seed, "learner")
         self._optimizers = {
             name: snt.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon)
             for name in ("critic", "actor", "temperature")
@@ -392,7 +394,7 @@ class SACNetworks:
         self.critics(_one(environment_spec.observations), _one(environment_spec.actions))
         self.actor(torso(_one(environment_spec.observations)))
 
-    def policy(self, generator: tf.random.Generator, **options: Any) -> Policy:
+    def policy(self, generator: tf.random.Generator | None, **options: Any) -> Policy:
         """A policy that acts with the actor; see `Policy`."""
         return Policy(self.critics.torso, self.actor, generator, **options)
 
@@ -426,7 +428,7 @@ class SAC(LoopAgent):
         checkpoint_directory: str | None = None,
     ) -> None:
         self.networks = SACNetworks(environment_spec, encoder, settings)
-        generator = tf.random.Generator.from_seed(seed, alg="philox")
+        generator = make_generator(seed, "actions")
         self._uniform = tf.Variable(True, trainable=False, name="uniform")
         super().__init__(
             self.networks.policy(generator, uniform=self._uniform),

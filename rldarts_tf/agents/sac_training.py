@@ -8,8 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.agents import sac
+from rldarts_tf.agents.evaluation import Policy
 from rldarts_tf.agents.off_policy import COLUMNS, MeanLogger, OffPolicyProgram, checked, traced
 from rldarts_tf.agents.replay import environment_spec
+from rldarts_tf.agents.seeds import derived_seed, make_generator
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.dm_control_suite import DMControlSuite
@@ -37,7 +39,7 @@ class SACProgram(OffPolicyProgram):
         seed: int,
         stage_dir: StageDirectory,
     ) -> None:
-        environment = suite.make(settings.num_envs, seed)
+        environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         try:
             environment.reset()
             spec = environment_spec(environment.observation_spec(), environment.action_spec())
@@ -58,10 +60,10 @@ class SACProgram(OffPolicyProgram):
             priority_exponent=None,
             last_is_first=False,
         )
-        generator = tf.random.Generator.from_seed(seed, alg="philox")
+        generator = make_generator(seed, "actions")
         self._uniform = tf.Variable(True, trainable=False, name="uniform")
         self._act = traced(networks.policy(generator, uniform=self._uniform).act)
-        self._act_evaluating = traced(networks.policy(generator, greedy=True).act)
+        self._act_evaluating = traced(networks.policy(None, greedy=True).act)
         self.trackables = {**learner.state, "generator": generator}
 
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
@@ -69,9 +71,10 @@ class SACProgram(OffPolicyProgram):
         steps, metrics = super().advance(stopping)
         return steps, {**metrics, "crashes": self.environment.crashes}
 
-    def policy(self, observations: np.ndarray) -> np.ndarray:
-        """tanh(μ), as PI-SAC evaluates."""
-        return self._checked(self._act_evaluating(observations))
+    def evaluation_policy(self, seed: int) -> Policy:
+        """tanh(μ), as PI-SAC evaluates; it draws nothing."""
+        del seed
+        return lambda observations: self._checked(self._act_evaluating(observations))
 
     def _actions(self, observations: np.ndarray) -> np.ndarray:
         self._uniform.assign(self._step < self._settings.min_replay_size)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rldarts_tf.agents.evaluation import evaluate
+from rldarts_tf.agents.evaluation import Policy, evaluate
 from rldarts_tf.agents.returns import ReturnTracker, game_columns, summarize
 from rldarts_tf.agents.search_recorder import SearchRecorder
+from rldarts_tf.agents.seeds import derived_seed
 from rldarts_tf.cost import count_cost
 from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.envs.suite import Environments, Suite
@@ -77,8 +78,13 @@ class AgentProgram(abc.ABC):
         """
 
     @abc.abstractmethod
-    def policy(self, observations: np.ndarray) -> np.ndarray:
-        """Acts as in an evaluation: [N, ...] -> actions [N, ...]."""
+    def evaluation_policy(self, seed: int) -> Policy:
+        """What acts in an evaluation; nothing that training draws depends on it.
+
+        Args:
+          seed: of the run; what is drawn follows from it anew with each policy that this returns.
+            One of them is used at a time.
+        """
 
     @abc.abstractmethod
     def state(self) -> dict[str, np.ndarray]:
@@ -314,13 +320,15 @@ class Training:
         """Plays fresh environments of every set of levels."""
         games = self._suite.games
         num_envs = min(max(num_episodes, len(games)), self._settings.algorithm.num_envs)
-        # The same episodes' seeds every time: what changes between evaluations is the policy.
-        seed = (self._settings.training.seed + 1) % 2**31
+        # The same seeds every time: what changes between evaluations is the policy.
+        seed = self._settings.training.seed
+        environment_seed = derived_seed(seed, "evaluation environments")
         results: dict[str, float] = {}
         for name, overrides in self._suite.evaluation_sets.items():
-            environment = self._suite.make(num_envs, seed, **overrides)
+            environment = self._suite.make(num_envs, environment_seed, **overrides)
+            policy = self._program.evaluation_policy(seed)
             try:
-                played = evaluate(environment, self._program.policy, num_episodes)
+                played = evaluate(environment, policy, num_episodes)
             finally:
                 environment.close()
             of_episode = np.array(environment.games)[played.environments]
