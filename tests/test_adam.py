@@ -105,5 +105,8 @@ def test_beside_a_gpu_no_variable_has_an_xla_program_of_its_own(make, pretended_
     assert xla_programs(FusedAdam.from_config(FusedAdam().get_config())) == 0
 
 
-def test_beside_a_gpu_an_explicit_jit_compile_stands(pretended_gpu):
-    assert xla_programs(FusedAdam(jit_compile=True)) == len(SHAPES)
+def test_beside_a_gpu_not_even_a_flag_that_is_set_makes_programs(pretended_gpu):
+    assert xla_programs(FusedAdam(jit_compile=True)) == 0
+    optimizer = FusedAdam()
+    optimizer.jit_compile = True
+    assert xla_programs(optimizer) == 0

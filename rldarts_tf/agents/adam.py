@@ -19,13 +19,17 @@ class FusedAdam(tf.keras.optimizers.Adam):
 
     Takes the arguments of `tf.keras.optimizers.Adam`; `amsgrad` has no such kernel.
 
-    Unlike Keras' own it is not compiled by XLA unless it is asked to. Where there is a GPU, Keras
-    2.15 would otherwise make one XLA program for each variable, each compiled and launched apart.
-    `jit_compile=True`, if given, stands; as Keras has it, it has no effect without a GPU.
+    XLA never compiles it, whatever `jit_compile` says, which Keras 2.15 sets where it sees a GPU:
+    one kernel has nothing to fuse, and Keras would make a program for each variable, each of them
+    compiled and launched apart. (In a step that is compiled as a whole it is part of that.)
     """
 
     def __init__(self, *args: Any, jit_compile: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, jit_compile=jit_compile, **kwargs)
+
+    def _update_step_xla(self, gradient: tf.Tensor, variable: tf.Variable, key: int) -> None:
+        del key
+        self._update_step(gradient, variable)
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Makes the moments of the variables."""
