@@ -6,7 +6,9 @@ The program is that of the launcher, without its files and evaluations. The firs
 up (they include tracing) and do not count. The parts: act (the policy), simulate (MuJoCo and its
 frames), insert (adders), sample (from replay), learn (the rest of a learner step).
 
-The reference, in the same process: a learner step on one batch that is held, without replay.
+The reference, in the same process: a learner step on one batch that is held, without replay. With
+--beside=pisac_cnn,supernet_blocks learner steps of other encoders on that batch are timed in turn
+with it.
 """
 
 from __future__ import annotations
@@ -26,8 +28,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import common
 import tensorflow as tf
 
+from rldarts_tf.agents.replay import environment_spec
+from rldarts_tf.agents.sac import SACNetworks
 from rldarts_tf.agents.sac_training import SACProgram
 from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.dm_control_suite import DMControlSuite
 from rldarts_tf.factory import make_encoder
 from rldarts_tf.runs.directory import StageDirectory
@@ -42,13 +47,33 @@ ENCODERS: dict[str, dict[str, Any]] = {
 PARTS = ("act", "simulate", "insert", "sample", "learn")
 
 
+def encoder_of(name: str, args: argparse.Namespace) -> Encoder:
+    """The encoder of that name."""
+    options = dict(ENCODERS[name])
+    if args.depths:
+        options["depths"] = [int(part) for part in args.depths.split(",")]
+    return make_encoder(**options, features=50, head="layer_norm")
+
+
+def held_steps(
+    program: SACProgram, held: Any, args: argparse.Namespace, settings: SACSettings
+) -> dict[str, common.Call]:
+    """Learner steps on one batch: of the program's own encoder first."""
+    environment = program.environment
+    spec = environment_spec(environment.observation_spec(), environment.action_spec())
+    learners = {args.encoder: program.learner}
+    for name in args.beside:
+        learners[name] = SACNetworks(spec, encoder_of(name, args), settings).learner(settings, 0)
+    return {
+        name: lambda learner=learner: float(learner._step(held)["critic_loss"])
+        for name, learner in learners.items()
+    }
+
+
 def measure(args: argparse.Namespace, settings: SACSettings) -> dict[str, Any]:
     """Environment steps per second, the split, and the reference."""
     tf.keras.utils.set_random_seed(0)
-    options = dict(ENCODERS[args.encoder])
-    if args.depths:
-        options["depths"] = [int(part) for part in args.depths.split(",")]
-    encoder = make_encoder(**options, features=50, head="layer_norm")
+    encoder = encoder_of(args.encoder, args)
     suite = DMControlSuite(
         DMControlSettings(args.domain_name, args.task_name, image_size=args.image_side)
     )
@@ -80,9 +105,8 @@ def measure(args: argparse.Namespace, settings: SACSettings) -> dict[str, Any]:
             learner_steps = learner.num_steps - learner_steps
             common.progress("the reference")
             held = next(iter(sample, None)).data
-            bare = common.interleaved(
-                {"step": lambda: float(learner._step(held)["critic_loss"])}, args.repeats
-            )["step"]
+            timings = common.interleaved(held_steps(program, held, args, settings), args.repeats)
+            bare = timings[args.encoder]
         finally:
             program.close()
     seconds = {part: sum(row[part] for row in rows) for part in PARTS}
@@ -95,6 +119,10 @@ def measure(args: argparse.Namespace, settings: SACSettings) -> dict[str, Any]:
         "share": {part: value / wall for part, value in seconds.items()},
         "learner_step_seconds": (seconds["learn"] + seconds["sample"]) / learner_steps,
         **bare.to_dict("bare_step"),
+        "beside": {
+            name: {**timings[name].to_dict("step"), "times": timings[name].times(bare)}
+            for name in args.beside
+        },
         "learner_step_times_bare": (seconds["learn"] + seconds["sample"])
         / learner_steps
         / bare.median,
@@ -103,11 +131,23 @@ def measure(args: argparse.Namespace, settings: SACSettings) -> dict[str, Any]:
     }
 
 
+def names_of_encoders(text: str) -> list[str]:
+    """For the command line."""
+    names = text.split(",")
+    for name in names:
+        if name not in ENCODERS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(ENCODERS)}")
+    return names
+
+
 def make_parser() -> common.Parser:
     """The command line."""
     parser = common.Parser(__doc__)
     parser.add_argument(
         "--encoder", choices=ENCODERS, default="pisac_cnn", help="of %(choices)s (%(default)s)"
+    )
+    parser.add_argument(
+        "--beside", type=names_of_encoders, default=[], help="other encoders, separated by commas"
     )
     parser.add_argument("--depths", help="such as 8,8,8; by default those of the paper")
     parser.add_argument("--domain_name", default="cartpole", help="(%(default)s)")
@@ -149,6 +189,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"a learner step takes {result['learner_step_times_bare']:.2f} times as long as one on a "
         f"batch that is held ({result['bare_step_seconds']:.3f} s)"
     )
+    for name, beside in result["beside"].items():
+        print(
+            f"one of {name} takes {beside['step_seconds']:.3f} s: "
+            f"{beside['times']:.2f} times as long"
+        )
     common.write_results(args, result)
 
 

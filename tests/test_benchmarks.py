@@ -63,6 +63,7 @@ COMMANDS = {
     "dm_control_frames": ("--domain_name=pendulum", "--num_envs=1,2", "--steps=2", "--repeats=1"),
     "sac": (
         "--encoder=supernet",
+        "--beside=supernet_blocks",
         "--depths=2",
         "--image_side=16",
         "--batch_size=4",
@@ -302,6 +303,7 @@ def test_sac_splits_the_time_and_compares_with_its_reference(runs):
     result = results_of(runs, "sac")
     rates = ("env_steps_per_second", "learner_steps_per_second", "bare_step_seconds")
     assert_positive(result, (*rates, "learner_step_times_bare"))
+    assert_positive(result["beside"]["supernet_blocks"], ("step_seconds", "times"))
     for split in (result["seconds"], result["share"]):
         assert_positive(split, ("act", "simulate", "insert", "sample", "learn"))
     assert sum(result["share"].values()) == pytest.approx(1)
