@@ -34,8 +34,8 @@ def graphs(name, path):
     frames = images(0, 4)
     if name.startswith("ppo"):
         yield path.learner.update.get_concrete_function(ppo.on_host(path.experience))
-        actor = ppo.Actor(path.agent, generator)
-        yield actor.__call__.get_concrete_function(frames)
+        seed = tf.zeros([2], tf.int32)
+        yield ppo.Actor(path.agent, generator)._act.get_concrete_function(frames, seed)
         return
     sample = next(path.learner._samples)
     if name == "rainbow":

@@ -13,9 +13,9 @@ import pytest
 from processes import ROOT, Ended, Launcher, Stopped, assert_refused, contents, numbers, rows_of
 
 from rldarts_tf.export import policies
-from rldarts_tf.genotype import Genotype
+from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.search_space import MICRO, SearchSpace
 
 RAINBOW = Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow_training")
 
@@ -46,6 +46,7 @@ def tiny(root: Path, steps: int, *flags: str) -> list[str]:
         "--gin_file=hardware/cpu.gin",
         f"--root_dir={root}",
         "--env_name=bossfight",
+        "--seed=6",  # Episodes end within so few steps.
         f"--num_env_steps={steps}",
         *(f"--gin_bindings={binding}" for binding in TINY),
         *flags,
@@ -292,8 +293,11 @@ def documented() -> dict[str, list[str]]:
 @pytest.mark.parametrize("name", documented())
 def test_the_documented_commands_are_valid(name, quick, tmp_path):
     (tmp_path / "file").write_text("")
+    random_genotype(MICRO, 0).save(tmp_path / "cell.json")
+    cell = f"--genotype={tmp_path / 'cell.json'}"
+    flags = [cell if flag.startswith("--genotype=") else flag for flag in documented()[name]]
     # The directory is opened when all else has been found right: one that cannot be shows it.
-    ended = quick([*documented()[name], f"--root_dir={tmp_path / 'file' / 'run'}"])
+    ended = quick([*flags, f"--root_dir={tmp_path / 'file' / 'run'}"])
     assert_refused(ended, ["root_dir", "cannot be created"])
 
 
