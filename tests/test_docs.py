@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ SYMBOLS = ("θ", "α", "β", "z", "p", "O", "|O|", "I", "E", "K", "N", "R", "D",
 
 
 def anchors(page):
-    """What GitHub calls the headings of a page."""
+    """Anchors that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -51,3 +52,25 @@ def test_the_glossary_has_each_symbol_once():
     rows = re.findall(r"^\| (\S+) \|", glossary, flags=re.MULTILINE)
     symbols = [row.replace("\\", "") for row in rows]
     assert sorted(symbols[symbols.index("θ") :]) == sorted(SYMBOLS)
+
+
+def docstrings():
+    """(file, docstring) of everything in the package that has one."""
+    for path in sorted((ROOT / "rldarts_tf").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                yield path.name, str(node.value.value)
+
+
+def test_no_docstring_uses_a_symbol_for_something_else():
+    # Environments and the batch are B, sizes are words. Rewards are to follow.
+    foreign = (
+        r"\[N\b|\bN (?:environments|names|copies|simulators)"
+        r"|\bB, D\]|\[[DK]\]|\bK (?:episodes|frames)"
+    )
+    found = [
+        (name, text.splitlines()[0])
+        for name, text in docstrings()
+        if name != "reward.py" and re.search(foreign, text)
+    ]
+    assert found == []

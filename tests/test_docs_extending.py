@@ -28,7 +28,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uin
 
 
 def run(name, **namespace):
-    """What the names of a block stand for after it has been run."""
+    """Runs a block; returns its namespace."""
     # Keras names a class by its module.
     namespace = {"__name__": f"extending_{name}", **namespace}
     exec(compile(marked_block(name, EXTENDING), f"extending.md ({name})", "exec"), namespace)
@@ -37,7 +37,7 @@ def run(name, **namespace):
 
 @pytest.fixture(autouse=True)
 def registries(monkeypatch):
-    """What an example registers is gone after its test."""
+    """Restores the registries after each test."""
     monkeypatch.setattr(ops, "_REGISTRY", dict(ops._REGISTRY))
     monkeypatch.setattr(search_space, "_REGISTRY", dict(search_space._REGISTRY))
     yield
