@@ -134,6 +134,11 @@ def test_the_columns_of_a_search(groups):
     assert documented("A search (`op_weights_<cell type>` and `search`)") == expected
 
 
+def test_values_are_told_of_columns_that_there_are():
+    algorithms = [documented(f"{name} (`learning`)") for name in ("PPO", "Rainbow", "SAC")]
+    assert documented("Values that were seen") <= set.union(*algorithms)
+
+
 def test_every_group_has_a_section(groups):
     titles = re.findall(r"^### .*\(`(\w+)`\)$", PAGE.read_text("utf-8"), flags=re.MULTILINE)
     shared = {name for name in groups if not name.startswith("op_weights_")} - {"search"}
