@@ -60,7 +60,7 @@ CAUGHT = 0.97
 
 
 def make_rainbow(spec: Any, supernet: rldarts_tf.Supernet, seed: int) -> tuple[Any, Callable]:
-    """The agent, and images -> action values."""
+    """Makes Rainbow; returns it and its function images -> action values."""
     agent = Rainbow(spec, supernet, SETTINGS, seed=seed)
     return agent, lambda images: agent._learner._network(images).mean()
 
@@ -68,7 +68,7 @@ def make_rainbow(spec: Any, supernet: rldarts_tf.Supernet, seed: int) -> tuple[A
 def make_dqn(
     spec: Any, supernet: rldarts_tf.Supernet, seed: int, plain: bool = False
 ) -> tuple[Any, Callable]:
-    """The same with Acme's DQN."""
+    """Makes Acme's DQN; returns it and its function images -> action values."""
     del seed
     num_actions = spec.actions.num_values
     head = (

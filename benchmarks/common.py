@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing, memory, the machine, and results as JSON and as a table.
+"""Helpers of the benchmarks: timing, memory, the machine, results as JSON and as a table.
 
 Two things are compared by calling them in turn (A B A B ...) in one process, and by the median of
 the ratios of neighbours: on a shared machine the speed of everything drifts together.
@@ -59,7 +59,7 @@ class Timing:
         return min(self.seconds)
 
     def times(self, other: Timing) -> float:
-        """How many times as long this takes as the other; both from one `interleaved`."""
+        """Ratio of this time to the other's; both from one `interleaved`."""
         return statistics.median(a / b for a, b in zip(self.seconds, other.seconds))
 
     def to_dict(self, prefix: str) -> dict[str, float]:
@@ -200,7 +200,7 @@ def run_fresh(script: str, arguments: Sequence[str]) -> Any:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Describes the machine and the versions."""
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),

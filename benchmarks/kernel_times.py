@@ -1,4 +1,4 @@
-"""Where the time of one train step goes: TensorFlow's kernels by op type, under its profiler.
+"""Profiles one train step: time of TensorFlow's kernels by op type.
 
     python benchmarks/kernel_times.py --network=classic --output=kernel_times.json
 

@@ -129,7 +129,7 @@ def rates(
     cost: rldarts_tf.Cost,
     args: argparse.Namespace,
 ) -> dict[str, float]:
-    """What the steps of a form achieve, as entries of the results."""
+    """Rates of the steps of a form, as entries of the results."""
     entries: dict[str, float] = {}
     for step, batch, passes in (("train", args.batch, 3), ("act", args.act_batch, 1)):
         timing = timings[f"{form} {step}"]
@@ -203,7 +203,7 @@ def measure_fresh(name: str, form: str, args: argparse.Namespace) -> dict[str, f
 
 
 def first_call_and_memory(form: str, args: argparse.Namespace) -> dict[str, float]:
-    """What `measure_fresh` asks for; to be called in a process that has done nothing else."""
+    """Measurements for `measure_fresh`; to be called in a process that has done nothing else."""
     network = make_network(
         args.networks[0], args.depths, args.image_side, args.precision, args.recompute
     )

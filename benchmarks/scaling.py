@@ -1,4 +1,4 @@
-"""How the time of a train step grows with the size of the supernet: lines fitted to sweeps.
+"""Fits the time of a train step to the size of the supernet: lines through sweeps.
 
     python benchmarks/scaling.py --output=scaling.json --figure=scaling.png
 
@@ -34,7 +34,7 @@ OPS = ("conv_3x3_relu", "dil_conv_3x3_relu", "conv_3x3", "dil_conv_3x3")
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What a train step is made of: I, N, D, images and base ops."""
+    """Size of a train step: I, N, D, images and base ops."""
 
     nodes: int = 4
     cells: int = 1
@@ -98,7 +98,7 @@ class Networks:
 
 
 def axis_value(field: str, value: int) -> int:
-    """Where a value of a sweep stands on its axis."""
+    """Position of a sweep's value on its axis."""
     return value * (value + 1) // 2 if field == "nodes" else value
 
 
@@ -138,7 +138,7 @@ def measure(field: str, values: Sequence[int], networks: Networks, repeats: int)
 
 
 def per_block(points: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """What each further block adds: differences of neighbouring points."""
+    """Cost of each further block: differences of neighbouring points."""
     return [
         {
             "blocks": after["blocks"],

@@ -1,4 +1,4 @@
-"""`python -m rldarts_tf`: what can be done with genotypes, search spaces and runs."""
+"""`python -m rldarts_tf`: commands for genotypes, search spaces and runs."""
 
 import sys
 

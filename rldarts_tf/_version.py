@@ -1,4 +1,4 @@
-"""The version of the package: the one place where it is written."""
+"""Version of the package, written here alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What dm-acme 0.2.2 needs to run beside dm-reverb 0.14.
+"""Adapter that lets dm-acme 0.2.2 run with dm-reverb 0.14.
 
 Acme's adders pass `get_signature_timeout_ms` to `reverb.Client.trajectory_writer`, which does not
 take that argument any more. `ReverbClient` takes it.
@@ -21,7 +21,7 @@ _OBSOLETE = _TIMEOUT not in inspect.signature(reverb.Client.trajectory_writer).p
 
 
 class ReverbClient(reverb.Client):
-    """A Reverb client whose writers can be asked for as Acme's adders do.
+    """Reverb client that accepts the obsolete argument which Acme's adders pass.
 
     Equal to `reverb.Client` in everything else, and wholly so where that takes the argument itself.
     """

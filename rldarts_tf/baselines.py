@@ -1,4 +1,4 @@
-"""The hand-designed encoders that found cells are compared with, behind the same contract."""
+"""Hand-designed encoders to compare found cells with, behind the same contract."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _Plain(Encoder):
 
     @property
     def uses_training(self) -> bool:
-        """False."""
+        """Always False."""
         return False
 
 
@@ -32,7 +32,7 @@ class ImpalaCNN(_Plain):
     Args:
       depths: channels of each block; [16, 32, 32] is the published network, [16, 16, 16] and
         [64, 64, 64] are those of RL-DARTS.
-      features: D, the size of the output.
+      features: size of the output.
       kernel_size: of all convolutions; 5 is what RL-DARTS compares 3 with (table 1, figure 13).
 
     Raises:
@@ -72,7 +72,7 @@ class ImpalaCNN(_Plain):
         return x
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Config for `from_config`."""
         return {
             **super().get_config(),
             "depths": list(self.depths),
@@ -88,7 +88,7 @@ class NatureCNN(_Plain):
     each followed by ReLU; then the dense layer.
 
     Args:
-      features: D, the size of the output.
+      features: size of the output.
     """
 
     def __init__(self, features: int = 512, name: str | None = None, **kwargs: Any) -> None:
@@ -118,12 +118,12 @@ class PiSacCNN(_Plain):
 
     Args:
       depths: filters of each convolution.
-      features: D, the size of the output.
+      features: size of the output.
     """
 
     @property
     def ends_in_activation(self) -> bool:
-        """True: the thresholded unit."""
+        """True: the maps have passed the thresholded unit."""
         return True
 
     def __init__(
@@ -153,5 +153,5 @@ class PiSacCNN(_Plain):
         return x
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Config for `from_config`."""
         return {**super().get_config(), "depths": list(self.depths)}

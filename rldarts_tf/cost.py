@@ -1,4 +1,4 @@
-"""What an encoder costs: parameters, multiply-adds, and activation memory.
+"""Counts the cost of an encoder: parameters, multiply-adds, and activation memory.
 
 The numbers are read off the TensorFlow graph of the encoder, so they hold for user-defined ops too
 and follow the implementation: they count what is executed and what is kept, not what a formula
@@ -39,7 +39,7 @@ def count_cost(
     """Counts an encoder's cost; nothing is executed.
 
     Args:
-      encoder: images [B, H, W, C] -> features [B, D]; built by this if it was not.
+      encoder: images [B, H, W, C] -> features [B, features]; built by this if it was not.
       image_shape: (H, W, C).
       dtype: of the images.
 
@@ -102,7 +102,7 @@ _ALIASES = (
 
 
 def _depending_on_images(ops: Sequence[tf.Operation]) -> set[tf.Operation]:
-    """Of the ops in the order of their making: not kernels, op weights, shapes."""
+    """Selects the ops, in creation order, whose results depend on the images."""
     depending: set[tf.Operation] = set()
     for op in ops:
         source = op.type == "Placeholder" and op.outputs[0].dtype != tf.resource
@@ -143,7 +143,7 @@ def _memory_of(tensor: tf.Tensor) -> tf.Tensor:
 
 
 def _executed(graph: tf.Graph) -> set[tf.Operation]:
-    """What the outputs depend on: TensorFlow prunes the rest, such as results computed again."""
+    """Returns the ops that the outputs depend on; TensorFlow prunes the rest."""
     executed: set[tf.Operation] = set()
     waiting = [tensor.op for tensor in graph.outputs]
     while waiting:

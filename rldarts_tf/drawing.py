@@ -43,7 +43,7 @@ _PALETTE = (
 
 
 class DrawableGenotype(Protocol):
-    """What a drawing needs to know of a `rldarts_tf.genotype.Genotype`; ops need not be registered.
+    """Part of `rldarts_tf.genotype.Genotype` that drawings read; ops need not be registered.
 
     Where there is `space` too, the colours are those of all ops that it has.
     """
@@ -58,7 +58,7 @@ class DrawableGenotype(Protocol):
 
     @property
     def output_mode(self) -> str:
-        """How the cell's output follows from its nodes; `last`: from the last one alone."""
+        """Output mode of the cells; `last`: the last node alone is the output."""
 
 
 def draw_genotype(

@@ -1,4 +1,4 @@
-"""Encoders: images [B, H, W, C] -> features [B, D].
+"""Encoders: images [B, H, W, C] -> features [B, features].
 
 `CellNetwork` stacks the cells that a factory makes; `Supernet` and `DiscreteNetwork` differ only in
 that factory and in who gives the op weights. Source: RL-DARTS section 3.1, figure 2, and the
@@ -45,7 +45,7 @@ class Encoder(tf.keras.Model):
     What other integers mean nobody can know: cast them to float, and scale them yourself.
 
     Args:
-      features: D, the size of the output.
+      features: size of the output.
       head: how the features follow from the maps: "relu" as above; "layer_norm" for flatten, ReLU,
         Dense, LayerNormalization (of SAC, where actor and critic are put on what is normalized).
       dtype: a Keras policy or its name, such as "mixed_bfloat16"; the global policy if None. In the
@@ -80,7 +80,7 @@ class Encoder(tf.keras.Model):
         return super().__call__(images, *args, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Images [B, H, W, C], uint8, bool or float -> features [B, D], with head "relu" >= 0.
+        """Images [B, H, W, C], uint8, bool or float -> [B, features], with head "relu" >= 0.
 
         Raises:
           ConfigError: the images are not of rank 4, or of another dtype.
@@ -98,7 +98,7 @@ class Encoder(tf.keras.Model):
         return x
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """What stands before the head: float images [B, H, W, C] -> maps [B, H', W', C']."""
+        """Computes the head's input: float images [B, H, W, C] -> maps [B, H', W', C']."""
         raise NotImplementedError
 
     def _as_float(self, images: tf.Tensor) -> tf.Tensor:
@@ -115,13 +115,13 @@ class Encoder(tf.keras.Model):
     def uses_training(self) -> bool:
         """Whether `training` may change the output.
 
-        Where it cannot, callers may share one output between the two modes. A class that knows
-        better says so.
+        Where it cannot, callers may share one output between the two modes. Subclasses without
+        dropout or batch normalization override this with False.
         """
         return True
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Config for `from_config`."""
         return {
             "name": self.name,
             "features": self.features,
@@ -137,7 +137,7 @@ class Encoder(tf.keras.Model):
 
 
 class CellNetwork(Encoder):
-    """D blocks of R reduction cells and N normal cells, one channel depth per block.
+    """D blocks of R reduction cells, then N normal cells; one channel depth per block.
 
     What stands around the cells is the stem's; see `rldarts_tf.SearchSpace`.
 
@@ -147,7 +147,7 @@ class CellNetwork(Encoder):
       num_normal: N.
       num_reduction: R.
       stem: "impala" or "pisac".
-      features: D, the size of the output.
+      features: size of the output.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class Supernet(CellNetwork):
       inverse_temperature: β, which multiplies α in the softmax; the paper's values are 5 for PPO
         and 10 for Rainbow (appendix F.1). `supernet.alpha.inverse_temperature` is a variable.
       normalization: of the convolutions in the cells: None, "layer" or "batch".
-      features: D, the size of the output.
+      features: size of the output.
       train_alpha: False freezes α: a uniform mixture (appendix B.2).
       recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
 
@@ -370,7 +370,7 @@ class Supernet(CellNetwork):
         return images.shape
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs; α and β are weights."""
+        """Config for `from_config`; α and β are weights."""
         alpha = self.alpha.get_config()
         return {
             **super().get_config(),
@@ -392,7 +392,7 @@ class DiscreteNetwork(CellNetwork):
       genotype: a `Genotype`, the path of a genotype file, or the content of one.
       depths: channels of each block, such as [64, 64, 64].
       normalization: of the convolutions in the cells: None, "layer" or "batch".
-      features: D, the size of the output.
+      features: size of the output.
       recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
 
     Raises:
@@ -448,7 +448,7 @@ class DiscreteNetwork(CellNetwork):
         return Genotype.from_json(self._genotype_json)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Config for `from_config`."""
         return {
             **super().get_config(),
             "genotype": self.genotype.to_dict(),

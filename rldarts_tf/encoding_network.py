@@ -32,7 +32,7 @@ from rldarts_tf.search_space import SearchSpace
 
 @gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec"])
 class EncodingNetwork(network.Network):
-    """Observations [B, ...] or [B, T, ...] -> features [B, D] or [B, T, D].
+    """Observations [B, ...] or [B, T, ...] -> features [B, features] or [B, T, features].
 
     Preprocessing layers, their combiner, the encoder, then fully connected layers, as in TF-Agents'
     class of this name; but the encoder is a supernet, a discrete network or a baseline.
@@ -216,7 +216,7 @@ class _Computed:
 
 
 class _AroundEncoder(network.Network):
-    """What the networks around an encoder share: a copy copies the encoder too.
+    """Base class of the networks around an encoder: `copy` copies the encoder too.
 
     TF-Agents copies a network by calling its constructor with the same arguments; an encoder that
     is an argument would then be shared between a Q network and its target.

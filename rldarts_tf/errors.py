@@ -1,4 +1,4 @@
-"""The one family of errors that a user's input can cause.
+"""Errors that a user's input can cause.
 
 Launchers and command-line tools catch `RLDartsError`, print its message as one line and exit with
 code 2. Anything else that escapes is a bug and keeps its traceback.

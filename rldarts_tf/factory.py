@@ -1,4 +1,4 @@
-"""One function that makes any encoder from names and numbers, as flags and gin files give them."""
+"""Makes any encoder from names and numbers, such as flags and gin files give."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all launchers share: flags, gin files, and how they end.
+"""Command-line flags, gin loading and exit codes of the launchers.
 
 Exit codes: 0 done (or stopped by SIGTERM or Ctrl-C after a checkpoint), 2 bad input, with one line
 that says what is wrong.
@@ -286,7 +286,7 @@ def _refuse_imports(source: str, text: str, included: frozenset[str] = frozenset
 
 
 def _check_algorithm(own: str) -> None:
-    """Refuses what was made for another launcher: gin would pass over it silently."""
+    """Refuses settings of another algorithm, which gin would silently ignore."""
     others = {settings.__name__ for settings in ALGORITHMS} - {own}
     for binding in FLAGS.gin_bindings:
         name = binding.partition("=")[0].strip().rpartition(".")[0].rpartition("/")[2]

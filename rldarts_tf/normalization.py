@@ -1,4 +1,4 @@
-"""Normalizations that Keras lacks, or has in a form that fails."""
+"""Normalization layers that Keras lacks, or whose Keras form fails."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
 class LayerNormalization(tf.keras.layers.LayerNormalization):
-    """Keras's, over the last axis, in an order of terms that TensorFlow leaves alone.
+    """Layer normalization over the last axis, in an order of terms that TensorFlow leaves alone.
 
     Where the weights are constants, as in an exported policy, TensorFlow 2.15 hands Keras's own
     order to a kernel of oneDNN, with an ε of 1e-3 whatever it was.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """[..., D] -> [..., D]; sums are in float32 or better."""
+        """Normalizes [..., C] over C; sums are in float32 or better."""
         x = tf.cast(inputs, tf.float32) if inputs.dtype.size < 4 else inputs
         mean, variance = tf.nn.moments(x, [-1], keepdims=True)
         normalized = (x - mean) * tf.math.rsqrt(variance + self.epsilon)

@@ -78,7 +78,7 @@ class Convolution(tf.keras.layers.Layer):
 
     @property
     def settings(self) -> ConvolutionSettings:
-        """What a bank needs to know."""
+        """Settings of the convolution, for a bank."""
         return ConvolutionSettings(
             self.kernel_size, self.dilation, self.activation, self.normalization
         )
@@ -89,7 +89,7 @@ class Convolution(tf.keras.layers.Layer):
         return self.normalization == "batch"
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Config for `from_config`."""
         config = super().get_config()
         for key in (
             "filters",
@@ -128,7 +128,7 @@ class ParameterFree(tf.keras.layers.Layer):
         return self._bank(x)[0]
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Config for `from_config`."""
         return {**super().get_config(), "function": self.function, "stride": self.stride}
 
 
@@ -267,7 +267,7 @@ class SeparableConvolution(tf.keras.layers.Layer):
         return self.normalization == "batch"
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Config for `from_config`."""
         config = super().get_config()
         for key in ("filters", "kernel_size", "stride", "activation", "normalization"):
             config[key] = getattr(self, key)

@@ -1,4 +1,4 @@
-"""What half precision needs: Keras policies for layers made elsewhere, and sums in float32."""
+"""Half-precision support: Keras policies for layers made elsewhere, and sums in float32."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bias_add(y: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
 
 
 class Conv2D(tf.keras.layers.Conv2D):
-    """Keras' layer, with `bias_add`."""
+    """Keras' Conv2D with the bias gradient of `bias_add`."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """See Keras."""

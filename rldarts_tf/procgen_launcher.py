@@ -1,4 +1,4 @@
-"""What the launchers for Procgen share: all but the algorithm."""
+"""Common main function of the launchers for Procgen."""
 
 from __future__ import annotations
 

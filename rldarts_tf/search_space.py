@@ -22,12 +22,12 @@ NORMAL = "normal"
 REDUCTION = "reduction"
 
 OUTPUT_MODES = ("concat", "last", "sum", "average", "weighted_sum")
-"""How a cell's output follows from its intermediate nodes; see `rldarts_tf.cells`."""
+"""Ways to combine intermediate nodes into a cell's output; see `rldarts_tf.cells`."""
 
 IMPALA_STEM = "impala"
 PISAC_STEM = "pisac"
 STEMS = (IMPALA_STEM, PISAC_STEM)
-"""What stands around the cells; see `SearchSpace`."""
+"""Layers around the cells; see `SearchSpace`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ class SearchSpace:
         return (*self._base_ops(cell_type), SKIP_CONNECT, NONE)
 
     def size(self, cell_type: str | None = None) -> int:
-        """How many discrete cells there are (appendix G.1).
+        """Counts the discrete cells (appendix G.1).
 
         Node i takes K of its i possible inputs (all of them while i < K), each with one of the
         Onz = |O| - 1 ops other than `none`: prod over i of Onz^min(i,K) * C(i, min(i,K)).
@@ -174,7 +174,7 @@ MICRO_PISAC = dataclasses.replace(MICRO, name="micro_pisac", num_normal=3, top_k
 cells on 31x31 maps stand in place of all but the first convolution of PI-SAC's encoder."""
 
 MICRO_SAC = dataclasses.replace(MICRO_PISAC, name="micro_sac", stem=IMPALA_STEM)
-"""The same cells in IMPALA's blocks, as in the paper's other networks."""
+"""Cells of `MICRO_PISAC` in IMPALA's blocks, as in the paper's other networks."""
 
 CLASSIC_NO_RELU = dataclasses.replace(
     CLASSIC,

@@ -1,4 +1,4 @@
-"""The settings that every training program shares, as gin sees them.
+"""Settings shared by all training programs, configurable by gin.
 
 A run resolves all of them before anything starts, for each stage under the gin scope of its name
 (`search/EncoderSettings.depths = [16, 16, 16]`), so that its config.gin is complete from the start.
@@ -104,7 +104,7 @@ class ProcgenSettings:
 
     @property
     def label(self) -> str:
-        """What a run directory calls the games; different ones have different labels."""
+        """Name of the games in run directories; different games have different labels."""
         names = self.games
         if names == games.GAMES:
             return "all"
@@ -161,7 +161,7 @@ class DMControlSettings:
 @gin.configurable(module="rldarts_tf")
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings:
-    """How long a stage trains, and what it records.
+    """Length of a stage's training, evaluations, checkpoints and pictures.
 
     Attributes:
       num_env_steps: environment steps; the stage ends with the first update that reaches them.

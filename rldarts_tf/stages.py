@@ -31,7 +31,7 @@ STAGES = {
     "evaluate": ("evaluate",),
     "baseline": ("baseline",),
 }
-"""What `--stage` may be, and the stages that it runs."""
+"""Values of `--stage`, and the stages that each runs."""
 
 Train = Callable[[str, StageDirectory, Encoder], Mapping[str, Any]]
 """(stage, its directory, encoder) -> the stage's entry in summary.json."""
@@ -40,7 +40,7 @@ Train = Callable[[str, StageDirectory, Encoder], Mapping[str, Any]]
 def check_encoders(
     encoders: Mapping[str, EncoderSettings], genotype: Genotype | None = None
 ) -> None:
-    """Makes each stage's encoder, without weights: a late stage's must not fail after hours.
+    """Makes each stage's encoder, without weights, so that a late stage cannot fail after hours.
 
     Args:
       encoders: as `Pipeline` takes them.
@@ -222,7 +222,7 @@ def encoder_kind(stage: str, settings: EncoderSettings) -> str:
 
 
 def _mode(entry: Mapping[str, Any]) -> str:
-    """What a stage's environments are like, beside their name."""
+    """Describes a stage's environments, beside their name."""
     if "distribution_mode" in entry:
         return entry["distribution_mode"]
     return f"action repeat {entry['action_repeat']}"

@@ -1,4 +1,4 @@
-"""What the launchers of all suites share: resolve everything, then run the stages."""
+"""Common main function of all launchers: resolve the settings, then run the stages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main(
     make_suite: Callable[[Any], Suite],
     overrides: Sequence[tuple[str, Any]],
 ) -> None:
-    """Resolves everything first, so that bad input ends before an environment starts.
+    """Runs a launcher; resolves all settings before any environment starts.
 
     Args:
       name: of the launcher, for the default run directory.

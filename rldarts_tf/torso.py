@@ -20,14 +20,14 @@ from rldarts_tf.factory import as_encoder
 
 
 class Torso(snt.Module):
-    """Images [B, H, W, C], uint8 (scaled to 0..1 in the encoder) or float -> float32 [B, D].
+    """Images [B, H, W, C], uint8 (scaled to 0..1 in the encoder) or float -> float32 [B, features].
 
     α of a supernet is among `trainable_variables`, as are all weights, each of them once.
 
     Sonnet reads what can be trained from each variable. α is frozen by `train_alpha=False`; Keras'
     `encoder.trainable = False` is a property of a layer, which Sonnet does not see.
 
-    Acme's own agents call networks without a `training` flag: batch normalization would go on using
+    Acme's own agents call networks without a `training` flag: batch normalization would keep using
     its initial statistics. Choose `normalization="layer"` or none for them. Rainbow and SAC of this
     package pass the flag where they train, see `training_options`.
 

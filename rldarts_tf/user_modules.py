@@ -1,4 +1,4 @@
-"""Modules of the user's own that a command line names, for the ops and spaces they register."""
+"""Imports the user's modules that a command line names, for the ops and spaces they register."""
 
 from __future__ import annotations
 

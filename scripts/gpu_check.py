@@ -113,7 +113,7 @@ COMMON = [
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a run was like: its table, exit code, peaks of memory in MB (None: unknown)."""
+    """Results of a run: its table, exit code, peaks of memory in MB (None: unknown)."""
 
     metrics: Mapping[str, Sequence[float]]
     code: int
@@ -138,7 +138,7 @@ def has_gpu() -> bool:
 
 
 def gpu_memory_mb() -> float | None:
-    """What is in use on all GPUs, by nvidia-smi."""
+    """Memory in use on all GPUs, by nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
@@ -215,7 +215,7 @@ def train(case: Case, mode: str, folder: Path, seconds: float, on_gpu: bool, see
 
 
 def problems(case: Case, reference: Trained, trained: Trained) -> list[str]:
-    """What is wrong with a run, each in a few words; none if it is as it should be."""
+    """Lists the problems of a run in a few words each; empty if there are none."""
     if trained.code:
         return [f"exit code {trained.code}: {trained.errors}"]
     row = first_row(reference.metrics, [*case.tolerances])

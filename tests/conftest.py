@@ -1,4 +1,4 @@
-"""What all tests share: quiet logs, one hypothesis profile, a fixed seed for TensorFlow."""
+"""Common set-up of all tests: quiet logs, one hypothesis profile, a fixed seed for TensorFlow."""
 
 from __future__ import annotations
 

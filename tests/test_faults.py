@@ -1,4 +1,4 @@
-"""What machines do to a run, in small counts; `faults/faults.py` is the script for many."""
+"""Faults of machines, in small counts; `faults/faults.py` is the script for many."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def core_modules(path: Path) -> set[str]:
 
 
 def output_of(program: str) -> str:
-    """What a program prints in an interpreter of its own."""
+    """Returns what a program prints in an interpreter of its own."""
     return subprocess.run(
         [sys.executable, "-c", program],
         cwd=PACKAGE.parent,

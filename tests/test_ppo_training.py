@@ -108,7 +108,7 @@ def make_supernet():
 
 
 def snapshot(training):
-    """Everything that a training goes on from, as arrays, but for the seconds it took."""
+    """Everything that a training resumes from, as arrays, but for the seconds it took."""
     agent = training.program.agent
     state = training._state()
     del state["seconds"]

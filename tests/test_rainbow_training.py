@@ -130,7 +130,7 @@ def replay_names(stage_dir):
 
 
 def snapshot(training):
-    """Everything that a training goes on from, as arrays, but for the seconds it took."""
+    """Everything that a training resumes from, as arrays, but for the seconds it took."""
     parts = dict(training.program.trackables)
     state = training._state()
     del state["seconds"]

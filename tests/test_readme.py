@@ -31,7 +31,7 @@ NAMES = (
 
 
 def run(name, **namespace):
-    """What the names of a block stand for after it has been run."""
+    """Runs a block; returns its namespace."""
     exec(compile(marked_block(name), f"README.md ({name})", "exec"), namespace)
     return namespace
 

@@ -204,7 +204,7 @@ def test_actor_and_learner_draw_from_streams_of_their_own_that_evaluations_leave
 
 
 def state_of(training):
-    """What goes on from a checkpoint, as arrays."""
+    """Everything that a checkpoint restores, as arrays."""
     parts = dict(training.program.trackables)
     arrays = {
         "learner_steps": parts.pop("num_steps").numpy(),

@@ -38,7 +38,7 @@ class FusedAdam(tf.keras.optimizers.Adam):
             raise ValueError("FusedAdam has no amsgrad")
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
-        """One step for one variable (Kingma and Ba 2015, end of section 2)."""
+        """Updates one variable (Kingma and Ba 2015, end of section 2)."""
         index = self._index_dict[self._var_key(variable)]
         t = tf.cast(self.iterations + 1, variable.dtype)
         beta_1, beta_2 = (tf.cast(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
@@ -93,7 +93,7 @@ class MeasuredAdam(FusedAdam):
     def apply_gradients(
         self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
     ) -> None:
-        """One step."""
+        """Measures and clips gradients, then applies them."""
         unclipped, variables = zip(*grads_and_vars)
         if self.loss_scale is not None:
             unclipped = self.loss_scale.unscaled(unclipped)

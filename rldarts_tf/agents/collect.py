@@ -16,19 +16,19 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import part_of
 
 Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]
-"""uint8 [N, H, W, C] -> (actions [N], distribution parameters, values [N])."""
+"""uint8 [B, H, W, C] -> (actions [B], distribution parameters, values [B])."""
 
 
 class Collector:
-    """Collects T steps of N environments per call, without a loop over environments.
+    """Collects the same number of steps of every environment, without a loop over environments.
 
     A transition that starts at the end of an episode is the first of the next one (see
     `ProcgenBatch`), so it is handed on as FIRST and no transition is lost.
 
     Args:
-      environment: N environments.
+      environment: the environments, stepped together.
       act: the policy.
-      num_steps: T.
+      num_steps: T, steps of each environment in a call.
       normalizer: of rewards; episode returns are recorded before it.
     """
 
@@ -53,7 +53,7 @@ class Collector:
         """Collects experience.
 
         Returns:
-          Numpy arrays [N, T + 1, ...]: observation uint8, action int32, policy_info (dist_params,
+          Numpy arrays [B, T + 1, ...]: observation uint8, action int32, policy_info (dist_params,
           value_prediction), step_type and next_step_type int32, reward (normalized) and discount
           float32. The last step is for bootstrapping: its action has not been played, and the next
           call begins at its observation. The observations are overwritten by the next call.
@@ -85,20 +85,20 @@ class Collector:
         return trajectory.Trajectory(observation=self._observations, **stacked)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything needed to go on exactly from here, as arrays."""
+        """State of the environments and the reward normalizer, as arrays: resuming is exact."""
         return {
             **{f"environment/{k}": v for k, v in self._environment.get_state().items()},
             **{f"normalizer/{k}": v for k, v in self._normalizer.state().items()},
         }
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `state` returned."""
+        """Restores what `state` returned."""
         self._environment.set_state(part_of(state, "environment"))
         self._normalizer.set_state(part_of(state, "normalizer"))
 
 
 def checked_act(act: Act, observation: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray]:
-    """What the policy gives, as numpy arrays; an action sampled from NaN would be no action."""
+    """Calls the policy, checks that its output is finite, and returns it as numpy arrays."""
     action, dist_params, value = tf.nest.map_structure(np.asarray, act(observation))
     if not all(np.isfinite(x).all() for x in tf.nest.flatten((dist_params, value))):
         raise RunError(

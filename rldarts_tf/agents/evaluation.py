@@ -1,4 +1,4 @@
-"""What a policy is worth: returns of whole episodes in fresh environments."""
+"""Evaluates a policy: returns of whole episodes in fresh environments."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from rldarts_tf.envs.suite import Environments
 
 Policy = Callable[[np.ndarray], np.ndarray]
-"""Observations [N, ...] -> actions [N, ...]."""
+"""Observations [B, ...] -> actions [B, ...]."""
 
 
 class Evaluation(NamedTuple):
-    """K whole episodes, raw rewards."""
+    """Whole episodes, raw rewards."""
 
     returns: np.ndarray
-    """float64 [K]."""
+    """float64 [episodes]."""
     lengths: np.ndarray
-    """int64 [K]."""
+    """int64 [episodes]."""
     environments: np.ndarray
-    """Index of the environment that played each, int64 [K]."""
+    """Index of the environment that played each, int64 [episodes]."""
 
 
 def evaluate(environment: Environments, policy: Policy, num_episodes: int) -> Evaluation:
@@ -30,9 +30,10 @@ def evaluate(environment: Environments, policy: Policy, num_episodes: int) -> Ev
     Equally many of each, because the first episodes to finish of all are the short ones.
 
     Args:
-      environment: N fresh environments.
+      environment: fresh environments.
       policy: what acts.
-      num_episodes: the least number; rounded up to a multiple of N.
+      num_episodes: the least number; rounded up to a multiple of the number of
+        environments.
     """
     quota = -(-num_episodes // environment.batch_size)
     counts = np.zeros(environment.batch_size, np.int64)

@@ -1,4 +1,4 @@
-"""Between a loss and its optimizer: how long gradients are, and whether they may be applied."""
+"""Gradient norms (θ and α separately) and the non-finite check."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import tensorflow as tf
 from rldarts_tf.alpha import Alpha
 
 NORMS = ("gradient_norm_theta", "gradient_norm_alpha")
-"""What `norms` reports: of the weights θ, and of the architecture variables α."""
+"""Names of the norms that `norms` returns: of the weights θ and the architecture variables α."""
 
 
 def architecture_variables(*modules: tf.Module) -> list[tf.Variable]:
-    """α of the supernets inside of modules, where it is trained; empty for other networks."""
+    """Trainable α of all supernets in the modules; empty for other networks."""
     layers = {
         id(layer): layer
         for module in modules
@@ -29,7 +29,7 @@ def norms(
     variables: Sequence[tf.Variable],
     architecture: Collection[tf.Variable],
 ) -> dict[str, tf.Tensor]:
-    """Global norms of a gradient's two parts, float32 scalars; that of α only where there is α."""
+    """Global norms of the gradients of θ and α, float32 scalars; without α only the first."""
     of_alpha = {variable.ref() for variable in architecture}
     parts: dict[str, list[tf.Tensor]] = {name: [] for name in NORMS}
     for gradient, variable in zip(gradients, variables):

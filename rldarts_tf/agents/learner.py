@@ -1,4 +1,4 @@
-"""What the learners that draw from replay have in common."""
+"""Base class of the learners that sample from replay."""
 
 from __future__ import annotations
 
@@ -52,28 +52,28 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
 
     @abc.abstractmethod
     def _learn(self, sample: reverb.ReplaySample) -> Mapping[str, Any]:
-        """One gradient step; returns its numbers."""
+        """Makes one gradient step; returns its metrics."""
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds; a subclass adds networks and optimizers."""
+        """TensorFlow objects for a checkpoint; a subclass adds networks and optimizers."""
         state = {"num_steps": self._num_steps, "num_skipped": self._num_skipped}
         return state if self.loss_scale is None else {**state, "loss_scale": self.loss_scale}
 
     @property
     def num_steps(self) -> int:
-        """Learner steps so far, with those that were skipped."""
+        """Learner steps so far, including skipped ones."""
         return int(self._num_steps)
 
     @property
     def num_skipped(self) -> int:
-        """Learner steps whose gradients were not finite and not applied, overflows included."""
+        """Learner steps skipped for non-finite gradients, overflows included."""
         return int(self._num_skipped)
 
     def connect(
         self, samples: Iterator[reverb.ReplaySample], client: reverb.Client | None = None
     ) -> None:
-        """Says what to learn from; apart from the constructor, for replay may start later.
+        """Sets the source of samples; not in the constructor, because replay may start later.
 
         Args:
           samples: as `Replay.sample` gives them.
@@ -82,11 +82,11 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         self._samples, self._client = samples, client
 
     def disconnect(self) -> None:
-        """Lets go of the samples, so that replay can end."""
+        """Drops the reference to the samples, so that replay can be closed."""
         self.connect(iter(()))
 
     def step(self) -> None:
-        """One gradient step.
+        """Samples a batch and makes one gradient step.
 
         Raises:
           RunError: a loss or a gradient is not finite, and such steps are not skipped, or this is
@@ -114,7 +114,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
 
     @property
     def _most_in_a_row(self) -> int:
-        """Steps in a row that are not finite, and then it is no accident."""
+        """Consecutive non-finite steps after which the run ends."""
         return 100 if self._settings.skip_nonfinite_updates else 1
 
     def _differentiate(
@@ -144,7 +144,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
           of_loss: its gradient. Where there is a scale, it is never applied if it is not finite.
 
         Returns:
-          What belongs to the step's numbers; nothing without a scale.
+          Metrics of the step: the loss scale and whether it overflowed; empty without a scale.
         """
         if self.loss_scale is None:
             if self._settings.skip_nonfinite_updates:

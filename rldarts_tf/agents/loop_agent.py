@@ -1,4 +1,4 @@
-"""What the agents for one environment and Acme's EnvironmentLoop have in common."""
+"""Base class of the agents for one environment and Acme's EnvironmentLoop."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class LoopAgent(agent.Agent):
       replay: the server.
       settings: `batch_size`, `samples_per_insert`, `min_replay_size`, `discount`.
       n_step: rewards in a return.
-      trackables: what a checkpoint holds beside the learner's state, by name.
+      trackables: TensorFlow objects of the checkpoint beside the learner's state, by name.
       checkpoint_directory: where Acme's Checkpointer saves the learner every ten minutes, and from
-        where it goes on; None for nowhere. Replay is not saved.
+        where it resumes; None for nowhere. Replay is not saved.
       checkpoint_name: the folder in it.
     """
 
@@ -53,7 +53,7 @@ class LoopAgent(agent.Agent):
                 {**learner.state, **trackables, "environment_steps": self._steps},
                 directory=checkpoint_directory,
                 subdirectory=checkpoint_name,
-                # Acme would begin a new folder in every process, and so never go on.
+                # Acme would begin a new folder in every process, and so never resume.
                 add_uid=False,
             )
         learner.connect(replay.sample(settings.batch_size), replay.client)

@@ -50,7 +50,7 @@ class LossScale(tf.Module):
         return cls() if half else None
 
     def scaled(self, loss: tf.Tensor) -> tf.Tensor:
-        """The same float32 loss, with a gradient that is s times as large."""
+        """Returns the loss, unchanged, with a gradient that is s times as large."""
         scale = tf.convert_to_tensor(self.value)
 
         @tf.custom_gradient
@@ -60,12 +60,12 @@ class LossScale(tf.Module):
         return run(loss)
 
     def unscaled(self, gradients: Iterable[tf.Tensor | None]) -> list[tf.Tensor | None]:
-        """Gradients of a scaled loss over s: exactly, for s is a power of two."""
+        """Divides gradients by s; exact, because s is a power of two."""
         inverse = 1.0 / self.value
         return [g if g is None else tf.convert_to_tensor(g) * inverse for g in gradients]
 
     def update(self, finite: tf.Tensor) -> tf.Tensor:
-        """Follows the gradients of one step.
+        """Adjusts the scale after a step.
 
         Args:
           finite: whether all of them are, a bool scalar.

@@ -1,4 +1,4 @@
-"""Programs that act, keep what happens in replay, and learn from that."""
+"""Base class of the programs that learn from replay: act, store, sample, learn."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from rldarts_tf.runs.checkpoints import part_of
 from rldarts_tf.runs.directory import StageDirectory
 
 COLUMNS = ("learner_steps", "skipped_updates", "replay_size")
-"""The metrics of every such program; the subclass has those of its learner."""
+"""Metrics of every off-policy program; a subclass adds those of its learner."""
 
 FIRST, LAST = 0, 2
 """Step types, those of `dm_env.StepType`: an episode begins, an episode ends."""
 
 
 class OffPolicyProgram(AgentProgram):
-    """N environments act in one batch, each with an adder of its own, and replay feeds the learner.
+    """Acts in a batch of environments, each with its own adder; the learner samples from replay.
 
     A checkpoint holds replay as it is at that moment. What a resumed run lacks are the windows of
     the n-step adders: each environment begins an episode for replay where it stands, so that at
@@ -86,10 +86,10 @@ class OffPolicyProgram(AgentProgram):
 
     @abc.abstractmethod
     def _actions(self, observations: np.ndarray) -> np.ndarray:
-        """Acts as in training: [N, ...] -> [N, ...]."""
+        """Acts as in training: [B, ...] -> [B, ...]."""
 
     def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Raw rewards float32 [N] and where an episode ended -> those to learn from."""
+        """Scales rewards float32 [B] for learning; `ended` [B] marks the ends of episodes."""
         del ended
         return rewards
 
@@ -101,7 +101,7 @@ class OffPolicyProgram(AgentProgram):
         return self._replay
 
     def start(self) -> None:
-        """Starts replay, empty or as the checkpoint has it."""
+        """Starts the replay server, empty or restored from the checkpoint."""
         settings = self._settings
         self._replay = Replay(
             self._spec,
@@ -118,9 +118,9 @@ class OffPolicyProgram(AgentProgram):
         self._adder.add_first(self.environment.current_time_step().observation)
 
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
-        """Steps all environments some times, and learns as often as that calls for."""
+        """Steps every environment `steps_per_update` times and makes the learner steps due."""
         before = self._step
-        # An update that a stop ended early is completed when the run goes on: rows of metrics and
+        # An update that a stop ended early is completed when the run resumes: rows of metrics and
         # the last step are then those of a run that was never stopped.
         per_update = self._settings.steps_per_update
         for _ in range(per_update - self._acted % per_update):
@@ -145,7 +145,7 @@ class OffPolicyProgram(AgentProgram):
         return self._step - before, metrics
 
     def state(self) -> dict[str, np.ndarray]:
-        """That of the environments, and which checkpoint of replay belongs to it."""
+        """State of the environments, counters, and the name of the replay checkpoint."""
         return {
             **{f"environment/{k}": v for k, v in self.environment.get_state().items()},
             "step": np.int64(self._step),
@@ -154,24 +154,24 @@ class OffPolicyProgram(AgentProgram):
         }
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `state` returned."""
+        """Restores what `state` returned."""
         self.environment.set_state(part_of(state, "environment"))
         self._step = int(state["step"])
         self._acted = int(state["acted"])
         self._saved_replay = str(state["replay"])
 
     def before_checkpoint(self) -> Iterable[Path]:
-        """Saves replay beside what it replaces: until the checkpoint is safe, both are needed."""
+        """Saves replay; the previous replay checkpoint stays until this one is safe."""
         self._adder.flush()
         self._saved_replay = self.replay.save()
         return (self._replay_dir / self._saved_replay).iterdir()
 
     def after_checkpoint(self, kept: Collection[Path]) -> None:
-        """Deletes what no checkpoint needs any more."""
+        """Deletes replay checkpoints that no kept checkpoint refers to."""
         self.replay.forget_all_but({path.parent.name for path in kept})
 
     def close(self) -> None:
-        """Ends replay and simulators."""
+        """Closes replay and simulators."""
         try:
             self.learner.disconnect()
             if self._adder is not None:
@@ -199,7 +199,7 @@ class OffPolicyProgram(AgentProgram):
 
 
 class MeanLogger(loggers.Logger):
-    """Adds up what it is given until somebody takes the means."""
+    """Accumulates metrics; `take` returns their means."""
 
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = collections.defaultdict(list)
@@ -210,7 +210,7 @@ class MeanLogger(loggers.Logger):
             self._values[name].append(float(value))
 
     def take(self, names: Sequence[str]) -> dict[str, float]:
-        """The means since the last call, of those names that came."""
+        """Returns the means since the last call, of the names that were written."""
         means = {name: float(np.mean(self._values[name])) for name in names if name in self._values}
         self._values.clear()
         return means
@@ -225,11 +225,11 @@ def traced(act: Callable[..., Any]) -> Callable[[np.ndarray], Any]:
 
 
 def checked(actions: Any, values: Any, learning_rate: str) -> np.ndarray:
-    """Actions, if what they follow from is finite; otherwise they would be no choice.
+    """Returns the actions after checking that the policy's output is finite.
 
     Args:
-      actions: [N, ...].
-      values: what the network gave.
+      actions: [B, ...].
+      values: the network's output.
       learning_rate: the name of the setting, for the message.
 
     Raises:

@@ -52,7 +52,7 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         discounts: tf.Tensor,
         value_preds: tf.Tensor,
     ) -> tf.Tensor:
-        """Generalized advantages [N, T] from values [N, T + 1].
+        """Generalized advantages [B, T] from values [B, T + 1].
 
         TF-Agents' own method (0.19) bootstraps from the value of the last step itself instead of
         the value after it: it cuts the latter off first.
@@ -161,7 +161,7 @@ class Actor:
         self._act = tf.function(self._sample, autograph=False, reduce_retracing=True)
 
     def drawing_from(self, generator: tf.random.Generator) -> Actor:
-        """The same policy, traced once for both, with another source of randomness."""
+        """Returns an actor with the same policy and trace but another source of randomness."""
         other = copy.copy(self)
         other._generator = generator
         return other
@@ -170,10 +170,10 @@ class Actor:
         """Acts on a batch.
 
         Args:
-          observation: uint8 [N, H, W, C].
+          observation: uint8 [B, H, W, C].
 
         Returns:
-          (actions int32 [N], parameters of their distribution, values float32 [N]).
+          (actions int32 [B], parameters of their distribution, values float32 [B]).
         """
         # TFP takes stateless seeds as int32.
         return self._act(observation, tf.cast(self._generator.make_seeds()[:, 0], tf.int32))
@@ -222,7 +222,7 @@ class Learner:
         """Makes one update.
 
         Args:
-          experience: [N, T + 1, ...] as the `Collector` gives it; of the last step only the value
+          experience: [B, T + 1, ...] as the `Collector` gives it; of the last step only the value
             is used.
 
         Returns:
@@ -306,4 +306,4 @@ class Learner:
 
 
 LOSSES = ("loss", "policy_loss", "value_loss", "entropy", "clip_fraction", *NORMS)
-"""What an update reports."""
+"""Metrics of an update."""

@@ -1,4 +1,4 @@
-"""PPO as an `AgentProgram`: collect T steps of N environments, then learn from them."""
+"""PPO as an `AgentProgram`: collect steps of all environments, then learn from them."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ class PPOProgram(AgentProgram):
         }
 
     def start(self) -> None:
-        """Nothing is to be started."""
+        """Does nothing: PPO has nothing to start."""
 
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
-        """One update of PPO."""
+        """Collects one batch of experience and makes one update of PPO."""
         del stopping
         experience = self._collector.collect()
         updated = self._learner.update(ppo.on_host(experience))
@@ -101,19 +101,19 @@ class PPOProgram(AgentProgram):
         return self._settings.batch_size, {**losses, "skipped_updates": self._skipped}
 
     def evaluation_policy(self, seed: int) -> Policy:
-        """Actions are sampled, as in training."""
+        """Returns a policy that samples its actions, as in training."""
         act = self._act.drawing_from(make_generator(seed, "evaluation actions"))
         return lambda observations: collect.checked_act(act, observations)[0]
 
     def state(self) -> dict[str, np.ndarray]:
-        """That of environments and reward normalization."""
+        """State of the environments and the reward normalizer."""
         return {**self._collector.state(), "skipped_updates": np.int64(self._skipped)}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `state` returned."""
+        """Restores what `state` returned."""
         self._collector.set_state(state)
         self._skipped = int(state["skipped_updates"])
 
     def close(self) -> None:
-        """Ends the simulators."""
+        """Closes the simulators."""
         self.environment.close()

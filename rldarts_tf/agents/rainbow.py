@@ -33,22 +33,22 @@ from rldarts_tf.errors import ConfigError
 from rldarts_tf.torso import Torso, training_options
 
 LOSSES = ("loss", "td_error", "q_mean", *NORMS, "importance_mean")
-"""What a learner step reports."""
+"""Metrics of a learner step."""
 
 # A transition of priority 0 would never be sampled again.
 _MIN_PRIORITY = 1e-6
 
 
 class DuellingCategoricalHead(snt.Module):
-    """Features [B, D] -> a distribution of returns for every action, batch shape [B, A].
+    """Features [B, features] -> a distribution of returns for every action, batch shape [B, A].
 
-    The logits of atom z are V_z + A_z(a) - mean over a' of A_z(a') (Hessel et al. 2018, "Distribu-
+    The logits of atom i are V_i + A_i(a) - mean over a' of A_i(a') (Hessel et al. 2018, "Distribu-
     tional RL" and "Dueling networks"), V and A being MLPs with one hidden layer each.
 
     Args:
       num_actions: A.
       hidden_size: units of each hidden layer.
-      num_atoms: K.
+      num_atoms: atoms of the distribution.
       v_min: the least return.
       v_max: the largest.
     """
@@ -64,8 +64,8 @@ class DuellingCategoricalHead(snt.Module):
 
     def __call__(self, features: tf.Tensor) -> DiscreteValuedDistribution:
         """See the class."""
-        value = self._value(features)[:, None]  # [B, 1, K]
-        advantage = tf.reshape(self._advantage(features), [-1, *self._shape])  # [B, A, K]
+        value = self._value(features)[:, None]  # [B, 1, num_atoms]
+        advantage = tf.reshape(self._advantage(features), [-1, *self._shape])  # [B, A, num_atoms]
         logits = value + advantage - tf.reduce_mean(advantage, axis=1, keepdims=True)
         return DiscreteValuedDistribution(values=self._atoms, logits=logits)
 
@@ -85,12 +85,12 @@ def make_network(encoder: Encoder, num_actions: int, settings: RainbowSettings) 
 
 
 class EpsilonGreedy(snt.Module):
-    """Observations [N, ...] -> actions int32 [N]; with probability ε a uniformly random one.
+    """Observations [B, ...] -> actions int32 [B]; with probability ε a uniformly random one.
 
     Args:
       network: gives distributions of returns.
       epsilon: ε, a number, or a variable that somebody changes: one number, or one of each
-        observation [N].
+        observation [B].
       generator: the source of randomness; its state belongs into a checkpoint.
     """
 
@@ -110,7 +110,7 @@ class EpsilonGreedy(snt.Module):
         return self.act(observations)[0]
 
     def act(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(actions int32 [N], action values float32 [N, A])."""
+        """(actions int32 [B], action values float32 [B, A])."""
         values = self._network(observations).mean()
         epsilon = tf.convert_to_tensor(self._epsilon)
         policy = trfl.epsilon_greedy(values, epsilon[:, None] if epsilon.shape.rank else epsilon)
@@ -127,7 +127,7 @@ def categorical_double_q(
     z_t: DiscreteValuedDistribution,
     q_t_selector: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The C51 loss with double Q: m = Φ(r + d z_{θ'}(s_t, a*)), a* = argmax_a q_θ(s_t, a).
+    """The C51 loss with double Q: m = Φ(r + d Z_{θ'}(s_t, a*)), a* = argmax_a q_θ(s_t, a).
 
     Args:
       z_tm1: distributions of returns of all actions at s_{t-1}, batch shape [B, A].
@@ -138,11 +138,12 @@ def categorical_double_q(
       q_t_selector: action values at s_t by the online network, [B, A].
 
     Returns:
-      (cross-entropy H(m, p) [B], the loss; D_KL(m || p) [B], the priority of Hessel et al. 2018).
+      (cross-entropy of m and the prediction [B], the loss; their Kullback-Leibler divergence [B],
+      the priority of Hessel et al. 2018).
     """
     a_t = tf.argmax(q_t_selector, axis=-1, output_type=a_tm1.dtype)
-    p_t = tf.nn.softmax(tf.gather(z_t.logits, a_t, batch_dims=1))  # [B, K]
-    atoms = r_t[:, None] + d_t[:, None] * z_t.values  # [B, K]
+    p_t = tf.nn.softmax(tf.gather(z_t.logits, a_t, batch_dims=1))  # [B, num_atoms]
+    atoms = r_t[:, None] + d_t[:, None] * z_t.values  # [B, num_atoms]
     target = tf.stop_gradient(l2_project(atoms, p_t, z_t.values))  # m
     logits = tf.gather(z_tm1.logits, a_tm1, batch_dims=1)
     cross_entropy = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
@@ -188,7 +189,7 @@ class RainbowLearner(ReplayLearner):
         self._optimizer._initialize(network.trainable_variables)
 
     def _learn(self, sample: reverb.ReplaySample) -> dict[str, tf.Tensor]:
-        """One gradient step; new priorities; the target network when it is its turn."""
+        """Makes one gradient step, updates priorities, and copies the target network when due."""
         metrics, priorities = self._step(sample)
         if self._client is not None and np.isfinite(metrics["loss"]):
             # A transition may be in a batch twice; both have the same priority.
@@ -201,7 +202,7 @@ class RainbowLearner(ReplayLearner):
     # Without AutoGraph, which would translate Sonnet and Keras too, tracing is faster.
     @tf.function(autograph=False)
     def _step(self, sample: reverb.ReplaySample) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """One gradient step; (`LOSSES`, new priorities [B])."""
+        """Makes one gradient step; returns (`LOSSES`, new priorities [B])."""
         settings, transitions = self._settings, sample.data
         r_t = tf.cast(transitions.reward, tf.float32)
         # The adder multiplies by γ^(n-1) and the discounts of the environment.
@@ -254,7 +255,7 @@ class RainbowLearner(ReplayLearner):
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """TensorFlow objects for a checkpoint."""
         return {
             "network": self._network,
             "target_network": self._target_network,
@@ -283,12 +284,12 @@ def epsilons_at(settings: RainbowSettings, games: Sequence[str], step: int) -> n
 
     Args:
       settings: the numbers.
-      games: what each environment plays, N names. Among several games each has the whole range of
-        ε: none is left with the cautious, or the curious, part of it.
+      games: the game of each environment, one name each. Each of several games has the whole range
+        of ε.
       step: environment steps of all of them together.
 
     Returns:
-      float32 [N]; numpy's, for TensorFlow caches each Python number that it is given for ever.
+      float32 [B]; numpy's, for TensorFlow caches each Python number that it is given for ever.
     """
     exponents, names = np.empty(len(games)), np.array(games)
     for game in dict.fromkeys(games):
@@ -311,7 +312,7 @@ class Rainbow(LoopAgent):
       counter: counts learner steps.
       logger: is given the losses.
       checkpoint_directory: where Acme's Checkpointer saves the learner every ten minutes, and from
-        where it goes on; None for nowhere. Replay is not saved.
+        where it resumes; None for nowhere. Replay is not saved.
     """
 
     def __init__(

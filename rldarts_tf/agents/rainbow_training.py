@@ -84,7 +84,7 @@ class RainbowProgram(OffPolicyProgram):
         return steps, {**metrics, "epsilon": float(np.mean(self._epsilons()))}
 
     def evaluation_policy(self, seed: int) -> Policy:
-        """Greedy, but for `evaluation_epsilon` and among actions of equal value."""
+        """Returns an ε-greedy policy with `evaluation_epsilon`; ties are broken at random."""
         self._evaluation_generator.reset(generator_state(seed, "evaluation actions"))
         return lambda observations: self._checked(self._act_evaluating(observations))
 
@@ -93,7 +93,7 @@ class RainbowProgram(OffPolicyProgram):
         return self._checked(self._act(observations))
 
     def _epsilons(self) -> np.ndarray:
-        """ε of each environment now, float32 [N]."""
+        """ε of each environment now, float32 [B]."""
         return rainbow.epsilons_at(self._settings, self.environment.games, self._step)
 
     def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:

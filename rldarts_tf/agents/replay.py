@@ -78,7 +78,7 @@ class Replay:
             ),
             remover=reverb.selectors.Fifo(),
             max_size=capacity,
-            # Who learns how much is the program's business: it never has to wait.
+            # No rate limiting: the program decides how often to learn.
             rate_limiter=reverb.rate_limiters.MinSize(1),
             signature=adders.NStepTransitionAdder.signature(environment_spec),
         )
@@ -168,7 +168,7 @@ class Replay:
         if checkpoint is not None and not (folder / checkpoint / "DONE").is_file():
             raise RunError(
                 f"replay checkpoint {str(folder / checkpoint)!r} is missing or not complete: the "
-                "run cannot go on"
+                "run cannot resume"
             )
         with self._changing_files():
             folder.mkdir(parents=True, exist_ok=True)
@@ -193,11 +193,11 @@ class Replay:
 
 
 class BatchAdder:
-    """N environments that step together, each with an n-step adder of its own.
+    """N-step adders for environments that step together, one adder each.
 
     Args:
       replay: where the transitions go.
-      num_envs: N.
+      num_envs: number of environments.
       n_step: rewards in a return.
       discount: γ within a return.
       last_is_first: whether the observation with which an episode ends is the first of the next
@@ -218,7 +218,7 @@ class BatchAdder:
         self._last_is_first = last_is_first
 
     def add_first(self, observations: np.ndarray) -> None:
-        """Begins an episode in every environment: [N, ...]."""
+        """Begins an episode in every environment: [B, ...]."""
         for i, observation in enumerate(observations):
             self._begin(i, observation)
 
@@ -230,15 +230,15 @@ class BatchAdder:
         step_types: np.ndarray,
         observations: np.ndarray,
     ) -> None:
-        """One step of every environment.
+        """Adds one step of every environment.
 
         Args:
-          actions: [N, ...].
-          rewards: float32 [N].
-          discounts: float32 [N], 0 where the episode terminated.
-          step_types: int32 [N], `dm_env.StepType` after the step. Where it is FIRST an episode
+          actions: [B, ...].
+          rewards: float32 [B].
+          discounts: float32 [B], 0 where the episode terminated.
+          step_types: int32 [B], `dm_env.StepType` after the step. Where it is FIRST an episode
             begins, and one that was running is given up: its last transition is that before.
-          observations: [N, ...], after the step.
+          observations: [B, ...], after the step.
         """
         columns = zip(actions, rewards, discounts, step_types, observations)
         for i, (action, reward, discount, step_type, observation) in enumerate(columns):

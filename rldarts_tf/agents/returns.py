@@ -24,7 +24,7 @@ class ReturnTracker:
     once every game has ended an episode.
 
     Args:
-      games: the game of each environment, N names.
+      games: the game of each environment, one name each.
       normalize: such as `Suite.normalized`.
     """
 
@@ -38,7 +38,7 @@ class ReturnTracker:
 
     @property
     def episodes(self) -> int:
-        """How many have ended so far."""
+        """Training episodes that have ended so far."""
         return self._episodes
 
     @property
@@ -74,7 +74,7 @@ class ReturnTracker:
         }
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `set_state` takes."""
+        """State for `set_state`: latest returns and lengths by game, and the count of episodes."""
         return {
             "episodes": np.int64(self._episodes),
             **{f"returns/{n}": np.array(v, np.float64) for n, v in self._returns.items()},
@@ -82,7 +82,7 @@ class ReturnTracker:
         }
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `state` returned."""
+        """Restores what `state` returned."""
         self._episodes = int(state["episodes"])
         for name in self._names:
             self._returns[name].extend(state[f"returns/{name}"].tolist())

@@ -40,16 +40,17 @@ LOSSES = (
     "q_mean",
     *NORMS,
 )
-"""What a learner step reports. The norms are those of the critics' gradient, which trains α too."""
+"""Metrics of a learner step. The norms are those of the critics' gradient, which trains α too."""
 
 # Bounds of log σ, those of the authors' release (Haarnoja et al. 2018).
 _LOG_SCALE = (-20.0, 2.0)
 
 
 class TanhGaussianHead(snt.Module):
-    """Features [B, D] -> distribution of actions in (-1, 1)^A, batch shape [B].
+    """Features [B, features] -> distribution of actions in (-1, 1)^A, batch shape [B].
 
-    a = tanh(u), u ~ N(μ, σ²) of each dimension (appendix C of Haarnoja et al. 2018).
+    a = tanh(u), u normal with mean μ and deviation σ in each dimension (appendix C of Haarnoja et
+    al. 2018).
 
     Args:
       num_dimensions: A.
@@ -73,10 +74,10 @@ class TanhGaussianHead(snt.Module):
 
 
 class Critics(snt.Module):
-    """The encoder and twin critics: what the critics' loss trains, and what targets are copies of.
+    """The encoder and twin critics, which the critics' loss trains and the targets are copies of.
 
     Args:
-      torso: observations [B, ...] -> features [B, D].
+      torso: observations [B, ...] -> features [B, features].
       hidden_sizes: units of the hidden layers of each critic.
     """
 
@@ -95,12 +96,12 @@ class Critics(snt.Module):
         return self.q(self.torso(observations), actions)
 
     def q(self, features: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
-        """The same of features [B, D]."""
+        """Q_1 and Q_2 of features [B, features] and actions [B, A]: float32 [2, B]."""
         return tf.stack([tf.squeeze(critic(features, actions), -1) for critic in self._critics])
 
 
 class Policy(snt.Module):
-    """Observations [N, ...] -> actions float32 [N, A].
+    """Observations [B, ...] -> actions float32 [B, A].
 
     Args:
       torso: the critics' one.
@@ -128,7 +129,7 @@ class Policy(snt.Module):
         return self.act(observations)[0]
 
     def act(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(actions float32 [N, A], μ before the tanh [N, A])."""
+        """(actions float32 [B, A], μ before the tanh [B, A])."""
         mean, scale = self._head.mean_and_scale(self._torso(observations))
         if self._greedy:
             return tf.tanh(mean), mean
@@ -148,14 +149,14 @@ def soft_target(
     log_pi_t: tf.Tensor,
     temperature: tf.Tensor | float,
 ) -> tf.Tensor:
-    """r + γ (min_i Q_i(s', a') - T log π(a'|s')), the target of equations 3 and 5: [B].
+    """r + γ (min_i Q_i(s', a') - t log π(a'|s')), the target of equations 3 and 5: [B].
 
     Args:
       r_t: rewards float32 [B].
       d_t: γ, or 0 where the episode terminated, [B].
       q_t: target critics at s' and a' ~ π(·|s'), [2, B].
       log_pi_t: log π(a'|s'), [B].
-      temperature: T.
+      temperature: t.
     """
     return r_t + d_t * (tf.reduce_min(q_t, axis=0) - temperature * log_pi_t)
 
@@ -172,12 +173,12 @@ def critic_loss(q_tm1: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def actor_loss(q: tf.Tensor, log_pi: tf.Tensor, temperature: tf.Tensor | float) -> tf.Tensor:
-    """J_π, equation 9: the mean of T log π(a|s) - min_i Q_i(s, a).
+    """J_π, equation 9: the mean of t log π(a|s) - min_i Q_i(s, a).
 
     Args:
       q: critics at s and a ~ π(·|s), through which the gradient goes, [2, B].
       log_pi: log π(a|s), [B].
-      temperature: T.
+      temperature: t.
     """
     return tf.reduce_mean(temperature * log_pi - tf.reduce_min(q, axis=0))
 
@@ -185,10 +186,10 @@ def actor_loss(q: tf.Tensor, log_pi: tf.Tensor, temperature: tf.Tensor | float) 
 def temperature_loss(
     log_temperature: tf.Tensor, log_pi: tf.Tensor, target_entropy: float
 ) -> tf.Tensor:
-    """J(T), equation 18: the mean of -T (log π(a|s) + H̄), with T = exp(log_temperature).
+    """J(t), equation 18: the mean of -t (log π(a|s) + H̄), with t = exp(log_temperature).
 
     Args:
-      log_temperature: log T, which is trained.
+      log_temperature: log t, which is trained.
       log_pi: log π(a|s), [B]; a constant.
       target_entropy: H̄.
     """
@@ -223,11 +224,11 @@ def random_shift(images: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
 class SACLearner(ReplayLearner):
     """Learns from replay; see `ReplayLearner`.
 
-    One step: the critics and the encoder descend J_Q, the actor J_π, the temperature J(T), all
+    One step: the critics and the encoder descend J_Q, the actor J_π, the temperature J(t), all
     from the same weights; then the targets follow. The encoder sees s once for all three losses:
     the actor gets its features as constants.
 
-    In float16 J_Q alone is scaled: between J_π or J(T) and what they train all is float32. A step
+    In float16 J_Q alone is scaled: between J_π or J(t) and what they train all is float32. A step
     whose critics' gradient overflows is skipped as a whole.
 
     Args:
@@ -282,7 +283,7 @@ class SACLearner(ReplayLearner):
     # Without AutoGraph, which would translate Sonnet and Keras too, tracing is faster.
     @tf.function(autograph=False)
     def _step(self, transitions: Any) -> dict[str, tf.Tensor]:
-        """One step of `acme.types.Transition`s; returns `LOSSES`."""
+        """Makes one learner step from `acme.types.Transition`s; returns `LOSSES`."""
         settings, trained = self._settings, self._trained
         seeds = tf.unstack(self._generator.make_seeds(4), axis=1)
         o_tm1 = self._augmented(transitions.observation, seeds[0])
@@ -337,7 +338,7 @@ class SACLearner(ReplayLearner):
         }
 
     def _augmented(self, observations: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Images are shifted; states are not."""
+        """Shifts images at random; returns states unchanged."""
         if observations.shape.rank != 4 or not self._settings.random_shift:
             return observations
         return random_shift(observations, self._settings.random_shift, tf.cast(seed, tf.int32))
@@ -358,7 +359,7 @@ class SACLearner(ReplayLearner):
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """TensorFlow objects for a checkpoint."""
         return {
             "critics": self._critics,
             "target_critics": self._target_critics,
@@ -376,7 +377,8 @@ class SACNetworks:
     Args:
       environment_spec: of one environment.
       encoder: an `rldarts_tf.Encoder`, not yet built, used itself; or a Sonnet module
-        observations [B, ...] -> features [B, D] (for states, `acme.tf.utils.batch_concat` does).
+        observations [B, ...] -> features [B, features] (for states, such as
+        `acme.tf.utils.batch_concat`).
       settings: the numbers.
     """
 
@@ -407,14 +409,14 @@ class SAC(LoopAgent):
     """SAC for one environment and Acme's EnvironmentLoop, as Acme's own agents are.
 
     Args:
-      environment_spec: of the environment: images [H, W, C] or states [D], actions in [-1, 1]^A.
+      environment_spec: of the environment: images [H, W, C] or states [size], actions in [-1, 1]^A.
       encoder: see `SACNetworks`.
       settings: the numbers; those of many environments are not used.
       seed: of actions and shifts.
       counter: counts learner steps.
       logger: is given the losses.
       checkpoint_directory: where Acme's Checkpointer saves the learner every ten minutes, and from
-        where it goes on; None for nowhere. Replay is not saved.
+        where it resumes; None for nowhere. Replay is not saved.
     """
 
     def __init__(

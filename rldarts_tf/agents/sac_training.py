@@ -72,7 +72,7 @@ class SACProgram(OffPolicyProgram):
         return steps, {**metrics, "crashes": self.environment.crashes}
 
     def evaluation_policy(self, seed: int) -> Policy:
-        """tanh(μ), as PI-SAC evaluates; it draws nothing."""
+        """Returns the deterministic policy tanh(μ), as PI-SAC evaluates."""
         del seed
         return lambda observations: self._checked(self._act_evaluating(observations))
 

@@ -1,4 +1,4 @@
-"""What a search is watched by, while it runs and afterwards."""
+"""Logs op weights, genotypes and pictures during a search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
 
 
 class SearchRecorder:
-    """Writes what a search is watched by: α over time, and the cells it stands for.
+    """Logs α over time and the genotypes it stands for.
 
     Args:
       stage_dir: where the logs go.

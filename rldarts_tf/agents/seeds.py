@@ -1,4 +1,4 @@
-"""The one seed of a run, made into many: every source of randomness has its own."""
+"""Derives the seed of every source of randomness from the run's seed."""
 
 from __future__ import annotations
 

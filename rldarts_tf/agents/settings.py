@@ -1,4 +1,4 @@
-"""The numbers of each algorithm, as gin sees them.
+"""Settings of each algorithm, configurable by gin.
 
 Apart from the agents, so that a gin file of the hardware may hold numbers of every algorithm.
 """
@@ -23,10 +23,10 @@ class PPOSettings:
     """The numbers of PPO; the defaults are those of Cobbe et al. 2020.
 
     Attributes:
-      num_envs: N, environments stepped together.
-      steps_per_update: T, steps of each environment between two updates.
-      num_epochs: passes over the N T transitions of an update.
-      minibatch_size: transitions in a gradient step; it must divide N T.
+      num_envs: number of environments, stepped together.
+      steps_per_update: steps of each environment between two updates.
+      num_epochs: passes over the transitions of an update, num_envs * steps_per_update.
+      minibatch_size: transitions in a gradient step; a divisor of num_envs * steps_per_update.
       learning_rate: of Adam.
       adam_epsilon: of Adam.
       discount: γ.
@@ -86,7 +86,7 @@ class PPOSettings:
 
     @property
     def batch_size(self) -> int:
-        """N T, the transitions of an update."""
+        """Transitions of an update, num_envs * steps_per_update."""
         return self.num_envs * self.steps_per_update
 
     @property
@@ -127,7 +127,7 @@ class RainbowSettings:
     is `epsilon_base=ε, epsilon_exponents=(1, 1), epsilon_decay=0`.
 
     Attributes:
-      num_envs: N, environments stepped together.
+      num_envs: number of environments, stepped together.
       batch_size: transitions in a learner step.
       samples_per_insert: how often a transition is sampled on average; a learner step follows every
         batch_size / samples_per_insert environment steps.
@@ -277,7 +277,7 @@ class SACSettings:
     """The numbers of SAC; the defaults are those of PI-SAC's release, which RL-DARTS uses (A.3).
 
     Attributes:
-      num_envs: N, environments stepped together.
+      num_envs: number of environments, stepped together.
       batch_size: transitions in a learner step.
       samples_per_insert: how often a transition is sampled on average; a learner step follows every
         batch_size / samples_per_insert environment steps.

@@ -43,12 +43,12 @@ class StageSettings:
 
 
 class AgentProgram(abc.ABC):
-    """An agent in its environments, which `Training` advances update by update.
+    """Interface of an agent and its environments, advanced by `Training` update by update.
 
     Attributes:
-      environment: N environments; the agent alone steps them.
+      environment: the environments of training; the agent alone steps them.
       columns: the metrics that `advance` returns.
-      trackables: what a checkpoint holds beside `state`, by name: objects of TensorFlow.
+      trackables: TensorFlow objects of a checkpoint, by name; `state` has the rest.
     """
 
     environment: Environments
@@ -57,7 +57,7 @@ class AgentProgram(abc.ABC):
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Called once before the first `advance`, and after `set_state` where a run goes on.
+        """Called once before the first `advance`, and after `set_state` where a run resumes.
 
         Not called where nothing is left to do but an evaluation.
         """
@@ -79,7 +79,7 @@ class AgentProgram(abc.ABC):
 
     @abc.abstractmethod
     def evaluation_policy(self, seed: int) -> Policy:
-        """What acts in an evaluation; nothing that training draws depends on it.
+        """Returns the policy for an evaluation; it does not touch training's random generators.
 
         Args:
           seed: of the run; what is drawn follows from it anew with each policy that this returns.
@@ -88,15 +88,15 @@ class AgentProgram(abc.ABC):
 
     @abc.abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """Everything needed to go on from here that is not in `trackables`."""
+        """Everything that resuming needs and `trackables` lacks."""
 
     @abc.abstractmethod
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `state` returned."""
+        """Restores what `state` returned."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Ends what runs in the background; may be called twice."""
+        """Closes background resources; may be called twice."""
 
     def before_checkpoint(self) -> Iterable[Path]:
         """Called before `state` is taken; returns files of its own that belong to the checkpoint.
@@ -234,7 +234,7 @@ class Training:
         return self._summary(evaluated, cost, interrupted)
 
     def close(self) -> None:
-        """Ends what runs in the background."""
+        """Closes background resources."""
         self._program.close()
 
     def _open_metrics(self, resume_step: int | None) -> MetricsWriter:

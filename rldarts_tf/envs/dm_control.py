@@ -35,7 +35,7 @@ ACTION_REPEAT: dict[tuple[str, str], int] = {
 """Steps of the task with one action, from Lee et al. 2020 (PI-SAC), README of the release."""
 
 DEFAULT_ACTION_REPEAT = 2
-"""That of every other task: Yarats et al. 2021 (DrQ-v2) use 2 for all tasks."""
+"""Action repeat of every other task: Yarats et al. 2021 (DrQ-v2) use 2 for all tasks."""
 
 CAMERAS: dict[str, int] = {"quadruped": 2}
 """The camera that looks at a domain, where it is not camera 0; as in the release of PI-SAC."""
@@ -124,10 +124,10 @@ def check_integer(field: str, value: Any, least: int, most: int | None = None) -
 class DMControl(dm_env.Environment):
     """One task of the DM Control Suite, with one action for several of its steps.
 
-    Observations. "pixels": uint8 [S, S, 3 * K], K frames of the task's camera side by side in the
-    channels, the oldest first; at the start of an episode the first frame fills all places. Frames
-    are drawn after the last of the repeated steps only. "state": float32 [D], the entries of the
-    task's observation, flattened, in its order. Each time step owns its observation.
+    Observations. "pixels": uint8 [size, size, 3 * frames] of the task's camera, the frames side by
+    side in the channels, the oldest first; at the start of an episode the first frame fills all
+    places. Frames are drawn after the last of the repeated steps only. "state": float32 [entries],
+    the task's observation, flattened, in its order. Each time step owns its observation.
 
     Actions. float32 [A], where -1 and 1 mean the bounds of the task's actuators; what lies outside
     is clipped.
@@ -157,8 +157,8 @@ class DMControl(dm_env.Environment):
           task_name: such as "swingup".
           seed: decides initial states and all else that the task draws, 0 to 2**32 - 1.
           action_repeat: steps of the task with one action; None is that of `ACTION_REPEAT`.
-          frame_stack: K; not used with states.
-          image_size: S; not used with states.
+          frame_stack: frames in an observation; not used with states.
+          image_size: height and width of frames; not used with states.
           observations: "pixels" or "state"; states need no renderer.
 
         Raises:

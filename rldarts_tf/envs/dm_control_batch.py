@@ -35,7 +35,7 @@ from rldarts_tf.envs.shared_arrays import SharedArrays
 from rldarts_tf.errors import ConfigError, RunError
 
 MAX_FAILURES = 3
-"""How often in a row a worker is started again."""
+"""Failures in a row that a worker may have; one more ends the run."""
 
 # To import dm_control and load a task takes two seconds, or much longer on a busy machine.
 _START_SECONDS = 180.0
@@ -46,13 +46,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 class DMControlBatch:
-    """N copies of one task, each a `DMControl` in a process of its own.
+    """Copies of one task that step together, each a `DMControl` in a process of its own.
 
-    Time steps are `dm_env.TimeStep` with arrays, N leading everywhere, that belong to the caller:
-      step_type: int32 [N], the values of `dm_env.StepType`.
-      reward: float32 [N], 0 where the step is FIRST.
-      discount: float32 [N], 1 where the step is FIRST.
-      observation: uint8 or float32 [N, ...]; see `DMControl`.
+    Time steps are `dm_env.TimeStep` with arrays, a row per environment, that belong to the caller:
+      step_type: int32 [B], the values of `dm_env.StepType`.
+      reward: float32 [B], 0 where the step is FIRST.
+      discount: float32 [B], 1 where the step is FIRST.
+      observation: uint8 or float32 [B, ...]; see `DMControl`.
 
     Episode boundaries are those of dm_env, for each environment by itself: LAST has the true final
     observation, and the step after it ignores its action and is FIRST of the next episode.
@@ -93,7 +93,7 @@ class DMControlBatch:
         Args:
           domain_name: such as "cartpole".
           task_name: such as "swingup".
-          num_envs: N, at least 1.
+          num_envs: number of environments, at least 1.
           seed: decides the seeds of all workers, 0 to 2**32 - 1.
           action_repeat: steps of the task with one action; None is that of `ACTION_REPEAT`.
           frame_stack: frames in an observation; not used with states.
@@ -140,12 +140,12 @@ class DMControlBatch:
 
     @property
     def batch_size(self) -> int:
-        """N."""
+        """Number of environments."""
         return len(self._workers)
 
     @property
     def games(self) -> tuple[str, ...]:
-        """What each environment plays: N times "domain/task"."""
+        """Task of each environment: "domain/task" for every one."""
         return (self._game,) * self.batch_size
 
     @property
@@ -181,7 +181,7 @@ class DMControlBatch:
         """Plays one action per environment; resets if there has been no reset.
 
         Args:
-          actions: finite [N, A]; they are clipped to -1 to 1.
+          actions: finite [B, A]; they are clipped to -1 to 1.
 
         Raises:
           ValueError: the shape is wrong, or a value is not finite. Nothing is then stepped.
@@ -211,7 +211,7 @@ class DMControlBatch:
 
         Returns:
           Arrays that `np.savez` takes: `settings` (what the state must be restored into, JSON
-          text), `generation` (int64 [N]), `crashes` (int64 scalar), and the entries of
+          text), `generation` (int64 [B]), `crashes` (int64 scalar), and the entries of
           `EpisodeStatistics.state`.
         """
         return {
@@ -387,7 +387,7 @@ class _WorkerError(Exception):
         self.bad_input = bad_input
 
     def error(self, prefix: str) -> ConfigError | RunError:
-        """What a user sees."""
+        """Message for the user."""
         return ConfigError(str(self)) if self.bad_input else RunError(f"{prefix}{self}")
 
 
@@ -471,7 +471,7 @@ class _Worker:
         return answer
 
     def _death(self) -> _WorkerError:
-        """What to say of a process that has closed its end of the pipes."""
+        """Describes a process that has closed its end of the pipes."""
         try:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:

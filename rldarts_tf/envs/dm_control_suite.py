@@ -1,4 +1,4 @@
-"""The DM Control Suite as a training program sees it."""
+"""The DM Control Suite as a `Suite`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DMControlSuite(Suite):
 
     @property
     def evaluation_sets(self) -> dict[str, dict[str, Any]]:
-        """One: fresh episodes of the same task."""
+        """A single set: fresh episodes of the same task."""
         return {"test": {}}
 
     def make(self, num_envs: int, seed: int, **overrides: Any) -> DMControlBatch:
@@ -50,12 +50,12 @@ class DMControlSuite(Suite):
         )
 
     def normalized(self, episode_return: float, game: str) -> float:
-        """Of 1000: a reward is at most 1, and an episode has 1000 steps (Tassa et al. 2018)."""
+        """Return / 1000: rewards are at most 1, episodes have 1000 steps (Tassa et al. 2018)."""
         del game
         return episode_return / 1000
 
     def fit(self, algorithm: Any) -> Any:
-        """The same for every task."""
+        """Returns the settings unchanged: they are the same for every task."""
         return algorithm
 
     def describe(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def main(arguments: dict[str, Any], commands: int, answers: int) -> None:
 
     Args:
       arguments: "environment": the arguments of `DMControl`; "memory": the descriptor of the shared
-        file; "num_envs": N; "index": which of the N environments this is.
+        file; "num_envs": number of environments; "index": which of them this is.
       commands: descriptor to read from.
       answers: descriptor to write to.
     """

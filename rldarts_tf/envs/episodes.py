@@ -1,4 +1,4 @@
-"""Episodes of environments that step together, and how a saved state of such is read."""
+"""Returns and lengths of episodes of a batch of environments; reading of saved states."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from rldarts_tf.errors import ConfigError, RunError
 
 
 class FinishedEpisodes(NamedTuple):
-    """K episodes that ended, in the order of the steps that ended them, then of environments."""
+    """Episodes that ended, in the order of the steps that ended them, then of environments."""
 
     returns: np.ndarray
-    """Undiscounted sums of raw rewards, float64 [K]."""
+    """Undiscounted sums of raw rewards, float64 [episodes]."""
     lengths: np.ndarray
-    """Numbers of steps, int64 [K]."""
+    """Numbers of steps, int64 [episodes]."""
     environments: np.ndarray
-    """Index of the environment that played each, int64 [K]."""
+    """Index of the environment that played each, int64 [episodes]."""
 
 
 class EpisodeStatistics:
-    """Return and length of every episode of N environments that step together.
+    """Tracks return and length of every episode of environments that step together.
 
     Finished episodes are handed out by the `add` that finishes them and also wait in a queue for
     `take`, so that one consumer may look at every step and another only now and then. Short
-    episodes finish first: a mean over the first K to finish is biased towards them, which
+    episodes finish first: a mean over the first to finish is biased towards them, which
     `FinishedEpisodes.environments` lets an evaluation avoid by taking equally many of each.
     """
 
@@ -35,10 +35,10 @@ class EpisodeStatistics:
         """Starts with no steps counted.
 
         Args:
-          num_envs: N.
+          num_envs: number of environments.
 
         Raises:
-          ConfigError: if N < 1.
+          ConfigError: if num_envs < 1.
         """
         if num_envs < 1:
             raise ConfigError(f"num_envs: must be at least 1, not {num_envs}")
@@ -50,14 +50,14 @@ class EpisodeStatistics:
         """Counts one step of all environments.
 
         Args:
-          rewards: raw rewards, float [N].
-          ended: bool [N], True where this step ended the episode.
+          rewards: raw rewards, float [B].
+          ended: bool [B], True where this step ended the episode.
 
         Returns:
           The episodes that this step ended; they are queued too.
 
         Raises:
-          ValueError: if a shape is not [N].
+          ValueError: if a shape is not [B].
         """
         rewards = np.asarray(rewards)
         ended = np.asarray(ended, bool)
@@ -102,7 +102,7 @@ class EpisodeStatistics:
         return FinishedEpisodes(*map(np.concatenate, zip(*self._finished)))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns running sums [N] and the queue [K] as arrays that `np.savez` takes."""
+        """Returns running sums [B] and the queue [episodes] as arrays that `np.savez` takes."""
         finished = self._peek()
         return {
             "running_returns": self._returns.copy(),

@@ -1,4 +1,4 @@
-"""What is known about the 16 Procgen games before any simulator starts: names and return ranges.
+"""Names and return ranges of the 16 Procgen games.
 
 Standard library only, so that a wrong game name is reported without loading Procgen.
 """
@@ -51,7 +51,7 @@ RETURN_RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "starpilot": (1.5, 35.0),
     },
 }
-"""(R_min, R_max) per distribution mode and game, from Cobbe et al. 2020 (arXiv:1912.01588)."""
+"""(low, high) returns per distribution mode and game, from Cobbe et al. 2020 (arXiv:1912.01588)."""
 
 GAMES: tuple[str, ...] = tuple(RETURN_RANGES["easy"])
 """The 16 games in alphabetical order."""
@@ -115,7 +115,7 @@ def check_distribution_mode(distribution_mode: str, field: str = "distribution_m
 
 
 def return_range(game: str, distribution_mode: str) -> tuple[float, float]:
-    """Returns (R_min, R_max) of a game.
+    """Returns the (low, high) returns of a game.
 
     Args:
       game: one of `GAMES`.
@@ -128,12 +128,12 @@ def return_range(game: str, distribution_mode: str) -> tuple[float, float]:
 
 
 def normalized_return(episode_return: float, game: str, distribution_mode: str) -> float:
-    """Maps a raw episode return so that R_min becomes 0 and R_max becomes 1.
+    """Maps a raw episode return so that low becomes 0 and high becomes 1.
 
-    R_norm = (R - R_min) / (R_max - R_min), not clipped: a policy can fall below 0 or exceed 1.
+    (return - low) / (high - low), not clipped: a policy can fall below 0 or exceed 1.
 
     Args:
-      episode_return: R, an undiscounted sum of raw rewards (or a mean of such sums).
+      episode_return: an undiscounted sum of raw rewards (or a mean of such sums).
       game: one of `GAMES`.
       distribution_mode: "easy" or "hard".
 

@@ -21,7 +21,7 @@ _MOST_THREADS_TOGETHER = 16
 class JointEnvironment(ProcgenBatch):
     """Several `ProcgenEnvironment`s that step together, one after another along the batch.
 
-    Everything that `ProcgenBatch` says holds for the N environments together: time steps,
+    Everything that `ProcgenBatch` says holds for all environments together: time steps,
     `episodes` and states are those of one batch. `games` tells which environment plays what.
 
     All simulators are sent their actions before the first is waited for, so that they compute at
@@ -97,8 +97,8 @@ def make_procgen(
 
     Args:
       games: different names from `rldarts_tf.envs.games.GAMES`, such as `ProcgenSettings.games`.
-      num_envs: N of all games together; divided as evenly as possible, the first games have one
-        more.
+      num_envs: number of environments of all games together; divided as evenly as possible, the
+        first games have one more.
       seed: of each simulator.
       num_threads: threads of each simulator; by default 4, or fewer where there are more than 4
         games. The result does not depend on it.

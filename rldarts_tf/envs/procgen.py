@@ -31,15 +31,15 @@ _FORCED_END = -1
 
 
 class ProcgenBatch(py_environment.PyEnvironment):
-    """N Procgen environments that step together as one batched TF-Agents environment.
+    """Procgen environments that step together as one batched TF-Agents environment.
 
-    What `ProcgenEnvironment` (one game) and `JointEnvironment` (several) have in common, which is
-    everything but where the simulators are.
+    Base class of `ProcgenEnvironment` (one game) and `JointEnvironment` (several), which add the
+    simulators alone.
 
-    Time steps (N leading everywhere):
-      observation: uint8 [N, 64, 64, 3], 0 to 255.
-      reward: the game's raw reward, float32 [N].
-      step_type: int32 [N]. discount: float32 [N], 1 unless the step is LAST; the agent's own
+    Time steps (a row per environment):
+      observation: uint8 [B, 64, 64, 3], 0 to 255.
+      reward: the game's raw reward, float32 [B].
+      step_type: int32 [B]. discount: float32 [B], 1 unless the step is LAST; the agent's own
         discount factor is not in it.
 
     Episode boundaries. Procgen starts the next episode inside the step that ends one, and never
@@ -64,10 +64,10 @@ class ProcgenBatch(py_environment.PyEnvironment):
     """
 
     def __init__(self, games: Sequence[str], settings: Mapping[str, Any]) -> None:
-        """Takes what the subclass knows.
+        """Stores the games and settings of the subclass.
 
         Args:
-          games: the game of each environment, N names.
+          games: the game of each environment, one name each.
           settings: what a saved state must agree with, as JSON takes it. Procgen restores the
             levels and options of the state itself, silently, whatever it was made with.
         """
@@ -86,20 +86,20 @@ class ProcgenBatch(py_environment.PyEnvironment):
 
     @abc.abstractmethod
     def _act(self, action: np.ndarray) -> None:
-        """Sends checked actions, integer [N], to the simulators; need not wait for them."""
+        """Sends checked actions, integer [B], to the simulators; need not wait for them."""
 
     @abc.abstractmethod
     def _observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Waits for the simulators.
 
         Returns:
-          Rewards float32 [N], frames uint8 [N, 64, 64, 3], and bool [N], True where the step ended
+          Rewards float32 [B], frames uint8 [B, 64, 64, 3], and bool [B], True where the step ended
           an episode: all new arrays.
         """
 
     @abc.abstractmethod
     def _get_simulators(self) -> list[bytes]:
-        """Returns the states of the N simulators."""
+        """Returns the states of the simulators."""
 
     @abc.abstractmethod
     def _set_simulators(self, states: list[bytes]) -> None:
@@ -107,7 +107,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
 
     @abc.abstractmethod
     def get_info(self) -> dict[str, np.ndarray]:
-        """Returns what Procgen tells about the levels, one array [N] per entry.
+        """Returns what Procgen tells about the levels, one array [B] per entry.
 
         `level_seed` (int32) is the level being played, `prev_level_seed` (int32) the one before,
         and `prev_level_complete` (uint8) whether that one was solved.
@@ -124,12 +124,12 @@ class ProcgenBatch(py_environment.PyEnvironment):
 
     @property
     def batch_size(self) -> int:
-        """N."""
+        """Number of environments."""
         return self._num_envs
 
     @property
     def games(self) -> tuple[str, ...]:
-        """The game of each environment, N names."""
+        """The game of each environment, one name each."""
         return self._games
 
     @property
@@ -156,7 +156,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
         )
 
     def _step(self, action: np.ndarray) -> ts.TimeStep:
-        """Plays one action per environment, integer [N].
+        """Plays one action per environment, integer [B].
 
         Raises:
           ValueError: if the shape, dtype or range is wrong.
@@ -202,14 +202,14 @@ class ProcgenBatch(py_environment.PyEnvironment):
         return self.reset()
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Returns everything needed to go on exactly from here.
+        """Returns everything that an exact resume needs.
 
         Returns:
           Arrays without Python objects, so that `np.savez(path, **state)` and
           `np.load(path, allow_pickle=False)` keep it (20 to 40 kB per environment):
           `settings` (what the state must be restored into, JSON text), `simulator` (uint8, all
-          simulators' states end to end), `simulator_sizes` (int64 [N]), the current `step_type`,
-          `reward` and `discount` [N], and the entries of `EpisodeStatistics.state`.
+          simulators' states end to end), `simulator_sizes` (int64 [B]), the current `step_type`,
+          `reward` and `discount` [B], and the entries of `EpisodeStatistics.state`.
         """
         time_step = self._current_time_step
         if time_step is None:
@@ -227,7 +227,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
         }
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `get_state` returned, here or in another process.
+        """Restores what `get_state` returned, here or in another process.
 
         The seed may differ: the state of the random generators is part of the state. A
         `TFPyEnvironment` keeps its own current time step, so restore before wrapping, or call its
@@ -255,7 +255,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
 
 
 class ProcgenEnvironment(ProcgenBatch):
-    """N copies of one Procgen game; see `ProcgenBatch` for time steps, episodes and states."""
+    """Environments of one Procgen game; see `ProcgenBatch` for time steps, episodes and states."""
 
     def __init__(
         self,
@@ -279,7 +279,7 @@ class ProcgenEnvironment(ProcgenBatch):
 
         Args:
           game: one of `rldarts_tf.envs.games.GAMES`.
-          num_envs: N, at least 1.
+          num_envs: number of environments, at least 1.
           seed: decides the sequence of levels and all randomness in them, 0 to 2**31 - 1. It has
             no default: None is refused.
           distribution_mode: "easy" or "hard".
@@ -366,7 +366,7 @@ class ProcgenEnvironment(ProcgenBatch):
         self._env.set_state(states)
 
     def get_info(self) -> dict[str, np.ndarray]:
-        """Returns what Procgen tells about the levels, one array [N] per entry.
+        """Returns what Procgen tells about the levels, one array [B] per entry.
 
         `level_seed` (int32) is the level being played, `prev_level_seed` (int32) the one before,
         and `prev_level_complete` (uint8) whether that one was solved.

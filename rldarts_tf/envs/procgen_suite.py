@@ -1,4 +1,4 @@
-"""Procgen as a training program sees it."""
+"""Procgen as a `Suite`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ProcgenSuite(Suite):
         return environment
 
     def normalized(self, episode_return: float, game: str) -> float:
-        """R_norm of Cobbe et al. 2020."""
+        """Normalized return of Cobbe et al. 2020."""
         return normalized_return(episode_return, game, self.distribution_mode)
 
     def fit(self, algorithm: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How MuJoCo draws without a display: by which renderer, and from any thread.
+"""Selects a renderer for MuJoCo without a display, and lets any thread draw.
 
 MuJoCo and dm_control read the environment variable MUJOCO_GL once, when they are imported, and fail
 then or at the first frame if that renderer does not work. Here it is tried beforehand, in a process
@@ -15,7 +15,7 @@ from typing import Any
 from rldarts_tf.errors import ConfigError
 
 RENDERERS = ("egl", "osmesa")
-"""What is tried, in this order. EGL uses a GPU where there is one."""
+"""Renderers to try, in this order. EGL uses a GPU where there is one."""
 
 # A context, and MuJoCo's resources in it: what a first frame needs.
 _PROBE = """

@@ -1,4 +1,4 @@
-"""The memory that a batch of environments shares with the processes that simulate them."""
+"""Memory shared by a batch of environments and the processes that simulate them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _ALIGNMENT = 64
 
 
 class SharedArrays:
-    """One step of N environments, in a file that several processes map.
+    """One step of a batch of environments, in a file that several processes map.
 
     Both sides make it with the same arguments, which decide the layout. The file is anonymous: its
     memory is gone when the last process that has it ends, however it ends.
 
     Attributes:
-      action: float32 [N, A].
-      reward: float32 [N].
-      discount: float32 [N].
-      step_type: int32 [N].
-      observation: [N, ...].
+      action: float32 [B, A].
+      reward: float32 [B].
+      discount: float32 [B].
+      step_type: int32 [B].
+      observation: [B, ...].
     """
 
     action: np.ndarray
@@ -44,7 +44,7 @@ class SharedArrays:
 
         Args:
           file: descriptor of the file, from `os.memfd_create`; it may be closed afterwards.
-          num_envs: N.
+          num_envs: number of environments.
           action_size: A.
           observation_shape: of one observation.
           observation_dtype: of observations.

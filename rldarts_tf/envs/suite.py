@@ -1,4 +1,4 @@
-"""What a training program asks of a family of environments: to train in, to evaluate in, names."""
+"""Interface between training programs and environment families."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rldarts_tf.envs.episodes import EpisodeStatistics
 
 
 class Environments(Protocol):
-    """N environments that step together; time steps have N leading everywhere.
+    """Environments that step together; time steps have a row per environment.
 
     Attributes:
       episodes: returns and lengths of the episodes that have ended.
@@ -22,69 +22,69 @@ class Environments(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """N."""
+        """Number of environments."""
 
     @property
     def games(self) -> tuple[str, ...]:
-        """What each environment plays, N names."""
+        """Game of each environment, one name each."""
 
     def observation_spec(self) -> Any:
-        """Of one environment: an object with a shape and a dtype."""
+        """Observation spec of one environment: an object with a shape and a dtype."""
 
     def reset(self) -> Any:
-        """The first time step."""
+        """Returns the first time step."""
 
     def step(self, action: np.ndarray) -> Any:
-        """One action of each environment: the next time step."""
+        """Takes one action per environment [B, ...]; returns the next time step."""
 
     def current_time_step(self) -> Any:
         """The latest time step."""
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint holds."""
+        """State for a checkpoint, as arrays by name."""
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from what `get_state` returned."""
+        """Restores what `get_state` returned."""
 
     def close(self) -> None:
-        """Ends the simulators; may be called twice."""
+        """Closes the simulators; may be called twice."""
 
 
 class Suite(abc.ABC):
-    """Environments as settings describe them."""
+    """A family of environments, as settings describe it."""
 
     @property
     @abc.abstractmethod
     def games(self) -> tuple[str, ...]:
-        """The names of what is played."""
+        """Names of the games or tasks."""
 
     @property
     @abc.abstractmethod
     def label(self) -> str:
-        """The same for the name of a run directory."""
+        """Short name of the games, for the name of a run directory."""
 
     @property
     @abc.abstractmethod
     def evaluation_sets(self) -> dict[str, dict[str, Any]]:
-        """Where to evaluate: by name, what differs from training."""
+        """Evaluation sets: by name, the arguments of `make` that differ from training."""
 
     @abc.abstractmethod
     def make(self, num_envs: int, seed: int, **overrides: Any) -> Environments:
         """Makes environments.
 
         Args:
-          num_envs: N, of all games together.
+          num_envs: number of environments, of all games together.
           seed: of the simulators.
           **overrides: an entry of `evaluation_sets`; without it, those to train in.
         """
 
     @abc.abstractmethod
     def normalized(self, episode_return: float, game: str) -> float:
-        """A raw return on a scale where 1 is about the best."""
+        """Maps a raw return to a scale where 1 is about the best."""
 
     @abc.abstractmethod
     def fit(self, algorithm: Any) -> Any:
-        """The settings of an algorithm with what depends on the games chosen.
+        """Returns the settings of an algorithm with the values that depend on the games filled in.
 
         Raises:
           ConfigError: they do not go together.
@@ -92,7 +92,7 @@ class Suite(abc.ABC):
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """The entries of summary.json that name the environments."""
+        """Entries of summary.json that describe the environments."""
 
     def check(self) -> None:  # noqa: B027 - most know nothing of the kind
         """Raises a ConfigError for what only the simulator's library knows to be wrong."""

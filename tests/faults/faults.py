@@ -3,7 +3,7 @@
     make faults FAULTS_FLAGS="--kills=100 --output=faults.json"
 
 Every fault is tried on a real launcher, as a process of its own, on a tiny search. The table at
-the end has how often each was tried and how often the run came through: nothing lost but the work
+the end has how often each was tried and how often the run survived: nothing lost but the work
 since the last checkpoint, a clear message, and no wrong result. The searches run on one thread with
 fixed seeds, so after all kills α and θ must equal those of a search that nobody disturbed, bit by
 bit. `tests/test_faults.py` runs some of them, in small counts.
@@ -55,7 +55,7 @@ def undisturbed(folder: Path, program: Program, updates: int) -> Path:
 def killed_at_random_moments(
     folder: Path, updates: int, times: int, rng: random.Random
 ) -> Iterator[None]:
-    """kill -9, again and again; yields after each. Then the search goes on to its end."""
+    """kill -9, again and again; yields after each. Then the search runs to its end."""
     # More than there will be before the last kill.
     updates = max(updates, 2 * times)
     reference = undisturbed(folder, PPO, updates)
@@ -127,7 +127,7 @@ def flip_a_bit(path: Path) -> None:
 def damaged_checkpoint(
     folder: Path, program: Program, updates: int, patterns: Collection[str], how: Callable
 ) -> None:
-    """The damaged one is set aside, the one before it used, and the run goes on."""
+    """The damaged one is quarantined, the one before it used, and the run resumes."""
     reference = undisturbed(folder, program, updates)
     for pattern in patterns:
         root = copy_unfinished(folder, reference)
@@ -304,7 +304,7 @@ def run_all(
 
 
 def main() -> int:
-    """Runs everything; exit code 1 if something did not come through."""
+    """Runs everything; exit code 1 if something did not survive."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="kill -9 so often (%(default)s)")
     parser.add_argument("--updates", type=int, default=40, help="of each search (%(default)s)")

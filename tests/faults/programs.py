@@ -20,7 +20,7 @@ COMMON = (
 
 
 class FaultError(AssertionError):
-    """A run did not come through."""
+    """A run did not survive."""
 
 
 def check(condition: Any, message: str) -> None:
@@ -63,7 +63,7 @@ class Program:
         return self.launcher.launch(self.flags(root, updates, "search", *more), **kwargs)
 
     def start_and_wait(self, root: Path, updates: int, rows: int, **kwargs: Any) -> Any:
-        """A search that goes on in the background, when its table has so many rows more."""
+        """A search that runs on in the background, when its table has so many rows more."""
         metrics = root / "search" / "metrics.csv"
         try:
             return self.launcher.start_and_wait(metrics, rows, self.flags(root, updates), **kwargs)

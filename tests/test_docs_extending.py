@@ -1,0 +1,135 @@
+"""Runs the examples of docs/extending.md exactly as they stand there."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_agents")
+
+import gin
+import tensorflow as tf
+from absl.testing import flagsaver
+from readme import EXTENDING, marked_block
+from tf_agents.specs import tensor_spec
+
+import rldarts_tf
+from rldarts_tf import launching, ops, search_space
+from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.settings import EncoderSettings
+from rldarts_tf.stages import check_encoders
+from rldarts_tf.user_modules import import_modules
+
+NAMES = ("op", "space", "gin", "baseline")
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+
+
+def run(name, **namespace):
+    """Runs a block; returns its namespace."""
+    # Keras names a class by its module.
+    namespace = {"__name__": f"extending_{name}", **namespace}
+    exec(compile(marked_block(name, EXTENDING), f"extending.md ({name})", "exec"), namespace)
+    return namespace
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch):
+    """Restores the registries after each test."""
+    monkeypatch.setattr(ops, "_REGISTRY", dict(ops._REGISTRY))
+    monkeypatch.setattr(search_space, "_REGISTRY", dict(search_space._REGISTRY))
+    yield
+    sys.modules.pop("my_ops", None)
+
+
+def trained(encoder):
+    """By name of a weight, whether the gradient of a loss reaches it."""
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.square(encoder(IMAGES, training=True) - 1))
+    gradients = tape.gradient(loss, encoder.trainable_weights)
+    return {
+        w.name: g is not None and bool(np.any(g))
+        for w, g in zip(encoder.trainable_weights, gradients)
+    }
+
+
+def test_each_marker_stands_once_and_there_are_no_others():
+    markers = re.findall(r"docs-test: *(\S+)", EXTENDING.read_text(encoding="utf-8"))
+    assert sorted(markers) == sorted(NAMES)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_ops_keep_the_shapes_of_the_contract(stride):
+    before = set(rldarts_tf.registered_ops())
+    run("op")
+    own = sorted(set(rldarts_tf.registered_ops()) - before)
+    assert own == ["conv_7x7_relu", "gated_3x3", "softplus"]
+    x = tf.random.stateless_normal((2, 7, 9, 3), seed=(1, 2))
+    for name in own:
+        layer = rldarts_tf.make_op(name, 3, stride)
+        assert layer(x).shape == (2, -(-7 // stride), -(-9 // stride), 3)
+
+
+def test_the_gated_convolution_is_what_it_says_in_the_policy_of_the_network():
+    run("op")
+    layer = rldarts_tf.make_op("gated_3x3", 4, dtype="mixed_bfloat16")
+    x = tf.random.stateless_normal((1, 5, 5, 2), seed=(1, 2))
+    assert layer(x).dtype == tf.bfloat16
+    layer = rldarts_tf.make_op("gated_3x3", 4)
+    expected = layer._value(x) * tf.sigmoid(layer._gate(x))
+    np.testing.assert_array_equal(layer(x), expected)
+    twin = type(layer).from_config(layer.get_config())
+    assert twin(x).shape == layer(x).shape
+
+
+def test_the_space_makes_a_supernet_that_trains_and_a_network(capsys):
+    run("op")
+    made = run("space")
+    space, supernet = made["space"], made["supernet"]
+    assert rldarts_tf.get_search_space("gated") == space
+    assert capsys.readouterr().out.startswith(f"{space.size()} Cost(parameters=")
+    assert made["genotype"].search_space == "gated"
+    assert made["network"](IMAGES).shape == (2, 256)
+    reached = trained(supernet)
+    assert all(value for name, value in reached.items() if "alpha" in name), reached
+    assert supernet.discretize().search_space == "gated"
+
+
+@pytest.fixture
+def launch_flags():
+    if not launching.FLAGS.is_parsed():
+        launching.FLAGS.mark_as_parsed()
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def test_the_gin_file_defines_a_space_of_the_imported_ops(tmp_path, monkeypatch, launch_flags):
+    (tmp_path / "my_ops.py").write_text(marked_block("op", EXTENDING), "utf-8")
+    (tmp_path / "my_space.gin").write_text(marked_block("gin", EXTENDING, "gin"), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import_modules(["my_ops"])
+    with flagsaver.flagsaver(gin_file=["classic.gin", "my_space.gin"], gin_bindings=[]):
+        launching.load_gin(default_file="none.gin", algorithm="PPOSettings")
+        resolved = launching.resolve(EncoderSettings, PPOSettings)
+    encoders = {stage: settings[0] for stage, settings in resolved.items()}
+    check_encoders(encoders)
+    supernet = encoders["search"].make("supernet")
+    assert (supernet.space.name, supernet.depths) == ("gated_micro", (8, 8, 8))
+    assert supernet.space.normal_ops == ("gated_3x3", "conv_3x3", "relu")
+
+
+def test_the_baseline_is_an_encoder_of_tf_agents_and_is_saved_by_its_config():
+    spec = tensor_spec.BoundedTensorSpec((16, 16, 3), tf.uint8, 0, 255)
+    made = run("baseline", observation_spec=spec)
+    assert made["network"](IMAGES)[0].shape == (2, 256)
+    encoder = made["encoder"]
+    assert all(trained(encoder).values())
+    assert [w.shape[-1] for w in encoder.weights if len(w.shape) == 4] == [8, 8]
+    twin = type(encoder).from_config(encoder.get_config())
+    twin(IMAGES)
+    twin.set_weights(encoder.get_weights())
+    np.testing.assert_array_equal(twin(IMAGES), encoder(IMAGES))

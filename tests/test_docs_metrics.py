@@ -1,0 +1,180 @@
+"""docs/metrics.md names every column and every entry that the code writes, and no others."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("tf_agents")
+pytest.importorskip("acme")
+
+import numpy as np
+
+from rldarts_tf.agents import collect, ppo, ppo_training
+from rldarts_tf.agents.off_policy import OffPolicyProgram
+from rldarts_tf.agents.ppo_training import PPOProgram
+from rldarts_tf.agents.rainbow_training import RainbowProgram
+from rldarts_tf.agents.returns import ReturnTracker
+from rldarts_tf.agents.sac_training import SACProgram
+from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.training import Training
+from rldarts_tf.cost import Cost
+from rldarts_tf.encoders import Supernet
+from rldarts_tf.envs.dm_control_suite import DMControlSuite
+from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.runs import metrics, summary
+from rldarts_tf.runs.directory import RunDirectory
+from rldarts_tf.runs.search_log import AlphaLog
+from rldarts_tf.search_space import CLASSIC
+from rldarts_tf.settings import DMControlSettings, EncoderSettings, ProcgenSettings
+from rldarts_tf.stages import TRAINED_STAGES, Pipeline
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
+GAMES = ("bigfish", "starpilot")
+SUITE = ProcgenSuite(ProcgenSettings(game=GAMES, num_levels=7))
+
+
+def documented(heading):
+    """The names in the first cells of the table below a heading of the page."""
+    sections = re.split(r"^#+ (.*)$", PAGE.read_text("utf-8"), flags=re.MULTILINE)
+    bodies = [body for title, body in zip(sections[1::2], sections[2::2]) if title == heading]
+    assert len(bodies) == 1, f"{PAGE.name} has {len(bodies)} sections {heading!r}"
+    cells = re.findall(r"^\| (`[^|]*) \|", bodies[0], flags=re.MULTILINE)
+    names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    assert len(names) == len(set(names)), f"{heading}: a name stands twice"
+    return set(names)
+
+
+def general(names):
+    """Names as the page writes them: placeholders for games, cell types and ops."""
+    found = set()
+    for name in names:
+        for game in GAMES:
+            name = re.sub(f"_{game}$", "_<game>", name)
+        for cell_type in CLASSIC.cell_types:
+            name = name.replace(f"alpha_entropy_{cell_type}", "alpha_entropy_<cell type>")
+            for op in CLASSIC.ops(cell_type):
+                if name == f"op_weight_{cell_type}_{op}":
+                    name = "op_weight_<cell type>_<op>"
+        found.add(name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    return Supernet(CLASSIC, depths=[2])
+
+
+@pytest.fixture(scope="module")
+def training(supernet):
+    """All that `Training` needs to say what it writes; nothing is trained."""
+    return SimpleNamespace(
+        _returns=ReturnTracker(GAMES, SUITE.normalized),
+        _program=SimpleNamespace(columns=("of the algorithm",)),
+        _suite=SUITE,
+        _settings=SimpleNamespace(training=SimpleNamespace(seed=3)),
+        _encoder=supernet,
+        _is_search=True,
+        _step=0,
+        _seconds=0.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def groups(training):
+    return Training._columns(training)
+
+
+def ppo_columns(monkeypatch):
+    """Those of a program whose loss is scaled: all that there may be."""
+    scaled = SimpleNamespace(optimizer=SimpleNamespace(loss_scale=object()))
+    for part in ("actor_net", "value_net", "train_step_counter"):
+        setattr(scaled, part, None)
+    environment = SimpleNamespace(games=32 * GAMES, time_step_spec=tuple, action_spec=tuple)
+    monkeypatch.setattr(ppo, "make_agent", lambda *_: scaled)
+    monkeypatch.setattr(ppo_training.tensor_spec, "from_spec", lambda spec: spec)
+    monkeypatch.setattr(collect, "Collector", lambda *_: None)
+    suite = SimpleNamespace(make=lambda *_: environment)
+    return PPOProgram(None, suite, PPOSettings(), 0, None).columns
+
+
+def off_policy_columns(kind):
+    program = kind.__new__(kind)
+    learner = SimpleNamespace(loss_scale=object())
+    OffPolicyProgram.__init__(
+        program,
+        *(None, None, learner, None, None, SimpleNamespace(replay_dir=None)),
+        n_step=1,
+        priority_exponent=None,
+        last_is_first=False,
+    )
+    return program.columns
+
+
+def test_the_columns_of_each_algorithm(monkeypatch):
+    assert documented("PPO (`learning`)") == set(ppo_columns(monkeypatch))
+    assert documented("Rainbow (`learning`)") == set(off_policy_columns(RainbowProgram))
+    assert documented("SAC (`learning`)") == set(off_policy_columns(SACProgram))
+
+
+def test_the_columns_that_all_algorithms_share(groups):
+    assert documented("First columns") == set(metrics._FIRST_COLUMNS)
+    assert documented("Training returns (`returns`)") == general(groups["returns"])
+    assert documented("Speed (`speed`)") == general(groups["speed"])
+    assert documented("Evaluations (`evaluation`)") == general(groups["evaluation"])
+
+
+def test_the_columns_of_a_search(groups):
+    of_search = {name: set(columns) for name, columns in groups.items() if "op_w" in name}
+    assert set(of_search) == {f"op_weights_{cell_type}" for cell_type in CLASSIC.cell_types}
+    expected = general(set.union(*of_search.values()) | set(groups["search"]))
+    assert documented("A search (`op_weights_<cell type>` and `search`)") == expected
+
+
+def test_values_are_told_of_columns_that_there_are():
+    algorithms = [documented(f"{name} (`learning`)") for name in ("PPO", "Rainbow", "SAC")]
+    assert documented("Values that were seen") <= set.union(*algorithms)
+
+
+def test_every_group_has_a_section(groups):
+    titles = re.findall(r"^### .*\(`(\w+)`\)$", PAGE.read_text("utf-8"), flags=re.MULTILINE)
+    shared = {name for name in groups if not name.startswith("op_weights_")} - {"search"}
+    assert set(titles) == shared
+
+
+def test_the_entries_of_a_summary(training, tmp_path):
+    evaluated = {name: 1.0 for name in Training._columns(training)["evaluation"]}
+    suites = {"baseline": DMControlSuite(DMControlSettings())}
+
+    def train(stage, stage_dir, encoder):
+        stage_dir.path.mkdir(exist_ok=True)
+        if stage == "search":
+            ops = {cell_type: CLASSIC.ops(cell_type) for cell_type in CLASSIC.cell_types}
+            log = AlphaLog(stage_dir.alphas_path, ops, CLASSIC.num_nodes)
+            rng = np.random.default_rng(0)
+            nodes = range(1, CLASSIC.num_nodes + 1)
+            log.record(5, {t: [rng.normal(size=(j, len(ops[t]))) for j in nodes] for t in ops})
+            log.flush()
+        fake = SimpleNamespace(**{**vars(training), "_suite": suites.get(stage, SUITE)})
+        return Training._summary(fake, evaluated, Cost(1, 2, 3), interrupted=False)
+
+    encoders = {stage: EncoderSettings(depths=[2]) for stage in TRAINED_STAGES}
+    with RunDirectory(tmp_path / "run") as run:
+        pipeline = Pipeline(run, train, encoders)
+        for stage in ("all", "baseline"):
+            assert pipeline.run(stage)
+        stages = summary.read_summary(run.summary_path)["stages"]
+    trained = set.union(*(set(stages[stage]) for stage in TRAINED_STAGES))
+    assert documented("Entries of search, evaluate and baseline") == general(trained)
+    assert documented("Entries of discretize") == set(stages["discretize"])
+
+
+def test_a_column_that_the_page_lacks_or_the_code_lacks_is_found(training, monkeypatch):
+    page = PAGE.read_text("utf-8")
+    fake = SimpleNamespace(read_text=lambda _: page.replace("`return_std`", "`gone`"), name="page")
+    monkeypatch.setitem(globals(), "PAGE", fake)
+    names = documented("Training returns (`returns`)")
+    assert names ^ general(training._returns.columns) == {"gone", "return_std"}
