@@ -25,9 +25,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import common
 import numpy as np
 
+from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
+
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
-    *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
+    *(f"{stage}/EncoderSettings.depths = [2]" for stage in TRAINED_STAGES),
     "EncoderSettings.features = 16",
     "TrainingSettings.evaluation_interval = 0",
     "TrainingSettings.final_evaluation_episodes = 1",
@@ -100,7 +102,7 @@ def measure(name: str, warm_up: int, updates: int, seconds: float) -> dict[str, 
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        table, deadline = root / "search" / "metrics.csv", time.monotonic() + seconds
+        table, deadline = RunPaths(root).stage("search").metrics_path, time.monotonic() + seconds
         while process.poll() is None and time.monotonic() < deadline:
             rows = table.read_text().count("\n") - 1 if table.exists() else 0
             if rows > len(resident):

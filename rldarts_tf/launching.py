@@ -25,10 +25,11 @@ from rldarts_tf.agents.settings import ALGORITHMS
 from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_config, statements
+from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.runs.quiet import quiet_stderr
 from rldarts_tf.search_space import SearchSpace, register_search_space
 from rldarts_tf.settings import EncoderSettings, make_search_space
-from rldarts_tf.stages import STAGES, TRAINED_STAGES
+from rldarts_tf.stages import STAGES
 from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
 # TF-Agents 0.19 compares with `is ()`: a warning when its source is compiled for the first time,

@@ -24,6 +24,7 @@ from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, StagePaths
 from rldarts_tf.runs.summary import read_summary, short_game
 from rldarts_tf.search_space import NONE
 
@@ -44,7 +45,6 @@ _GREY = "#8c8c8c"
 _MARKED_UP_TO = 40
 _LINE_STYLES = ("-", "-.", ":")
 _REFERENCE_DASHES = ((6, 3), (2, 2), (9, 3, 2, 3))
-_STAGE_ORDER = ("search", "evaluate", "baseline")
 _Y_LABELS = {
     "return_mean": "mean return, training episodes",
     "eval_train_return_mean": "mean return, evaluation on training levels",
@@ -441,9 +441,10 @@ def _stage_files(run_dirs: Sequence[str], column: str) -> dict[str, list[Path]]:
         if root.resolve() in seen:
             raise RunError(f"run directory {run_dir!r} is given twice")
         seen.add(root.resolve())
-        tables = sorted(root.glob("*/metrics.csv"))
+        any_table = StagePaths(Path("*")).metrics_path
+        tables = sorted(root.glob(str(any_table)))
         if not tables:
-            raise RunError(f"run directory {run_dir!r} has no stage with a metrics.csv")
+            raise RunError(f"run directory {run_dir!r} has no stage with a {any_table.name}")
         for table in tables:
             try:
                 _read_curve(table, column)
@@ -456,7 +457,7 @@ def _stage_files(run_dirs: Sequence[str], column: str) -> dict[str, list[Path]]:
     # A stage may not have begun to measure: worth a word, no reason to show nothing.
     for reason in without:
         print(f"left out: {reason}", file=sys.stderr)
-    known = [stage for stage in _STAGE_ORDER if stage in found]
+    known = [stage for stage in TRAINED_STAGES if stage in found]
     return {stage: found[stage] for stage in [*known, *sorted(set(found).difference(known))]}
 
 
@@ -464,7 +465,7 @@ def _games(run_dirs: Sequence[str]) -> dict[str, str]:
     """The game of each stage, as far as summaries tell; the same in all runs."""
     found: dict[str, tuple[str, str]] = {}
     for run_dir in run_dirs:
-        path = Path(run_dir) / "summary.json"
+        path = RunPaths(Path(run_dir)).summary_path
         if not path.exists():
             continue
         for stage, entry in read_summary(path)["stages"].items():

@@ -19,10 +19,8 @@ from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs import summary
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.directory import RunDirectory, StageDirectory
+from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.settings import EncoderSettings
-
-TRAINED_STAGES = ("search", "evaluate", "baseline")
-"""Each stage that trains: a supernet, a discrete network, a hand-designed encoder."""
 
 STAGES = {
     "all": ("search", "discretize", "evaluate"),
@@ -163,11 +161,11 @@ class Pipeline:
 
     def _draw_curves(self) -> None:
         """Draws the returns of all stages so far, and the op weights of the search."""
-        alphas_path = self._run.stage("search").alphas_path
+        search = self._run.stage("search")
         try:
-            if alphas_path.exists():
-                plotting.plot_op_weights(alphas_path, alphas_path.with_name("op_weights.png"))
-            plotting.plot_run([str(self._run.root)], self._run.root / "returns.png")
+            if search.alphas_path.exists():
+                plotting.plot_op_weights(search.alphas_path, search.op_weights_path)
+            plotting.plot_run([str(self._run.root)], self._run.returns_path)
         except (ImportError, RLDartsError) as error:
             # A run without a finished episode has nothing to draw; its results stand all the same.
             print(f"no curves drawn: {error}")

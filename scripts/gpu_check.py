@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from rldarts_tf.errors import RunError  # noqa: E402
 from rldarts_tf.runs.metrics import read_metrics  # noqa: E402
+from rldarts_tf.runs.paths import RunPaths  # noqa: E402
 
 MODES = {
     "float32": "EncoderSettings.precision = 'float32'",
@@ -162,7 +163,7 @@ def host_memory_mb(pid: int) -> float | None:
 def table_of(folder: Path) -> Mapping[str, Sequence[float]]:
     """The metrics of a run so far."""
     try:
-        return read_metrics(folder / "search" / "metrics.csv")
+        return read_metrics(RunPaths(folder).stage("search").metrics_path)
     except RunError:
         return {}
 

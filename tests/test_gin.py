@@ -18,6 +18,7 @@ from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings,
 from rldarts_tf.envs import games
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.configs import read_search_space
+from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search_space import SearchSpace, get_search_space
 from rldarts_tf.settings import (
     DMControlSettings,
@@ -25,7 +26,7 @@ from rldarts_tf.settings import (
     ProcgenSettings,
     TrainingSettings,
 )
-from rldarts_tf.stages import TRAINED_STAGES, check_encoders
+from rldarts_tf.stages import check_encoders
 
 ROOT = Path(__file__).resolve().parents[1]
 GIN = ROOT / "gin"

@@ -102,6 +102,17 @@ def test_search_spaces_need_no_tensorflow_of_their_own():
         )
 
 
+def test_the_layout_of_a_run_needs_nothing_but_the_standard_library():
+    above = {"__future__", "collections", "dataclasses", "os", "pathlib", "re"}
+    for imported in imports_of(PACKAGE / "runs" / "paths.py"):
+        assert imported.split(".")[0] in above or imported.startswith("rldarts_tf.errors.")
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "runs").glob("*.py")), ids=lambda p: p.stem)
+def test_what_runs_leave_on_disk_stands_on_architectures_as_data_alone(path):
+    assert core_modules(path) <= {"runs", "errors", "search_space", "genotype"}
+
+
 @pytest.mark.parametrize("name", [*LAYERS, "cost"])
 def test_file_of_the_core_imports_only_files_above_it(name):
     above = LAYERS[: LAYERS.index(name)] if name in LAYERS else LAYERS

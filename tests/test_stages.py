@@ -16,11 +16,12 @@ from rldarts_tf.encoders import DiscreteNetwork, Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.directory import RunDirectory
+from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.search_space import CLASSIC, MICRO
 from rldarts_tf.settings import EncoderSettings
-from rldarts_tf.stages import STAGES, TRAINED_STAGES, Pipeline, check_encoders
+from rldarts_tf.stages import STAGES, Pipeline, check_encoders
 
 ENCODERS = {
     "search": EncoderSettings(depths=[3, 4], output_mode="sum", features=6),

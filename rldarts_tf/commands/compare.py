@@ -11,6 +11,7 @@ from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs import summary
 from rldarts_tf.runs.configs import canonical_settings, read_config
+from rldarts_tf.runs.paths import RunPaths
 
 HELP = "tell what differs between two genotypes, or between two runs"
 EXAMPLES = """
@@ -52,13 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
         return
     _print("settings", list(_differences(*map(_settings, paths))))
     _print("results", list(_differences(*map(_results, paths))))
-    genotypes = [path / "genotype.json" for path in paths]
+    genotypes = [RunPaths(path).genotype_path for path in paths]
     there = [file.exists() for file in genotypes]
     if all(there):
         one, other = map(Genotype.load, genotypes)
         _print("cells", list(genotype_differences(one, other)))
     elif any(there):
-        _print("cells", [("genotype.json", *("yes" if found else "-" for found in there))])
+        _print("cells", [(genotypes[0].name, *("yes" if found else "-" for found in there))])
 
 
 def genotype_differences(one: Genotype, other: Genotype) -> Iterator[tuple[str, str, str]]:
@@ -88,12 +89,12 @@ def _node(edges: tuple[tuple[int, str], ...]) -> str:
 
 
 def _settings(run: Path) -> Mapping[str, Any]:
-    path = run / "config.gin"
+    path = RunPaths(run).config_path
     return canonical_settings(read_config(path), repr(str(path)))
 
 
 def _results(run: Path) -> Mapping[str, Any]:
-    path = run / "summary.json"
+    path = RunPaths(run).summary_path
     if not path.exists():
         return {}
     return {

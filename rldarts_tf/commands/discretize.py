@@ -14,9 +14,10 @@ from rldarts_tf import drawing
 from rldarts_tf.commands import inputs
 from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, RunError
-from rldarts_tf.runs.alpha_checkpoint import find_checkpoint, read_logits
+from rldarts_tf.runs.alpha_checkpoint import read_logits
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
+from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
 from rldarts_tf.search_space import SearchSpace, get_search_space
 
 HELP = "make a genotype of the α of a search, at any step and with any K"
@@ -80,9 +81,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _logits(source: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
     """z = β α per cell type and node, and where it is from."""
     if source.is_dir():
-        for log in (source / "search" / "alphas.npz", source / "alphas.npz"):
-            if log.exists():
-                return _of_log(log, step)
+        for stage in (RunPaths(source).stage("search"), StagePaths(source)):
+            if stage.alphas_path.exists():
+                return _of_log(stage.alphas_path, step)
         return _of_checkpoint(find_checkpoint(source, step))
     if source.suffix == ".npz":
         return _of_log(source, step)
@@ -107,8 +108,9 @@ def _of_log(path: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]], 
 def _config_of(source: Path) -> Path | None:
     """The config.gin of the run that the source is part of."""
     for folder in (source, *source.absolute().parents)[:5]:
-        if (folder / "config.gin").is_file():
-            return folder / "config.gin"
+        config = RunPaths(folder).config_path
+        if config.is_file():
+            return config
     return None
 
 

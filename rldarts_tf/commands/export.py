@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import summary
+from rldarts_tf.runs.paths import TRAINED_STAGES
 
 HELP = "write a trained policy as a SavedModel or TFLite file that runs without this package"
 EXAMPLES = """
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_dir", metavar="RUN", help="a run directory")
     parser.add_argument(
         "--stage",
-        choices=("search", "evaluate", "baseline"),
+        choices=TRAINED_STAGES,
         default="evaluate",
         help="whose policy: of the supernet, the cell (default) or the baseline",
     )

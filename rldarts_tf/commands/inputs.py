@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.runs.paths import RunPaths
 
 GENOTYPE_HELP = "a genotype file, or the directory of a run that has found one"
 
@@ -19,9 +20,9 @@ def load_genotype(path: str) -> Genotype:
       RunError: the run has found none yet.
     """
     if Path(path).is_dir():
-        file = Path(path) / "genotype.json"
+        file = RunPaths(Path(path)).genotype_path
         if not file.exists():
-            raise RunError(f"{path!r} has no genotype.json: its search has not been discretized")
+            raise RunError(f"{path!r} has no {file.name}: its search has not been discretized")
         return Genotype.load(file)
     return Genotype.load(path)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rldarts_tf.runs.paths import RunPaths
+
 HELP = "write one HTML file about one run or several, to be opened by a double-click"
 EXAMPLES = """
 python -m rldarts_tf report runs/starpilot
@@ -29,6 +31,6 @@ def run(arguments: argparse.Namespace) -> None:
     """See the package."""
     from rldarts_tf.report import write_report
 
-    output = arguments.output or Path(arguments.run_dirs[0]) / "report.html"
+    output = arguments.output or RunPaths(Path(arguments.run_dirs[0])).report_path
     write_report(arguments.run_dirs, output)
     print(output)

@@ -21,10 +21,15 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import RunError
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.runs.alpha_checkpoint import find_checkpoint
 from rldarts_tf.runs.configs import read_search_space, read_settings
+from rldarts_tf.runs.paths import (
+    TRAINED_STAGES,
+    RunPaths,
+    checkpoint_steps,
+    find_checkpoint,
+)
 from rldarts_tf.settings import DMControlSettings, EncoderSettings, ProcgenSettings
-from rldarts_tf.stages import TRAINED_STAGES, encoder_kind
+from rldarts_tf.stages import encoder_kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
 
     Args:
       root: a run directory.
-      stage: "search", "evaluate" or "baseline".
+      stage: one of `TRAINED_STAGES`.
       step: of the checkpoint; None: the newest.
 
     Raises:
@@ -63,10 +68,11 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     """
     if stage not in TRAINED_STAGES:
         raise RunError(f"stage: one of {', '.join(TRAINED_STAGES)}, not {stage!r}")
-    config = root / "config.gin"
+    paths = RunPaths(root)
+    config = paths.config_path
     if not config.exists():
-        raise RunError(f"{str(root)!r} is no run directory: it has no config.gin")
-    checkpoint = find_checkpoint(root / stage / "checkpoints", step)
+        raise RunError(f"{str(root)!r} is no run directory: it has no {config.name}")
+    checkpoint = find_checkpoint(paths.stage(stage).checkpoints_dir, step)
 
     def settings(make: type) -> Any:
         try:
@@ -81,7 +87,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     if kind == "supernet":
         space = read_search_space(config) or encoder_settings.search_space
         encoder_settings = dataclasses.replace(encoder_settings, search_space=space)
-    genotype = Genotype.load(root / "genotype.json") if kind == "discrete" else None
+    genotype = Genotype.load(paths.genotype_path) if kind == "discrete" else None
     encoder = encoder_settings.make(kind, genotype)
     algorithm = _algorithm(config, stage)
     make_policy = {PPOSettings: _ppo, RainbowSettings: _rainbow, SACSettings: _sac}[algorithm]
@@ -100,7 +106,8 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         line = " ".join(str(error).split())[:200]
         raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
-    return Policy(shape, outputs, suite, int(checkpoint.name.rpartition("-")[2]), encoder)
+    (found,) = checkpoint_steps([checkpoint])
+    return Policy(shape, outputs, suite, found, encoder)
 
 
 def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:

@@ -12,6 +12,7 @@ from rldarts_tf import drawing, plotting
 from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.report import data
 from rldarts_tf.runs import atomic
+from rldarts_tf.runs.paths import TRAINED_STAGES
 
 _MOST_CELLS = 18
 _COLUMNS = (
@@ -81,7 +82,7 @@ def _label(members: Sequence[data.Run]) -> str:
 def _rows(run: data.Run) -> list[dict[str, Any]]:
     """A row of the table of results for each stage that trains."""
     rows = []
-    for stage in data.STAGES:
+    for stage in TRAINED_STAGES:
         entry = run.results.get(stage)
         if entry is None and stage in run.metrics:
             # It has not ended yet: what the table of metrics knows.
@@ -121,7 +122,7 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
     for column, what in _COLUMNS:
         curves: dict[str, list[Path]] = {}
         for members in groups:
-            for stage in data.STAGES:
+            for stage in TRAINED_STAGES:
                 files = [run.metrics[stage] for run in members if stage in run.metrics]
                 files = [file for file in files if plotting.has_values(file, column)]
                 if files:

@@ -14,10 +14,9 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings, read_config
 from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.runs.summary import read_summary, short_game
-
-STAGES = ("search", "evaluate", "baseline")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,33 +98,35 @@ def read_run(root: Path) -> Run:
 
     if not root.is_dir():
         raise RunError(f"run directory {str(root)!r} does not exist")
-    config = root / "config.gin"
-    tables = {stage: root / stage / "metrics.csv" for stage in STAGES}
+    paths = RunPaths(root)
+    search, config = paths.stage("search"), paths.config_path
+    tables = {stage: paths.stage(stage).metrics_path for stage in TRAINED_STAGES}
     tables = {stage: path for stage, path in tables.items() if path.exists()}
     if not config.exists() and not tables:
         raise RunError(
-            f"{str(root)!r} is no run directory: it has no config.gin and no metrics.csv"
+            f"{str(root)!r} is no run directory: it has no {config.name} "
+            f"and no {search.metrics_path.name}"
         )
     summary: Mapping[str, Any] = {"stages": {}}
-    if (root / "summary.json").exists():
-        summary = attempt(lambda: read_summary(root / "summary.json"), summary)
+    if paths.summary_path.exists():
+        summary = attempt(lambda: read_summary(paths.summary_path), summary)
     metrics = {
         stage: path
         for stage, path in tables.items()
         if len(attempt(lambda path=path: read_metrics(path), {}).get("step", ()))
     }
-    alphas: Path | None = root / "search" / "alphas.npz"
+    alphas: Path | None = search.alphas_path
     if not alphas.exists() or not attempt(lambda: read_alphas(alphas), ()):
         alphas = None
-    log = root / "search" / "genotypes.jsonl"
+    log = search.genotypes_path
     genotypes: list[tuple[int, Genotype]] = []
     if log.exists():
         genotypes = attempt(
             lambda: [(step, Genotype.from_dict(data)) for step, data in read_genotypes(log)], []
         )
     genotype = None
-    if (root / "genotype.json").exists():
-        genotype = attempt(lambda: Genotype.load(root / "genotype.json"), None)
+    if paths.genotype_path.exists():
+        genotype = attempt(lambda: Genotype.load(paths.genotype_path), None)
     settings: Mapping[str, str] = {}
     if config.exists():
         settings = attempt(lambda: _settings(config), {})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,25 +47,6 @@ def read_logits(path: atomic.PathLike) -> dict[str, list[np.ndarray]]:
         if not _equal(first, other):
             raise RunError(f"checkpoint {prefix!r} holds several supernets with different α")
     return first
-
-
-def find_checkpoint(folder: Path, step: int | None = None) -> Path:
-    """The newest checkpoint in a folder, or that of a step.
-
-    Raises:
-      RunError: there is none; the message lists those there are.
-    """
-    steps = sorted(
-        int(found[1])
-        for found in (re.fullmatch(r"ckpt-(\d+)\.index", p.name) for p in folder.glob("ckpt-*"))
-        if found
-    )
-    if not steps:
-        raise RunError(f"{str(folder)!r} holds no checkpoint")
-    if step is not None and step not in steps:
-        known = ", ".join(map(str, steps))
-        raise RunError(f"{str(folder)!r} holds no checkpoint of step {step}; it has {known}")
-    return folder / f"ckpt-{steps[-1] if step is None else step}"
 
 
 def _alphas(graph: Any) -> list[Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -19,9 +17,8 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.atomic import reason
 from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import CHECKPOINT_PREFIX, checkpoint_steps
 from rldarts_tf.runs.reading import parse_npz
-
-_PREFIX = "ckpt-"
 
 
 class ArrayState(tf.train.experimental.PythonState):
@@ -136,14 +133,14 @@ class Checkpoints:
         """
         try:
             self._manager.save(checkpoint_number=step)
-            own = self._folder.glob(f"{_PREFIX}{step}.*")
+            own = self._folder.glob(f"{CHECKPOINT_PREFIX}{step}.*")
             manifest.write(
                 self._manifest(step),
                 self._folder,
                 {*files, *(path for path in own if path != self._manifest(step))},
             )
-            kept = _steps_of(self._manager.checkpoints)
-            for old in _steps_of(self._folder.glob(f"{_PREFIX}*.json")) - kept:
+            kept = checkpoint_steps(self._manager.checkpoints)
+            for old in checkpoint_steps(self._folder.glob(f"{CHECKPOINT_PREFIX}*.json")) - kept:
                 self._manifest(old).unlink()
             return set().union(*map(self._other_files, kept))
         except (OSError, RunError, tf.errors.OpError) as error:
@@ -154,17 +151,17 @@ class Checkpoints:
         """What was given with a checkpoint, in so far as its manifest can be read."""
         with contextlib.suppress(RunError):
             names = manifest.read(self._manifest(step))
-            return {self._folder / name for name in names if not name.startswith(_PREFIX)}
+            return {self._folder / name for name in names if not name.startswith(CHECKPOINT_PREFIX)}
         return set()
 
     def _manifest(self, step: int) -> Path:
-        return self._folder / f"{_PREFIX}{step}.json"
+        return self._folder / f"{CHECKPOINT_PREFIX}{step}.json"
 
     def _set_damaged_aside(self) -> None:
         """Leaves only checkpoints that are complete and as they were written."""
-        for unfinished in self._folder.glob(f"{_PREFIX}*_temp"):
+        for unfinished in self._folder.glob(f"{CHECKPOINT_PREFIX}*_temp"):
             shutil.rmtree(unfinished)
-        found = _steps_of(self._folder.glob(f"{_PREFIX}*.*"))
+        found = checkpoint_steps(self._folder.glob(f"{CHECKPOINT_PREFIX}*.*"))
         steps = sorted(found | self._listed())
         problems: dict[int, str] = {}
         damaged = False
@@ -195,7 +192,7 @@ class Checkpoints:
                 file=sys.stderr,
                 flush=True,
             )
-        paths = [str(self._folder / f"{_PREFIX}{step}") for step in steps]
+        paths = [str(self._folder / f"{CHECKPOINT_PREFIX}{step}") for step in steps]
         if paths:
             # TensorFlow's own list may name what has gone or be damaged itself. It keeps for ever
             # what it takes for older than `last_preserved`: without times of its own, a clock
@@ -214,7 +211,7 @@ class Checkpoints:
         """The steps in TensorFlow's list of checkpoints, in so far as it can be read."""
         with contextlib.suppress(ValueError):
             state = tf.train.get_checkpoint_state(str(self._folder))
-            return _steps_of(state.all_model_checkpoint_paths) if state else set()
+            return checkpoint_steps(state.all_model_checkpoint_paths) if state else set()
         return set()
 
     def _set_aside(self, step: int) -> Path:
@@ -223,7 +220,7 @@ class Checkpoints:
         while aside.exists():
             number += 1
             aside = self._folder / f"damaged-{step}-{number}"
-        names = [path.name for path in self._folder.glob(f"{_PREFIX}{step}.*")]
+        names = [path.name for path in self._folder.glob(f"{CHECKPOINT_PREFIX}{step}.*")]
         with contextlib.suppress(RunError):
             names += [n for n in manifest.read(self._manifest(step)) if n not in names]
         for name in names:
@@ -231,9 +228,3 @@ class Checkpoints:
                 (aside / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._folder / name).rename(aside / name)
         return aside
-
-
-def _steps_of(paths: Iterable[Path | str]) -> set[int]:
-    """The steps of checkpoints, from their paths or those of their files; others are left out."""
-    found = (re.match(rf"{_PREFIX}(\d+)(\.|\Z)", os.path.basename(path)) for path in paths)
-    return {int(match[1]) for match in found if match}

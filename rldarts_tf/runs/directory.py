@@ -1,9 +1,6 @@
-"""The run directory: where each file of a run stands, who may write, and with which settings.
+"""The run directory for the process that writes: who may, and with which settings.
 
-    config.gin, genotype.json, summary.json, cells/    see `RunDirectory`
-    search/, evaluate/, baseline/                      see `StageDirectory`
-
-Paths are plain values: nothing but the root and its lock is created before something is written.
+Nothing but the root and its lock is created before something is written.
 """
 
 from __future__ import annotations
@@ -12,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import warnings
 import weakref
 from pathlib import Path
@@ -21,59 +17,20 @@ from types import TracebackType
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.configs import canonical_settings, read_config
+from rldarts_tf.runs.paths import RunPaths, StagePaths
 
 _NOT_SET = "(not set)"
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
-_RESERVED = ("cells",)
 # Errors of file systems that know no locks (some network mounts).
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class StageDirectory:
-    """Paths of one stage (`search`, `evaluate`, `baseline`, ...) inside a run directory."""
-
-    def __init__(self, path: atomic.PathLike) -> None:
-        """Names the directory; creates nothing."""
-        self.path = Path(path)
-
-    @property
-    def metrics_path(self) -> Path:
-        """The table of scalars over time, metrics.csv."""
-        return self.path / "metrics.csv"
-
-    @property
-    def tensorboard_dir(self) -> Path:
-        """The folder of TensorBoard's event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def checkpoints_dir(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def replay_dir(self) -> Path:
-        """The folder of what replay held at the last checkpoint."""
-        return self.path / "checkpoints" / "replay"
-
-    @property
-    def alphas_path(self) -> Path:
-        """β α over time, alphas.npz."""
-        return self.path / "alphas.npz"
-
-    @property
-    def genotypes_path(self) -> Path:
-        """The distinct genotypes in order of appearance, genotypes.jsonl."""
-        return self.path / "genotypes.jsonl"
-
-    def __repr__(self) -> str:
-        return f"StageDirectory({str(self.path)!r})"
+StageDirectory = StagePaths
 
 
-class RunDirectory:
+class RunDirectory(RunPaths):
     """A directory that this process alone writes to, until `close` or its end.
 
-    The lock is the kernel's (`flock` on the file `.lock`), so it vanishes with the process however
+    The lock is the kernel's (`flock` on `lock_path`), so it vanishes with the process however
     that ends. Also a context manager.
     """
 
@@ -91,7 +48,7 @@ class RunDirectory:
             raise RunError("root_dir is empty: name a directory for the run")
         if "://" in text:
             raise RunError(f"root_dir {text!r} is not a local directory")
-        self.root = Path(os.path.abspath(os.path.expanduser(text)))
+        super().__init__(Path(os.path.abspath(os.path.expanduser(text))))
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -110,36 +67,6 @@ class RunDirectory:
             raise RunError(f"root_dir {text!r} is not writable: {atomic.reason(error)}") from error
         if locked:
             self._remove_leftovers()
-
-    @property
-    def config_path(self) -> Path:
-        """The complete configuration of the run, config.gin."""
-        return self.root / "config.gin"
-
-    @property
-    def genotype_path(self) -> Path:
-        """The final cell, genotype.json."""
-        return self.root / "genotype.json"
-
-    @property
-    def summary_path(self) -> Path:
-        """Results and versions, summary.json."""
-        return self.root / "summary.json"
-
-    @property
-    def cells_dir(self) -> Path:
-        """The folder of drawings of the final cells."""
-        return self.root / "cells"
-
-    def stage(self, name: str) -> StageDirectory:
-        """Returns the paths of stage `name` (lower case letters, digits and `_`).
-
-        Raises:
-          RunError: `name` cannot be a stage's folder.
-        """
-        if not _STAGE_NAME.match(name) or name in _RESERVED:
-            raise RunError(f"stage {name!r} cannot name a folder of a run")
-        return StageDirectory(self.root / name)
 
     def bind_config(self, text: str) -> None:
         """Ties the directory to a configuration, so that a run continues only as it began.
@@ -189,12 +116,9 @@ class RunDirectory:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"RunDirectory({str(self.root)!r})"
-
     def _lock(self, text: str) -> bool:
         """Takes the lock; False where the file system has none."""
-        descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(self.lock_path, os.O_RDWR | os.O_CREAT, 0o666)
         # Set before anything can fail, so that no path leaks the descriptor.
         self._finalizer = weakref.finalize(self, _close_descriptor, descriptor, os.getpid())
         try:
