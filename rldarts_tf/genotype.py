@@ -12,11 +12,12 @@ import operator
 import os
 import random
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, Union
+from typing import Any, Protocol
 
+from rldarts_tf import files
 from rldarts_tf.errors import ConfigError, GenotypeError
+from rldarts_tf.files import PathLike
 from rldarts_tf.search_space import (
     NONE,
     NORMAL,
@@ -37,7 +38,6 @@ _MAX_NAME = 100
 Edge = tuple[int, str]
 CellTopology = tuple[tuple[Edge, ...], ...]
 """Per node j = 1..I, its incoming edges (input node i < j, op name)."""
-PathLike = Union[str, "os.PathLike[str]"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,23 +190,12 @@ class Genotype:
         return cls.from_dict(data)
 
     def save(self, path: PathLike) -> None:
-        """Writes a genotype file atomically: at any moment it is the old one or the new one."""
-        path = os.fspath(path)
-        folder = os.path.dirname(path) or "."
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".genotype-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(_pretty(self.to_dict()))
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp makes private files; a genotype is to be shared like any other.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        """Writes a genotype file atomically: at any moment it is the old one or the new one.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        files.replace(path, _pretty(self.to_dict()).encode("utf-8"))
 
     @classmethod
     def load(cls, path: PathLike) -> Genotype:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rldarts_tf import search_space
+from rldarts_tf import files, search_space
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import MAX_FILE_BYTES, Genotype, dense_topology, random_genotype
 from rldarts_tf.search_space import (
@@ -156,6 +156,26 @@ def test_files_have_the_permissions_of_other_files(tmp_path):
     Genotype.from_dict(VALID).save(tmp_path / "genotype.json")
     modes = {stat.S_IMODE(os.stat(file).st_mode) for file in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_a_link_keeps_pointing_at_the_file_that_is_replaced(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    Genotype.from_dict(VALID).save(tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert Genotype.load(tmp_path / "real.json") == Genotype.from_dict(VALID)
+
+
+def test_the_temporary_file_of_a_killed_save_is_one_that_a_run_cleans_up(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(os, "replace", lambda source, _: written.append(source))
+    Genotype.from_dict(VALID).save(tmp_path / "genotype.json")
+    assert str(written[0]).endswith(files.TEMPORARY_SUFFIX)
+
+
+def test_save_makes_no_folders(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Genotype.from_dict(VALID).save(tmp_path / "missing" / "genotype.json")
 
 
 def test_save_takes_a_bare_file_name(tmp_path, monkeypatch):

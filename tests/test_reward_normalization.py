@@ -97,6 +97,46 @@ def test_groups_equal_separate_normalizers_of_their_environments(trajectory, dat
         assert np.reshape(joint.variance, -1)[g] == alone[name].variance
 
 
+class MeansOfRows(RewardNormalizer):
+    """The plain form of `_merge`: numpy's mean and variance of each group's own returns."""
+
+    def _merge(self):
+        members = [self._returns[self._group == g] for g in range(self._size.size)]
+        mean = np.array([returns.mean() for returns in members])
+        variance = np.array([returns.var() for returns in members])
+        total = self._count + self._size
+        delta = mean - self._mean
+        squares = (
+            self._variance * self._count
+            + variance * self._size
+            + delta**2 * self._count * self._size / total
+        )
+        self._mean += delta * self._size / total
+        self._variance = squares / total
+        self._count = total
+
+
+@pytest.mark.parametrize(
+    "sizes", [(64,), (13, 13, 13, 13, 12), (4,) * 16, (1,) * 7, (1, 5), (100, 1, 27)]
+)
+def test_sums_by_group_equal_the_mean_and_variance_of_each_groups_returns(sizes):
+    rng = np.random.default_rng(0)
+    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes)).tolist()
+    normalizer = RewardNormalizer(len(groups), 0.99, groups=groups)
+    plain = MeansOfRows(len(groups), 0.99, groups=groups)
+    for _ in range(300):
+        rewards = rng.normal(size=len(groups)) * (1 + 100 * np.array(groups))
+        ended = rng.random(len(groups)) < 0.02
+        np.testing.assert_array_equal(normalizer(rewards, ended), plain(rewards, ended))
+    for name, expected in plain.state().items():
+        actual = normalizer.state()[name]
+        assert actual.dtype == expected.dtype and actual.shape == expected.shape
+        if max(sizes) < 8 or name in ("returns", "count"):
+            np.testing.assert_array_equal(actual, expected)
+        else:  # numpy adds up eight or more by pairs
+            np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("groups", [None, ["x"] * 3])
 def test_one_group_is_as_none(groups):
     rng = np.random.default_rng(0)

@@ -71,16 +71,7 @@ class RewardNormalizer:
             raise ConfigError(f"groups: must name a group for each of {num_envs} environments")
         numbers = {group: g for g, group in enumerate(dict.fromkeys(groups))}
         self._group = np.array([numbers[group] for group in groups])  # [N]
-        sizes = np.bincount(self._group)  # [G]
-        self._size = sizes.astype(np.float64)
-        # Groups of equal size are computed together: pairs of groups [g] and their environments
-        # [g, size].
-        by_group = np.argsort(self._group, kind="stable")
-        first = np.cumsum(sizes) - sizes
-        self._same_size = []
-        for size in np.unique(sizes):
-            members = np.flatnonzero(sizes == size)
-            self._same_size.append((members, by_group[first[members, None] + np.arange(size)]))
+        self._size = np.bincount(self._group).astype(np.float64)  # [G]
         self._gamma = float(gamma)
         self._clip = float(clip)
         self._epsilon = float(epsilon)
@@ -125,12 +116,10 @@ class RewardNormalizer:
 
     def _merge(self) -> None:
         """Joins the returns to mean, variance and count of their groups (Chan et al. 1979)."""
-        mean, variance = np.empty_like(self._mean), np.empty_like(self._variance)
-        for groups, environments in self._same_size:
-            batches = self._returns[environments]
-            mean[groups] = batches.mean(axis=1)
-            variance[groups] = batches.var(axis=1)
         size = self._size
+        # bincount adds up by group, in the order of the environments.
+        mean = np.bincount(self._group, self._returns) / size
+        variance = np.bincount(self._group, (self._returns - mean[self._group]) ** 2) / size
         total = self._count + size
         delta = mean - self._mean
         squares = (
