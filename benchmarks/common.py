@@ -29,6 +29,7 @@ from rich.table import Table
 import rldarts_tf
 from rldarts_tf import launching
 from rldarts_tf.agents.adam import FusedAdam
+from rldarts_tf.commands.inputs import integers, positive
 from rldarts_tf.runs import atomic
 
 # TF-Agents compares with `is ()`: a warning when its source is compiled for the first time.
@@ -318,22 +319,6 @@ def run(main: Callable[[], None]) -> None:
     except rldarts_tf.RLDartsError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         sys.exit(2)
-
-
-def positive(text: str) -> int:
-    """An integer of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
-    return value
-
-
-def integers(text: str) -> list[int]:
-    """Positive integers, separated by commas."""
-    return [positive(part) for part in text.split(",")]
 
 
 def names_of(known: Sequence[str]) -> Callable[[str], list[str]]:

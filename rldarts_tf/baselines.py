@@ -7,8 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from rldarts_tf.checks import check_integer
 from rldarts_tf.encoders import Encoder, check_depths
-from rldarts_tf.errors import ConfigError
 from rldarts_tf.normalization import FilterResponseNorm
 from rldarts_tf.precision import Conv2D
 
@@ -49,8 +49,7 @@ class ImpalaCNN(_Plain):
     ) -> None:
         super().__init__(features=features, name=name, **kwargs)
         self.depths = check_depths(depths)
-        if not isinstance(kernel_size, int) or isinstance(kernel_size, bool) or kernel_size < 1:
-            raise ConfigError(f"kernel_size must be an integer of at least 1, got {kernel_size!r}")
+        kernel_size = check_integer("kernel_size", kernel_size, least=1)
         self.kernel_size = kernel_size
 
         def conv(filters: int, conv_name: str) -> Conv2D:

@@ -42,8 +42,7 @@ def discretize(
       ConfigError: an array is missing, has the wrong shape or is not finite.
       GenotypeError: top_k is not a positive integer.
     """
-    top_k = space.top_k if top_k is None else top_k
-    check_count("top_k", top_k, least=1)
+    top_k = check_count("top_k", space.top_k if top_k is None else top_k, least=1)
     cells = {}
     for cell_type in space.cell_types:
         if cell_type not in logits:

@@ -17,6 +17,7 @@ import tensorflow as tf
 from rldarts_tf import discretization
 from rldarts_tf.alpha import Alpha
 from rldarts_tf.cells import Cell
+from rldarts_tf.checks import check_integer, check_number
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
 from rldarts_tf.normalization import FilterResponseNorm, LayerNormalization
@@ -57,8 +58,7 @@ class Encoder(tf.keras.Model):
         self, features: int = 256, name: str | None = None, head: str = "relu", **kwargs: Any
     ) -> None:
         super().__init__(name=name, **kwargs)
-        if not isinstance(features, int) or isinstance(features, bool) or features < 1:
-            raise ConfigError(f"features must be an integer of at least 1, got {features!r}")
+        features = check_integer("features", features, least=1)
         if head not in HEADS:
             raise ConfigError(f"head must be one of {HEADS}, got {head!r}")
         self.features = features
@@ -284,11 +284,12 @@ class Supernet(CellNetwork):
             name,
             **kwargs,
         )
-        number = isinstance(inverse_temperature, (int, float, np.number))
-        if not number or not 0 < inverse_temperature < np.inf:
-            raise ConfigError(
-                f"inverse_temperature must be a positive number, got {inverse_temperature!r}"
-            )
+        check_number(
+            "inverse_temperature",
+            inverse_temperature,
+            "a positive number",
+            lambda beta: 0 < beta < np.inf,
+        )
         self.space = space
         self.output_mode = output_mode
         self.normalization = normalization
@@ -488,11 +489,7 @@ def check_depths(depths: Sequence[int]) -> tuple[int, ...]:
         raise ConfigError(f"depths must be a list of integers, got {depths!r}")
     if not depths:
         raise ConfigError("depths is empty: at least one block is needed")
-    for depth in depths:
-        integer = isinstance(depth, (int, np.integer)) and not isinstance(depth, bool)
-        if not integer or depth < 1:
-            raise ConfigError(f"depths must be integers of at least 1, got {list(depths)}")
-    return tuple(int(depth) for depth in depths)
+    return tuple(check_integer(f"depths[{d}]", depth, least=1) for d, depth in enumerate(depths))
 
 
 def _check_images(shape: Any, dtype: Any) -> None:

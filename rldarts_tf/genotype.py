@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import operator
 import os
 import random
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from rldarts_tf import files
+from rldarts_tf.checks import as_integer, check_integer, shown
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.files import PathLike
 from rldarts_tf.search_space import (
@@ -76,12 +76,11 @@ class Genotype:
     def __post_init__(self) -> None:
         space = _space_of(self.search_space, self.space)
         object.__setattr__(self, "space", space)
-        check_count("top_k", self.top_k, least=1)
-        check_count("num_normal", self.num_normal, least=0)
-        check_count("num_reduction", self.num_reduction, least=0)
+        for name, least in (("top_k", 1), ("num_normal", 0), ("num_reduction", 0)):
+            object.__setattr__(self, name, check_count(name, getattr(self, name), least))
         if self.output_mode not in OUTPUT_MODES:
             raise GenotypeError(
-                f"output_mode: unknown mode {_shown(self.output_mode)}; "
+                f"output_mode: unknown mode {shown(self.output_mode)}; "
                 f"one of {', '.join(OUTPUT_MODES)}"
             )
         if not isinstance(self.cells, Mapping):
@@ -99,7 +98,7 @@ class Genotype:
         for cell_type in self.cells:
             if cell_type not in expected:
                 raise GenotypeError(
-                    f"cells: {_shown(cell_type)} is not a cell type of this genotype "
+                    f"cells: {shown(cell_type)} is not a cell type of this genotype "
                     f"({', '.join(expected)})"
                 )
         cells = {}
@@ -154,12 +153,12 @@ class Genotype:
         version = data.get("format_version")
         if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise GenotypeError(
-                f"format_version: must be 1 to {FORMAT_VERSION}, got {_shown(version)}"
+                f"format_version: must be 1 to {FORMAT_VERSION}, got {shown(version)}"
             )
         fields = [field.name for field in dataclasses.fields(cls) if field.name != "space"]
         for key in data:
             if key != "format_version" and key not in fields:
-                raise GenotypeError(f"{_shown(key)}: unknown field")
+                raise GenotypeError(f"{shown(key)}: unknown field")
         for key in fields:
             if key not in data:
                 raise GenotypeError(f"{key}: missing")
@@ -289,15 +288,12 @@ def _random_source(rng: Any) -> random.Random:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(rng, numpy.random.Generator):
         return random.Random(int.from_bytes(rng.bytes(32), "little"))
-    try:
-        seed = -1 if isinstance(rng, bool) else operator.index(rng)
-    except TypeError:
-        seed = -1
+    seed = as_integer(rng)
     # A negative seed would be the same as the positive one.
-    if seed < 0:
+    if seed is None or seed < 0:
         raise ConfigError(
             "rng must be a seed of at least 0, a random.Random, a numpy.random.Generator or None, "
-            f"got {_shown(rng)}"
+            f"got {shown(rng)}"
         )
     return random.Random(seed)
 
@@ -309,17 +305,17 @@ _STATED = ("num_normal", "num_reduction", "num_nodes", "top_k")
 def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
     """The definition of a genotype's space, from what its constructor was given."""
     if not isinstance(name, str):
-        raise GenotypeError(f"search_space: must be a string, got {_shown(name)}")
+        raise GenotypeError(f"search_space: must be a string, got {shown(name)}")
     if space is None:
         try:
             return get_search_space(name)
         except ConfigError as error:
-            reason = str(error).replace(repr(name), _shown(name))
+            reason = str(error).replace(repr(name), shown(name))
             raise GenotypeError(f"search_space: {reason}") from None
     if not isinstance(space, SearchSpace):
-        raise GenotypeError(f"space: must be a SearchSpace, got {_shown(space)}")
+        raise GenotypeError(f"space: must be a SearchSpace, got {shown(space)}")
     if space.name != name:
-        raise GenotypeError(f"search_space: {_shown(name)} is not the space {_shown(space.name)}")
+        raise GenotypeError(f"search_space: {shown(name)} is not the space {shown(space.name)}")
     # What could not be read again is not made either.
     _check_definition(space.to_config())
     known = _registered(name)
@@ -336,7 +332,7 @@ def read_space(data: Any) -> SearchSpace:
       GenotypeError: it is not valid, or not the one that is registered by its name.
     """
     if not isinstance(data, Mapping):
-        raise GenotypeError(f"search_space: must be a JSON object, got {_shown(data)}")
+        raise GenotypeError(f"search_space: must be a JSON object, got {shown(data)}")
     _check_definition(data)
     try:
         space = SearchSpace.from_config(data)
@@ -355,13 +351,13 @@ def _check_definition(data: Mapping[str, Any]) -> None:
     types = {field.name: str(field.type) for field in dataclasses.fields(SearchSpace)}
     for key, value in data.items():
         if key not in types:
-            raise GenotypeError(f"search_space: {_shown(key)}: unknown field")
+            raise GenotypeError(f"search_space: {shown(key)}: unknown field")
         _CHECKS[types[key]](f"search_space.{key}", value)
 
 
 def _check_names(where: str, names: Any) -> None:
     if not isinstance(names, list):
-        raise GenotypeError(f"{where}: must be a list of names, got {_shown(names)}")
+        raise GenotypeError(f"{where}: must be a list of names, got {shown(names)}")
     if len(names) > _MAX_OPS:
         raise GenotypeError(f"{where}: must be at most {_MAX_OPS} names, got {len(names)}")
     for i, name in enumerate(names):
@@ -371,14 +367,14 @@ def _check_names(where: str, names: Any) -> None:
 def _check_name(where: str, name: Any) -> None:
     """Raises a GenotypeError unless it is a name that can be printed in a line."""
     if not isinstance(name, str) or not name:
-        raise GenotypeError(f"{where}: must be a name, got {_shown(name)}")
+        raise GenotypeError(f"{where}: must be a name, got {shown(name)}")
     if len(name) > _MAX_NAME or not name.isprintable():
         raise GenotypeError(
-            f"{where}: must be printable and of at most {_MAX_NAME} characters, got {_shown(name)}"
+            f"{where}: must be printable and of at most {_MAX_NAME} characters, got {shown(name)}"
         )
 
 
-_CHECKS: Mapping[str, Callable[[str, Any], None]] = {
+_CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "str": _check_name,
     "int": lambda where, value: check_count(where, value, least=0),
     "tuple[str, ...]": _check_names,
@@ -399,17 +395,14 @@ def _check_same(space: SearchSpace, known: SearchSpace, but: Sequence[str] = ())
         own, other = getattr(space, field.name), getattr(known, field.name)
         if own != other and field.name not in but:
             raise GenotypeError(
-                f"search_space.{field.name}: {_shown(own)}, but a search space {space.name!r} is "
-                f"registered with {_shown(other)}: one of them needs another name"
+                f"search_space.{field.name}: {shown(own)}, but a search space {space.name!r} is "
+                f"registered with {shown(other)}: one of them needs another name"
             )
 
 
-def check_count(field: str, value: Any, least: int) -> None:
-    """Raises a GenotypeError unless the value is an integer from `least` to 1000."""
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_COUNT:
-        raise GenotypeError(
-            f"{field}: must be an integer from {least} to {_MAX_COUNT}, got {_shown(value)}"
-        )
+def check_count(field: str, value: Any, least: int) -> int:
+    """The value as an int, or a GenotypeError unless it is an integer from `least` to 1000."""
+    return check_integer(f"{field}:", value, least, _MAX_COUNT, GenotypeError)
 
 
 def _check_cell(where: str, cell: Any, ops: tuple[str, ...], top_k: int) -> CellTopology:
@@ -426,33 +419,25 @@ def _check_node(
 ) -> tuple[Edge, ...]:
     count = min(j, top_k)
     if not isinstance(node, (list, tuple)) or len(node) != count:
-        got = len(node) if isinstance(node, (list, tuple)) else _shown(node)
+        got = len(node) if isinstance(node, (list, tuple)) else shown(node)
         raise GenotypeError(f"{where}: node {j} must have {count} inputs, got {got}")
     edges: list[Edge] = []
     for position, edge in enumerate(node):
         place = f"{where}[{position}]"
         if not isinstance(edge, (list, tuple)) or len(edge) != 2:
-            raise GenotypeError(f"{place}: must be [input, op], got {_shown(edge)}")
+            raise GenotypeError(f"{place}: must be [input, op], got {shown(edge)}")
         i, op = edge
-        if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < j:
-            raise GenotypeError(f"{place}: input of node {j} must be 0 to {j - 1}, got {_shown(i)}")
+        source = as_integer(i)
+        if source is None or not 0 <= source < j:
+            raise GenotypeError(f"{place}: input of node {j} must be 0 to {j - 1}, got {shown(i)}")
         if op == NONE:
             raise GenotypeError(f"{place}: a discrete cell cannot use {NONE!r}")
         if not isinstance(op, str) or op not in ops:
-            raise GenotypeError(f"{place}: unknown op {_shown(op)}; one of {_listed(ops[:-1])}")
-        if any(i == other for other, _ in edges):
-            raise GenotypeError(f"{place}: duplicate input {i} of node {j}")
-        edges.append((i, op))
+            raise GenotypeError(f"{place}: unknown op {shown(op)}; one of {_listed(ops[:-1])}")
+        if any(source == other for other, _ in edges):
+            raise GenotypeError(f"{place}: duplicate input {source} of node {j}")
+        edges.append((source, op))
     return tuple(sorted(edges))
-
-
-def _shown(value: Any) -> str:
-    """repr that keeps an error message to one readable line whatever a file holds."""
-    try:
-        text = repr(value)
-    except RecursionError:  # parsed at the very limit of nesting
-        text = f"a deeply nested {type(value).__name__}"
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -464,7 +449,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in pairs:
         if key in result:
-            raise GenotypeError(f"{_shown(key)}: stands twice")
+            raise GenotypeError(f"{shown(key)}: stands twice")
         result[key] = value
     return result
 

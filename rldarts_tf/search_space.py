@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rldarts_tf.checks import check_integers
 from rldarts_tf.errors import ConfigError
 
 NONE = "none"
@@ -69,17 +70,8 @@ class SearchSpace:
             object.__setattr__(self, field, tuple(ops))
         if not self.name or not isinstance(self.name, str):
             raise ConfigError(f"SearchSpace.name must be a non-empty string, got {self.name!r}")
-        for field, least in (
-            ("num_normal", 0),
-            ("num_reduction", 0),
-            ("num_nodes", 1),
-            ("top_k", 1),
-        ):
-            value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(
-                    f"SearchSpace.{field} must be an integer of at least {least}, got {value!r}"
-                )
+        check_integers(self, "num_normal", "num_reduction", least=0)
+        check_integers(self, "num_nodes", "top_k", least=1)
         if self.stem not in STEMS:
             raise ConfigError(
                 f"SearchSpace.stem must be one of {', '.join(STEMS)}, got {self.stem!r}"

@@ -14,6 +14,7 @@ from typing import Any
 
 import gin
 
+from rldarts_tf.checks import INT32_MAX, check_integers, check_number
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs import games
 from rldarts_tf.errors import ConfigError
@@ -91,8 +92,7 @@ class ProcgenSettings:
     def __post_init__(self) -> None:
         games.check_games(self.game)
         games.check_distribution_mode(self.distribution_mode)
-        for name in ("num_levels", "start_level"):
-            check_integer(f"ProcgenSettings.{name}", getattr(self, name), least=0)
+        check_integers(self, "num_levels", "start_level", least=0, most=INT32_MAX)
         if self.start_level and not self.num_levels:
             raise ConfigError("ProcgenSettings.start_level has no effect where num_levels is 0")
         _check_seconds("ProcgenSettings.step_timeout", self.step_timeout)
@@ -152,9 +152,9 @@ class DMControlSettings:
             if not isinstance(value, str) or not value:
                 raise ConfigError(f"DMControlSettings.{name} must be a name, got {value!r}")
         if self.action_repeat is not None:
-            check_integer("DMControlSettings.action_repeat", self.action_repeat, least=1)
-        check_integer("DMControlSettings.frame_stack", self.frame_stack, least=1)
-        check_integer("DMControlSettings.image_size", self.image_size, least=8)
+            check_integers(self, "action_repeat", least=1)
+        check_integers(self, "frame_stack", least=1)
+        check_integers(self, "image_size", least=8)
         _check_seconds("DMControlSettings.step_timeout", self.step_timeout)
 
 
@@ -184,30 +184,17 @@ class TrainingSettings:
     pictures: int = 20
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("num_env_steps", 1),
-            ("seed", 0),
-            ("evaluation_interval", 0),
-            ("evaluation_episodes", 1),
-            ("final_evaluation_episodes", 1),
-            ("pictures", 0),
-        ):
-            check_integer(f"TrainingSettings.{name}", getattr(self, name), least)
-        minutes = self.checkpoint_minutes
-        if not isinstance(minutes, (int, float)) or not minutes >= 0:
-            raise ConfigError(
-                f"TrainingSettings.checkpoint_minutes must be a number >= 0, got {minutes!r}"
-            )
-
-
-def check_integer(field: str, value: object, least: int) -> None:
-    """Raises a ConfigError that names the field unless the value is an integer of at least that."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{field} must be an integer of at least {least}, got {value!r}")
-    if value > 2**31 - 1 and field.endswith(("seed", "level", "levels")):
-        raise ConfigError(f"{field} must be at most {2**31 - 1}, got {value!r}")
+        check_integers(self, "num_env_steps", least=1)
+        check_integers(self, "evaluation_episodes", "final_evaluation_episodes", least=1)
+        check_integers(self, "evaluation_interval", "pictures", least=0)
+        check_integers(self, "seed", least=0, most=INT32_MAX)
+        check_number(
+            "TrainingSettings.checkpoint_minutes",
+            self.checkpoint_minutes,
+            "a number >= 0",
+            lambda minutes: minutes >= 0,
+        )
 
 
 def _check_seconds(field: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
-        raise ConfigError(f"{field} must be a number of seconds above 0, got {value!r}")
+    check_number(field, value, "a number of seconds above 0", lambda seconds: 0 < seconds < 1e9)

@@ -338,11 +338,11 @@ def test_a_program_ends_quietly_whose_environments_other_threads_have_used():
             {"domain_name": "lqr", "task_name": "lqr_2_1"},
             "task_name: .* lqr/lqr_2_1 have no bounds",
         ),
-        ({"seed": -1}, "seed: must be in 0 to 4294967295, not -1"),
-        ({"seed": None}, "seed: must be an integer, not None"),
-        ({"action_repeat": 0}, "action_repeat: must be at least 1, not 0"),
-        ({"frame_stack": 1.5}, "frame_stack: must be an integer, not 1.5"),
-        ({"image_size": True}, "image_size: must be an integer, not True"),
+        ({"seed": -1}, "seed: must be an integer from 0 to 4294967295, got -1"),
+        ({"seed": None}, "seed: must be an integer from 0 to 4294967295, got None"),
+        ({"action_repeat": 0}, "action_repeat: must be an integer of at least 1, got 0"),
+        ({"frame_stack": 1.5}, "frame_stack: must be an integer of at least 1, got 1.5"),
+        ({"image_size": True}, "image_size: must be an integer of at least 1, got True"),
         ({"observations": "images"}, "observations: must be one of pixels, state, not 'images'"),
     ],
 )
@@ -801,9 +801,9 @@ def test_a_batch_that_is_interrupted_or_forgotten_ends_its_workers(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"num_envs": 0}, "num_envs: must be at least 1"),
+        ({"num_envs": 0}, "num_envs: must be an integer of at least 1, got 0"),
         ({"seed": "x"}, "seed: must be an integer"),
-        ({"action_repeat": -1}, "action_repeat: must be at least 1"),
+        ({"action_repeat": -1}, "action_repeat: must be an integer of at least 1, got -1"),
         ({"observations": "images"}, "observations: must be one of"),
         ({"timeout": 0}, "timeout: must be more than 0"),
     ],

@@ -371,7 +371,7 @@ ERRORS = {
     "unknown space": ({"search_space": "macro"}, "unknown search space 'macro'"),
     "no genotype": ({"encoder": "discrete"}, "genotype is required for encoder 'discrete'"),
     "genotype of no use": ({"genotype": "cell.json"}, "genotype is only for encoder 'discrete'"),
-    "zero depth": ({"depths": [4, 0]}, "depths must be integers of at least 1"),
+    "zero depth": ({"depths": [4, 0]}, r"depths\[1\] must be an integer of at least 1, got 0"),
     "no image": ({"input_tensor_spec": VECTOR}, r"input_tensor_spec: .* rank 3.*\(3,\)"),
     "a batched image": (
         {"input_tensor_spec": tensor_spec.TensorSpec((2, SIZE, SIZE, 1), tf.float32)},

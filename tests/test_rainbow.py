@@ -247,6 +247,39 @@ WEIGHTS = {
 }
 
 
+@pytest.mark.parametrize("name", ["a_tm1", "r_t", "d_t", "q_t_selector", "z_tm1", "z_t"])
+def test_the_loss_refuses_to_broadcast(name):
+    B, A, K = 4, 3, 5
+    shapes = {
+        "z_tm1": [B, A, K],
+        "a_tm1": [B],
+        "r_t": [B],
+        "d_t": [B],
+        "z_t": [B, A, K],
+        "q_t_selector": [B, A],
+    }
+
+    def loss(shapes):
+        arguments = {n: tf.zeros(shape) for n, shape in shapes.items()}
+        arguments["a_tm1"] = tf.cast(arguments["a_tm1"], tf.int32)
+        atoms = tf.linspace(0.0, 1.0, K)
+        for n in ("z_tm1", "z_t"):
+            arguments[n] = DiscreteValuedDistribution(values=atoms, logits=arguments[n])
+        return rainbow.categorical_double_q(**arguments)
+
+    assert [x.shape for x in loss(shapes)] == [[B], [B]]
+    batch, *rest = shapes[name]
+    with pytest.raises(ValueError, match=rf"^{name}: shape .* is not \["):
+        loss({**shapes, name: [batch, 1, *rest]})
+    with pytest.raises(ValueError, match=r": shape .* is not \[B"):
+        loss({**shapes, name: [1, *rest]})
+
+
+def test_importance_weights_refuse_what_would_broadcast():
+    with pytest.raises(ValueError, match=r"^probabilities: shape"):
+        rainbow.importance_weights(tf.ones([4, 1]), 0.5)
+
+
 @pytest.mark.parametrize("case", WEIGHTS)
 def test_importance_weights_are_these(case):
     probabilities, exponent, expected = WEIGHTS[case]

@@ -103,6 +103,47 @@ def test_temperature_falls_where_entropy_is_above_its_target(log_pi, sign):
     assert np.sign(gradient) == sign and none is None
 
 
+B = tf.zeros([4])
+Q = tf.zeros([2, 4])
+LOSSES = {
+    "soft_target": {"r_t": B, "d_t": B, "q_t": Q, "log_pi_t": B, "temperature": tf.constant(1.0)},
+    "critic_loss": {"q_tm1": Q, "target": B},
+    "actor_loss": {"q": Q, "log_pi": B, "temperature": tf.constant(1.0)},
+    "temperature_loss": {"log_temperature": tf.constant(0.0), "log_pi": B, "target_entropy": -1.0},
+}
+
+
+@pytest.mark.parametrize("unknown_batch", [False, True])
+@pytest.mark.parametrize("function", LOSSES)
+def test_a_loss_refuses_to_broadcast(function, unknown_batch):
+    arguments = dict(LOSSES[function])
+    entropy = {k: arguments.pop(k) for k in ("target_entropy",) if k in arguments}
+
+    def trace(shapes):
+        specs = {
+            name: tf.TensorSpec([None if unknown_batch and n == 4 else n for n in shape])
+            for name, shape in shapes.items()
+        }
+        traced = tf.function(
+            lambda **tensors: getattr(sac, function)(**tensors, **entropy), autograph=False
+        )
+        traced.get_concrete_function(**specs)
+
+    shapes = {name: tensor.shape.as_list() for name, tensor in arguments.items()}
+    trace(shapes)
+    for name, shape in shapes.items():
+        with pytest.raises(ValueError, match=rf"^{name}: shape .* is not \["):
+            trace({**shapes, name: [*shape, 1]})
+
+
+@pytest.mark.parametrize("shape", [[3], [1]])
+def test_a_loss_refuses_a_batch_of_another_size(shape):
+    with pytest.raises(ValueError, match=r"^target: shape"):
+        sac.critic_loss(Q, tf.zeros(shape))
+    with pytest.raises(ValueError, match=r"^log_pi: shape"):
+        sac.actor_loss(Q, tf.zeros(shape), 0.1)
+
+
 def test_the_policy_is_a_gaussian_through_tanh():
     head = sac.TanhGaussianHead(DIMENSIONS, (7,))
     features = tf.constant(np.random.default_rng(0).normal(size=(5, 4)), tf.float32)

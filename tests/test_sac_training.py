@@ -18,6 +18,7 @@ pytest.importorskip("dm_control")
 pytest.importorskip("tensorflow_probability")
 
 import tensorflow as tf
+from dm_env import StepType
 from replay_reader import read_items
 
 from rldarts_tf import MICRO, PiSacCNN, RunError, Supernet, search_space
@@ -99,7 +100,7 @@ class Recorder:
             )
             for before, action, after in zip(self.steps, self.actions, self.steps[1:])
             for i in range(N)
-            if after.step_type[i] != 0
+            if after.step_type[i] != StepType.FIRST
         )
 
 
@@ -134,11 +135,11 @@ def whole(tmp_path_factory):
 
 def test_replay_holds_every_transition_and_none_across_episodes(whole):
     expected = whole.record.transitions()
-    firsts = sum(int((step.step_type == 0).sum()) for step in whole.record.steps[1:])
+    firsts = sum(int((step.step_type == StepType.FIRST).sum()) for step in whole.record.steps[1:])
     assert firsts == 2 * N and sum(expected.values()) == whole.training.step
     assert transitions_in(whole.program.replay) == expected
     # A time limit is no termination.
-    lasts = [step for step in whole.record.steps if (step.step_type == 2).any()]
+    lasts = [step for step in whole.record.steps if (step.step_type == StepType.LAST).any()]
     assert len(lasts) == 2 and all((step.discount == 1).all() for step in lasts)
 
 
@@ -257,7 +258,7 @@ def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episode
     assert transitions_in(resumed.program.replay) == kept == record.transitions()
     environment = resumed.program.environment
     assert (environment.get_state()["generation"] > generation).all()
-    assert (environment.current_time_step().step_type == 0).all()
+    assert (environment.current_time_step().step_type == StepType.FIRST).all()
     again = Recorder(environment)
     assert resumed.run()["exit_state"] == "finished"
     assert transitions_in(resumed.program.replay) == kept + again.transitions()

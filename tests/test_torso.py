@@ -231,7 +231,7 @@ ERRORS = {
         {"encoder": Supernet(MICRO, [4]), "depths": [8]},
         "depths: only for the name of a kind",
     ),
-    "zero depth": ({"depths": [4, 0]}, "depths must be integers of at least 1"),
+    "zero depth": ({"depths": [4, 0]}, r"depths\[1\] must be an integer of at least 1, got 0"),
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import dm_env
 import numpy as np
 import tensorflow as tf
 from acme import specs
@@ -23,9 +24,6 @@ from rldarts_tf.runs.directory import StageDirectory
 
 COLUMNS = ("learner_steps", "skipped_updates", "replay_size")
 """Metrics of every off-policy program; a subclass adds those of its learner."""
-
-FIRST, LAST = 0, 2
-"""Step types, those of `dm_env.StepType`: an episode begins, an episode ends."""
 
 
 class OffPolicyProgram(AgentProgram):
@@ -188,14 +186,14 @@ class OffPolicyProgram(AgentProgram):
         time_step = self.environment.step(actions)
         self._adder.add(
             actions,
-            self._rewards(time_step.reward, time_step.step_type == LAST),
+            self._rewards(time_step.reward, time_step.step_type == dm_env.StepType.LAST),
             time_step.discount,
             time_step.step_type,
             time_step.observation,
         )
         self._acted += 1
         # Where an episode began, the action was ignored.
-        self._step += int(np.sum(time_step.step_type != FIRST))
+        self._step += int(np.sum(time_step.step_type != dm_env.StepType.FIRST))
 
 
 class MeanLogger(loggers.Logger):

@@ -28,6 +28,7 @@ from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import TABLE, Replay
 from rldarts_tf.agents.seeds import make_generator
 from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.torso import Torso, training_options
@@ -140,7 +141,18 @@ def categorical_double_q(
     Returns:
       (cross-entropy of m and the prediction [B], the loss; their Kullback-Leibler divergence [B],
       the priority of Hessel et al. 2018).
+
+    Raises:
+      ValueError: a shape is another.
     """
+    check_shapes(
+        z_tm1=(z_tm1.logits, ("B", "A", "K")),
+        a_tm1=(a_tm1, ("B",)),
+        r_t=(r_t, ("B",)),
+        d_t=(d_t, ("B",)),
+        z_t=(z_t.logits, ("B", "A", "K")),
+        q_t_selector=(q_t_selector, ("B", "A")),
+    )
     a_t = tf.argmax(q_t_selector, axis=-1, output_type=a_tm1.dtype)
     p_t = tf.nn.softmax(tf.gather(z_t.logits, a_t, batch_dims=1))  # [B, num_atoms]
     atoms = r_t[:, None] + d_t[:, None] * z_t.values  # [B, num_atoms]
@@ -155,7 +167,11 @@ def importance_weights(probabilities: tf.Tensor, exponent: float) -> tf.Tensor:
     """w_i = P(i)^-exponent / max_j P(j)^-exponent (Schaul et al. 2016, section 3.4): [B] -> [B].
 
     The number of transitions, which is a factor there, cancels out.
+
+    Raises:
+      ValueError: the probabilities are not [B].
     """
+    check_shapes(probabilities=(probabilities, ("B",)))
     weights = tf.pow(tf.cast(probabilities, tf.float32), -exponent)
     return weights / tf.reduce_max(weights)
 

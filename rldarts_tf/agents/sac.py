@@ -28,6 +28,7 @@ from rldarts_tf.agents.loop_agent import LoopAgent
 from rldarts_tf.agents.replay import Replay
 from rldarts_tf.agents.seeds import make_generator
 from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.torso import Torso, training_options
 
@@ -157,7 +158,17 @@ def soft_target(
       q_t: target critics at s' and a' ~ π(·|s'), [2, B].
       log_pi_t: log π(a'|s'), [B].
       temperature: t.
+
+    Raises:
+      ValueError: a shape is another.
     """
+    check_shapes(
+        r_t=(r_t, ("B",)),
+        d_t=(d_t, ("B",)),
+        q_t=(q_t, (2, "B")),
+        log_pi_t=(log_pi_t, ("B",)),
+        temperature=(temperature, ()),
+    )
     return r_t + d_t * (tf.reduce_min(q_t, axis=0) - temperature * log_pi_t)
 
 
@@ -167,7 +178,11 @@ def critic_loss(q_tm1: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     Args:
       q_tm1: Q_i(s, a), [2, B].
       target: y, [B].
+
+    Raises:
+      ValueError: a shape is another.
     """
+    check_shapes(q_tm1=(q_tm1, (2, "B")), target=(target, ("B",)))
     errors = q_tm1 - tf.stop_gradient(target)
     return tf.reduce_mean(tf.reduce_sum(0.5 * tf.square(errors), axis=0))
 
@@ -179,7 +194,15 @@ def actor_loss(q: tf.Tensor, log_pi: tf.Tensor, temperature: tf.Tensor | float) 
       q: critics at s and a ~ π(·|s), through which the gradient goes, [2, B].
       log_pi: log π(a|s), [B].
       temperature: t.
+
+    Raises:
+      ValueError: a shape is another.
     """
+    check_shapes(
+        q=(q, (2, "B")),
+        log_pi=(log_pi, ("B",)),
+        temperature=(temperature, ()),
+    )
     return tf.reduce_mean(temperature * log_pi - tf.reduce_min(q, axis=0))
 
 
@@ -192,7 +215,11 @@ def temperature_loss(
       log_temperature: log t, which is trained.
       log_pi: log π(a|s), [B]; a constant.
       target_entropy: H̄.
+
+    Raises:
+      ValueError: a shape is another.
     """
+    check_shapes(log_temperature=(log_temperature, ()), log_pi=(log_pi, ("B",)))
     return -tf.reduce_mean(tf.exp(log_temperature) * tf.stop_gradient(log_pi + target_entropy))
 
 

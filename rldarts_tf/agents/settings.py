@@ -12,9 +12,9 @@ from typing import Any
 
 import gin
 
+from rldarts_tf.checks import check_integer, check_integers, check_number, is_number
 from rldarts_tf.envs import games
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.settings import check_integer
 
 
 @gin.configurable(module="rldarts_tf")
@@ -65,7 +65,9 @@ class PPOSettings:
     jit_compile: bool = False
 
     def __post_init__(self) -> None:
-        _check_integers(self, "num_envs", "steps_per_update", "num_epochs", "minibatch_size")
+        check_integers(
+            self, "num_envs", "steps_per_update", "num_epochs", "minibatch_size", least=1
+        )
         _check_booleans(self, "skip_nonfinite_updates", "jit_compile")
         _check_numbers(
             self,
@@ -192,16 +194,17 @@ class RainbowSettings:
     steps_per_update: int = 16
 
     def __post_init__(self) -> None:
-        _check_integers(
+        check_integers(
             self,
             *("num_envs", "batch_size", "min_replay_size", "hidden_size", "target_update_period"),
             *("epsilon_steps", "steps_per_update"),
+            least=1,
         )
         _check_booleans(self, "skip_nonfinite_updates")
-        check_integer("RainbowSettings.num_atoms", self.num_atoms, least=2)
+        check_integers(self, "num_atoms", least=2)
         for name in ("n_step", "replay_capacity"):
             if getattr(self, name) is not None:
-                _check_integers(self, name)
+                check_integers(self, name, least=1)
             self._check_by_game(f"{name}_by_game")
         _check_numbers(self, "discount", "priority_exponent", "importance_exponent")
         _check_numbers(self, "epsilon_base", "epsilon_decay", "evaluation_epsilon")
@@ -226,7 +229,7 @@ class RainbowSettings:
     def _check_exponents(self) -> None:
         exponents = self.epsilon_exponents
         pair = isinstance(exponents, Sequence) and len(exponents) == 2
-        if not pair or not all(_is_number(e) and e >= 0 for e in exponents):
+        if not pair or not all(is_number(e) and 0 <= e < math.inf for e in exponents):
             raise ConfigError(
                 "RainbowSettings.epsilon_exponents must be two finite numbers >= 0, "
                 f"got {exponents!r}"
@@ -245,7 +248,7 @@ class RainbowSettings:
         for game, value in table.items():
             if game != "default" and game not in games.GAMES:
                 raise ConfigError(f"{field}: there is no Procgen game {game!r}")
-            check_integer(f"{field}[{game!r}]", value, least=1)
+            table[game] = check_integer(f"{field}[{game!r}]", value, least=1)
 
     def for_games(self, names: Sequence[str]) -> RainbowSettings:
         """These settings with `n_step` and `replay_capacity` chosen for the games.
@@ -313,12 +316,13 @@ class SACSettings:
     steps_per_update: int = 250
 
     def __post_init__(self) -> None:
-        _check_integers(
+        check_integers(
             self,
             *("num_envs", "batch_size", "min_replay_size", "replay_capacity", "steps_per_update"),
+            least=1,
         )
         _check_booleans(self, "skip_nonfinite_updates")
-        check_integer("SACSettings.random_shift", self.random_shift, least=0)
+        check_integers(self, "random_shift", least=0)
         _check_numbers(self, "discount")
         _check_numbers(
             self,
@@ -331,9 +335,8 @@ class SACSettings:
         sizes = self.hidden_sizes
         if isinstance(sizes, str) or not isinstance(sizes, Sequence) or not sizes:
             raise ConfigError(f"SACSettings.hidden_sizes must be a list of integers, got {sizes!r}")
-        for size in sizes:
-            check_integer("SACSettings.hidden_sizes", size, least=1)
-        object.__setattr__(self, "hidden_sizes", tuple(sizes))
+        checked = tuple(check_integer("SACSettings.hidden_sizes", size, least=1) for size in sizes)
+        object.__setattr__(self, "hidden_sizes", checked)
         if self.replay_capacity < self.min_replay_size:
             raise ConfigError(
                 f"SACSettings.min_replay_size = {self.min_replay_size} is more than "
@@ -348,17 +351,9 @@ RETIRED = {"RainbowSettings": ("epsilon_start", "epsilon_end")}
 """Settings that config.gin of an older run may have, and nothing reads any more, by class."""
 
 
-def _is_number(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and math.isfinite(value)
-
-
 def _check_finite(settings: Any, name: str) -> None:
-    value = getattr(settings, name)
-    if not _is_number(value):
-        raise ConfigError(
-            f"{type(settings).__name__}.{name} must be a finite number, got {value!r}"
-        )
+    field = f"{type(settings).__name__}.{name}"
+    check_number(field, getattr(settings, name), "a finite number", lambda x: abs(x) < math.inf)
 
 
 def _check_one_each(settings: Any, names: Sequence[str]) -> None:
@@ -378,17 +373,11 @@ def _check_booleans(settings: Any, *names: str) -> None:
             )
 
 
-def _check_integers(settings: Any, *names: str) -> None:
-    for name in names:
-        check_integer(f"{type(settings).__name__}.{name}", getattr(settings, name), least=1)
-
-
 def _check_numbers(settings: Any, *names: str, positive: bool = False) -> None:
     for name in names:
         value = getattr(settings, name)
         field = f"{type(settings).__name__}.{name}"
-        if not _is_number(value) or value < 0:
-            raise ConfigError(f"{field} must be a finite number >= 0, got {value!r}")
+        check_number(field, value, "a finite number >= 0", lambda x: 0 <= x < math.inf)
         if positive and value == 0:
             raise ConfigError(f"{field} must be positive")
 

@@ -30,7 +30,7 @@ def load_genotype(path: str) -> Genotype:
 def positive(text: str) -> int:
     """An integer of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
     return int(text)
 
 

@@ -10,7 +10,6 @@ import collections
 import contextlib
 import difflib
 import importlib.util
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
+from rldarts_tf.checks import check_integer
 from rldarts_tf.envs import rendering
 from rldarts_tf.errors import ConfigError
 
@@ -96,29 +96,16 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     Raises:
       ConfigError: one of them is not valid.
     """
-    check_integer("seed", arguments["seed"], 0, _MAX_SEED)
+    check_integer("seed:", arguments["seed"], least=0, most=_MAX_SEED)
     if arguments["action_repeat"] is not None:
-        check_integer("action_repeat", arguments["action_repeat"], 1)
-    check_integer("frame_stack", arguments["frame_stack"], 1)
-    check_integer("image_size", arguments["image_size"], 1)
+        check_integer("action_repeat:", arguments["action_repeat"], least=1)
+    check_integer("frame_stack:", arguments["frame_stack"], least=1)
+    check_integer("image_size:", arguments["image_size"], least=1)
     if arguments["observations"] not in OBSERVATIONS:
         raise ConfigError(
             f"observations: must be one of {', '.join(OBSERVATIONS)}, "
             f"not {arguments['observations']!r}"
         )
-
-
-def check_integer(field: str, value: Any, least: int, most: int | None = None) -> None:
-    """Raises `ConfigError` unless the value is an integer in the range."""
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise ConfigError(f"{field}: must be an integer, not {value!r}") from None
-    if number < least or (most is not None and number > most):
-        limits = f"at least {least}" if most is None else f"in {least} to {most}"
-        raise ConfigError(f"{field}: must be {limits}, not {number}")
 
 
 class DMControl(dm_env.Environment):

@@ -23,12 +23,8 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
-from rldarts_tf.envs.dm_control import (
-    action_repeat_of,
-    check_arguments,
-    check_integer,
-    prepare,
-)
+from rldarts_tf.checks import check_integer
+from rldarts_tf.envs.dm_control import action_repeat_of, check_arguments, prepare
 from rldarts_tf.envs.dm_control_worker import BAD_INPUT, RESET, STEP
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.shared_arrays import SharedArrays
@@ -105,7 +101,7 @@ class DMControlBatch:
           ConfigError: an argument is not valid, or dm_control or a renderer is missing.
           RunError: a worker cannot be started for another reason.
         """
-        check_integer("num_envs", num_envs, 1)
+        check_integer("num_envs:", num_envs, least=1)
         if action_repeat is None:
             action_repeat = action_repeat_of(domain_name, task_name)
         self._options = {

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from rldarts_tf.checks import INT32_MAX, check_integer
 from rldarts_tf.envs.games import check_games
-from rldarts_tf.envs.procgen import ProcgenBatch, ProcgenEnvironment, checked_integer
+from rldarts_tf.envs.procgen import ProcgenBatch, ProcgenEnvironment
 from rldarts_tf.errors import ConfigError
 
 # Threads of one simulator, and about as many of all together. Measured with 64 environments on 2
@@ -115,7 +116,7 @@ def make_procgen(
         num_threads = min(_MOST_THREADS, _MOST_THREADS_TOGETHER // len(games))
     if len(games) == 1:
         return ProcgenEnvironment(games[0], num_envs, seed=seed, num_threads=num_threads, **options)
-    if checked_integer("num_envs", num_envs) < len(games):
+    if check_integer("num_envs:", num_envs, 0, INT32_MAX) < len(games):
         raise ConfigError(
             f"num_envs: must be at least the number of games, {len(games)}, not {num_envs}"
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from tf_agents.environments import py_environment
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
+from rldarts_tf.checks import INT32_MAX, check_integer
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.games import NUM_ACTIONS, check_distribution_mode, check_game
 from rldarts_tf.errors import ConfigError, RunError
@@ -24,7 +24,6 @@ from rldarts_tf.errors import ConfigError, RunError
 OBSERVATION_SHAPE = (64, 64, 3)
 """Height, width and RGB channels of a frame."""
 
-_INT32_MAX = 2**31 - 1
 
 # Procgen ends an episode at once, and starts the next, when it is sent this action.
 _FORCED_END = -1
@@ -302,21 +301,21 @@ class ProcgenEnvironment(ProcgenBatch):
         # Procgen aborts the whole process on bad options, so all are checked here.
         check_game(game)
         check_distribution_mode(distribution_mode)
-        num_envs = checked_integer("num_envs", num_envs, minimum=1)
+        num_envs = check_integer("num_envs:", num_envs, 1, INT32_MAX)
         if seed is None:
             raise ConfigError("seed: is required; give an integer from 0 to 2147483647")
-        seed = checked_integer("seed", seed)
-        num_threads = checked_integer("num_threads", num_threads)
-        num_levels = checked_integer("num_levels", num_levels)
-        start_level = checked_integer("start_level", start_level)
+        seed = check_integer("seed:", seed, 0, INT32_MAX)
+        num_threads = check_integer("num_threads:", num_threads, 0, INT32_MAX)
+        num_levels = check_integer("num_levels:", num_levels, 0, INT32_MAX)
+        start_level = check_integer("start_level:", start_level, 0, INT32_MAX)
         if start_level and not num_levels:
             raise ConfigError(
                 f"start_level: {start_level} has no effect when num_levels is 0 (all levels); "
                 "set num_levels or leave start_level at 0"
             )
-        if start_level + num_levels > _INT32_MAX:
+        if start_level + num_levels > INT32_MAX:
             raise ConfigError(
-                f"start_level: start_level + num_levels must be at most {_INT32_MAX}, "
+                f"start_level: start_level + num_levels must be at most {INT32_MAX}, "
                 f"not {start_level + num_levels}"
             )
         settings: dict[str, Any] = {
@@ -389,19 +388,6 @@ def _load_procgen() -> Any:
             f"game: Procgen cannot be loaded ({error}); run: pip install rldarts_tf[procgen]"
         ) from error
     return ProcgenGym3Env
-
-
-def checked_integer(field: str, value: Any, minimum: int = 0) -> int:
-    """Returns `value` as an int in [minimum, 2**31 - 1], or raises `ConfigError`."""
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise ConfigError(f"{field}: must be an integer, not {value!r}") from None
-    if not minimum <= number <= _INT32_MAX:
-        raise ConfigError(f"{field}: must lie in {minimum} to {_INT32_MAX}, not {number}")
-    return number
 
 
 def _boolean(field: str, value: Any) -> bool:
