@@ -125,11 +125,8 @@ def check_against_reference(
         recompute=recompute,
     )
     x = tf.constant(rng.normal(size=image), dtype)
-    alpha = [
-        tf.constant(alpha_scale * rng.normal(size=(j, len(columns))), dtype)
-        for j in range(1, num_nodes + 1)
-    ]
     edges = num_nodes * (num_nodes + 1) // 2
+    alpha = tf.constant(alpha_scale * rng.normal(size=(edges, len(columns))), dtype)
     cell(x, tf.zeros([edges, len(columns)], dtype))
     randomize(cell.weights, seed)
 
@@ -150,7 +147,7 @@ def check_against_reference(
         expected = reference_cell(
             x,
             theta,
-            [softmax(beta * a) for a in alpha],
+            softmax(beta * alpha),
             columns,
             num_nodes,
             stride,
@@ -178,8 +175,7 @@ def check_against_reference(
     def value_and_gradients():
         with tf.GradientTape() as tape:
             tape.watch([x, alpha])
-            p = tf.concat([tf.nn.softmax(beta * a) for a in alpha], axis=0)
-            y = cell(x, p, training=training)
+            y = cell(x, tf.nn.softmax(beta * alpha), training=training)
             loss = tf.reduce_sum(y * cotangent)
         return y, tape.gradient(loss, [x, alpha, variables], unconnected_gradients="zero")
 
@@ -189,7 +185,7 @@ def check_against_reference(
     assert_close(actual, expected, tolerance, "output")
     assert_close(actual_x, expected_x, tolerance, "gradient of the input")
     # α as one tensor: its gradients are differences of sums, so that small ones round coarsely.
-    assert_close(_flat(actual_alpha), _flat(expected_alpha), tolerance, "gradient of alpha")
+    assert_close(actual_alpha, expected_alpha, tolerance, "gradient of alpha")
     # Written into the variables, gradients are read edge by edge as weights are.
     with _holding(variables, actual_theta):
         for key in keys:
@@ -208,10 +204,6 @@ def check_against_reference(
             assert_close(
                 cell.output_weights.numpy(), expected_output[0], tolerance, "output weights"
             )
-
-
-def _flat(tensors: Sequence[Any]) -> np.ndarray:
-    return np.concatenate([np.ravel(tensor) for tensor in tensors])
 
 
 def _number_of_trainable(values: Sequence[Any], normalization: str | None) -> int:
@@ -426,11 +418,12 @@ def test_discrete_cell_is_a_supernet_cell_whose_kept_weights_are_one(float64, st
     cell(x)
     randomize(cell.weights, 2)
     kept = {(i, j, op) for j, node in enumerate(topology, start=1) for i, op in node}
-    weights = [np.zeros((j, len(columns))) for j in range(1, 5)]
+    edges = [(i, j) for j in range(1, 5) for i in range(j)]
+    weights = np.zeros((len(edges), len(columns)))
     variables = {}
     for i, j, op in itertools.product(range(4), range(1, 5), columns):
         if (i, j, op) in kept:
-            weights[j - 1][i, columns.index(op)] = 1.0
+            weights[edges.index((i, j)), columns.index(op)] = 1.0
             variables[i, j, op] = cell.edge_weights(i, j, op)
         elif i < j:
             variables[i, j, op] = _unused(op)
