@@ -85,7 +85,7 @@ class PlainSupernet:
 
     def _copy_edges(self, cell: rldarts_tf.Cell) -> Edges:
         return {
-            (i, j, op): self._copies(cell.edge_weights(i, j, op))
+            (i, j, op): self._copies(cell.edge_variables(i, j, op))
             for j, node in enumerate(cell.topology, start=1)
             for i, op in node
         }

@@ -291,25 +291,25 @@ class Cell(tf.keras.layers.Layer):
         """Whether batch normalization or an op of the user's asks for `training`."""
         return any(bank.uses_training for bank in self.banks)
 
-    def edge_weights(self, source: int, target: int, op: str) -> list[Any]:
-        """θ of one op on one edge as numpy arrays, in the order that `set_edge_weights` takes.
+    def edge_variables(self, source: int, target: int, op: str) -> list[Any]:
+        """θ of one op on one edge as numpy arrays, in the order that `set_edge_variables` takes.
 
         Raises:
           KeyError: the cell has no such edge.
         """
         bank, op_index, position = self._find(source, target, op)
-        return bank.edge_weights(op_index, position)
+        return bank.edge_variables(op_index, position)
 
-    def set_edge_weights(self, source: int, target: int, op: str, values: Sequence[Any]) -> None:
-        """Assigns θ of one op on one edge; see `edge_weights`."""
+    def set_edge_variables(self, source: int, target: int, op: str, values: Sequence[Any]) -> None:
+        """Assigns θ of one op on one edge; see `edge_variables`."""
         bank, op_index, position = self._find(source, target, op)
-        bank.set_edge_weights(op_index, position, values)
+        bank.set_edge_variables(op_index, position, values)
 
     def inherit_weights(self, other: Cell) -> None:
         """Copies from a cell that has all of this one's edges, the same filters and inputs."""
         for j, node in enumerate(self.topology, start=1):
             for i, op in node:
-                self.set_edge_weights(i, j, op, other.edge_weights(i, j, op))
+                self.set_edge_variables(i, j, op, other.edge_variables(i, j, op))
         for mine, theirs in (
             (self._adapter, other._adapter),
             (self._output_conv, other._output_conv),
