@@ -85,7 +85,7 @@ class PlainSupernet:
 
     def _copy_edges(self, cell: rldarts_tf.Cell) -> Edges:
         return {
-            (i, j, op): self._copies(cell.edge_weights(i, j, op))
+            (i, j, op): self._copies(cell.edge_variables(i, j, op))
             for j, node in enumerate(cell.topology, start=1)
             for i, op in node
         }
@@ -111,7 +111,7 @@ class PlainSupernet:
 def stacked_cell(
     x: tf.Tensor,
     edge_variables: Edges,
-    op_weights: Sequence[tf.Tensor],
+    op_weights: tf.Tensor,
     ops: Sequence[str],
     num_nodes: int,
     stride: int,
@@ -129,6 +129,7 @@ def stacked_cell(
     if adapter is not None:
         x = tf.nn.bias_add(tf.nn.convolution(x, adapter[0]), adapter[1])
     nodes = [x]
+    rows = iter(tf.unstack(op_weights))
     for j in range(1, num_nodes + 1):
         edges = []
         for i in range(j):
@@ -142,7 +143,7 @@ def stacked_cell(
             if NONE in ops:
                 outputs[NONE] = tf.zeros_like(next(iter(outputs.values())))
             stacked = tf.stack([outputs[op] for op in ops], axis=-1)
-            edges.append(tf.reduce_sum(stacked * op_weights[j - 1][i], axis=-1))
+            edges.append(tf.reduce_sum(stacked * next(rows), axis=-1))
         nodes.append(tf.add_n(edges))
     kernel, bias = output_variables
     return tf.nn.bias_add(tf.nn.convolution(tf.concat(nodes[1:], axis=-1), kernel), bias)

@@ -27,6 +27,7 @@ import numpy as np
 import rldarts_tf
 from rldarts_tf import drawing, plotting
 from rldarts_tf.runs import atomic
+from rldarts_tf.search_space import num_edges
 
 OPS = ("conv_3x3_relu", "dil_conv_3x3_relu", "conv_3x3", "dil_conv_3x3")
 """Base ops of equal cost, so that their number measures; `skip_connect` and `none` are added."""
@@ -99,7 +100,7 @@ class Networks:
 
 def axis_value(field: str, value: int) -> int:
     """Position of a sweep's value on its axis."""
-    return value * (value + 1) // 2 if field == "nodes" else value
+    return num_edges(value) if field == "nodes" else value
 
 
 def fit(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:

@@ -15,7 +15,9 @@ class Alpha(tf.keras.layers.Layer):
     """α, shared by all cells of a type: per node j one variable [j, |O|], which starts at zero.
 
     Row i of a variable holds the logits of edge (i, j) in the order of `space.ops(cell_type)`.
-    All values are float32 whatever the precision of the network around them.
+    All values are float32 whatever the precision of the network around them. What follows from α
+    has one array [E, |O|] per cell type, a row per edge in the order of `search_space.edge_row`:
+    the variables one below the other.
 
     Args:
       space: the search space.
@@ -60,39 +62,37 @@ class Alpha(tf.keras.layers.Layer):
         )
         self.built = True
 
-    def op_weights(self) -> dict[str, list[tf.Tensor]]:
-        """p = softmax(β α): per cell type a list over nodes j = 1..I of float32 [j, |O|]."""
-        return {
-            cell_type: [tf.nn.softmax(self.inverse_temperature * node) for node in nodes]
-            for cell_type, nodes in self.logits.items()
-        }
+    def op_weights(self) -> dict[str, tf.Tensor]:
+        """p = softmax(β α): per cell type float32 [E, |O|]."""
+        return {cell_type: tf.nn.softmax(z) for cell_type, z in self._scaled_logits().items()}
 
     def entropy(self) -> dict[str, tf.Tensor]:
         """Mean over the edges of each cell type of -Σ_o p_o log p_o, in nats; float32 scalars."""
         return {
-            cell_type: tf.reduce_mean(
-                tf.concat([_entropy(self.inverse_temperature * node) for node in nodes], axis=0)
-            )
+            cell_type: tf.reduce_mean(_entropy(z)) for cell_type, z in self._scaled_logits().items()
+        }
+
+    def _scaled_logits(self) -> dict[str, tf.Tensor]:
+        """z = β α in float32: per cell type [E, |O|]."""
+        return {
+            cell_type: self.inverse_temperature * tf.concat(nodes, axis=0)
             for cell_type, nodes in self.logits.items()
         }
 
-    def numpy_logits(self) -> dict[str, list[np.ndarray]]:
-        """z = β α, the logits of the softmax: per cell type float64 arrays [j, |O|] (eager only).
+    def numpy_logits(self) -> dict[str, np.ndarray]:
+        """z = β α, the logits of the softmax: per cell type float64 [E, |O|] (eager only).
 
         The product of two float32 numbers is exact in float64, so no order is lost here.
         """
         beta = self.inverse_temperature.numpy().astype(np.float64)
         return {
-            cell_type: [beta * node.numpy().astype(np.float64) for node in nodes]
+            cell_type: beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
             for cell_type, nodes in self.logits.items()
         }
 
-    def numpy_op_weights(self) -> dict[str, list[np.ndarray]]:
+    def numpy_op_weights(self) -> dict[str, np.ndarray]:
         """`op_weights` as numpy arrays (eager only)."""
-        return {
-            cell_type: [np.asarray(p) for p in weights]
-            for cell_type, weights in self.op_weights().items()
-        }
+        return {cell_type: p.numpy() for cell_type, p in self.op_weights().items()}
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs; values of variables are weights, not config."""

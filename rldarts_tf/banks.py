@@ -129,12 +129,12 @@ class Bank(tf.keras.layers.Layer):
         """Whether `training` may change the result."""
         return False
 
-    def edge_weights(self, op_index: int, target: int) -> list[Any]:
-        """The numpy weights of one op for one target, in a fixed order."""
+    def edge_variables(self, op_index: int, target: int) -> list[Any]:
+        """θ of one op for one target as numpy arrays, in a fixed order."""
         return []
 
-    def set_edge_weights(self, op_index: int, target: int, values: Sequence[Any]) -> None:
-        """Assigns what `edge_weights` of an edge with the same op returned."""
+    def set_edge_variables(self, op_index: int, target: int, values: Sequence[Any]) -> None:
+        """Assigns what `edge_variables` of an edge with the same op returned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,13 +318,13 @@ class ConvolutionBank(Bank):
         mean, variance = tf.nn.moments(edges, axes=[-1], keepdims=True)
         return tf.reshape((edges - mean) * tf.math.rsqrt(variance + 1e-3), shape)
 
-    def edge_weights(self, op_index: int, target: int) -> list[Any]:
+    def edge_variables(self, op_index: int, target: int) -> list[Any]:
         """See `Bank`: views into the wide variables."""
         return [
             variable.numpy()[..., self._channels(target)] for variable in self._variables(op_index)
         ]
 
-    def set_edge_weights(self, op_index: int, target: int, values: Sequence[Any]) -> None:
+    def set_edge_variables(self, op_index: int, target: int, values: Sequence[Any]) -> None:
         """See `Bank`."""
         for variable, value in zip(self._variables(op_index), values):
             wide = variable.numpy()
@@ -437,11 +437,11 @@ class LayerBank(Bank):
             return results
         return [tf.cast(w, y.dtype) * y for w, y in zip(tf.unstack(weights[0]), results)]
 
-    def edge_weights(self, op_index: int, target: int) -> list[Any]:
+    def edge_variables(self, op_index: int, target: int) -> list[Any]:
         """See `Bank`."""
         return self.layers[target].get_weights()
 
-    def set_edge_weights(self, op_index: int, target: int, values: Sequence[Any]) -> None:
+    def set_edge_variables(self, op_index: int, target: int, values: Sequence[Any]) -> None:
         """See `Bank`."""
         self.layers[target].set_weights(values)
 

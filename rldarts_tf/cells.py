@@ -30,7 +30,7 @@ from rldarts_tf.genotype import CellTopology
 from rldarts_tf.ops import Convolution, ParameterFree, make_op
 from rldarts_tf.precision import Conv2D
 from rldarts_tf.recompute import recomputing
-from rldarts_tf.search_space import OUTPUT_MODES
+from rldarts_tf.search_space import OUTPUT_MODES, edge_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +179,8 @@ class Cell(tf.keras.layers.Layer):
 
         Args:
           x: images [B, H, W, C].
-          op_weights: p, float [E, |O|]: a row per edge (i, j) in the order (0,1), (0,2), (1,2),
-            (0,3), ..., a column per op of `op_columns`. None: every weight is one.
+          op_weights: p, float [E, |O|]: a row per edge in the order of `search_space.edge_row`, a
+            column per op of `op_columns`. None: every weight is one.
           training: passed to normalizations.
         """
         if op_weights is not None and self.op_columns is None:
@@ -291,25 +291,25 @@ class Cell(tf.keras.layers.Layer):
         """Whether batch normalization or an op of the user's asks for `training`."""
         return any(bank.uses_training for bank in self.banks)
 
-    def edge_weights(self, source: int, target: int, op: str) -> list[Any]:
-        """The numpy weights of one op on one edge, in the order that `set_edge_weights` takes.
+    def edge_variables(self, source: int, target: int, op: str) -> list[Any]:
+        """θ of one op on one edge as numpy arrays, in the order that `set_edge_variables` takes.
 
         Raises:
           KeyError: the cell has no such edge.
         """
         bank, op_index, position = self._find(source, target, op)
-        return bank.edge_weights(op_index, position)
+        return bank.edge_variables(op_index, position)
 
-    def set_edge_weights(self, source: int, target: int, op: str, values: Sequence[Any]) -> None:
-        """Assigns the weights of one op on one edge; see `edge_weights`."""
+    def set_edge_variables(self, source: int, target: int, op: str, values: Sequence[Any]) -> None:
+        """Assigns θ of one op on one edge; see `edge_variables`."""
         bank, op_index, position = self._find(source, target, op)
-        bank.set_edge_weights(op_index, position, values)
+        bank.set_edge_variables(op_index, position, values)
 
     def inherit_weights(self, other: Cell) -> None:
         """Copies from a cell that has all of this one's edges, the same filters and inputs."""
         for j, node in enumerate(self.topology, start=1):
             for i, op in node:
-                self.set_edge_weights(i, j, op, other.edge_weights(i, j, op))
+                self.set_edge_variables(i, j, op, other.edge_variables(i, j, op))
         for mine, theirs in (
             (self._adapter, other._adapter),
             (self._output_conv, other._output_conv),
@@ -337,8 +337,3 @@ class Cell(tf.keras.layers.Layer):
             "op_columns": None if self.op_columns is None else list(self.op_columns),
             "recompute": self.recompute,
         }
-
-
-def edge_row(source: int, target: int) -> int:
-    """The row of edge (source, target) in op weights [E, |O|]: nodes in order, then inputs."""
-    return target * (target - 1) // 2 + source

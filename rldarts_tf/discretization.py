@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Edge, Genotype, check_count
-from rldarts_tf.search_space import NONE, SearchSpace
+from rldarts_tf.search_space import NONE, SearchSpace, edge_row, edges
 
 
 def discretize(
-    logits: Mapping[str, Sequence[Any]],
+    logits: Mapping[str, Any],
     space: SearchSpace,
     top_k: int | None = None,
     output_mode: str = "concat",
@@ -31,15 +31,17 @@ def discretize(
     (one part in 10^15).
 
     Args:
-      logits: z = β α, per cell type one array [j, |O|] per node j = 1..I: row i holds the logits
-        of edge (i, j) over the ops in the order of `space.ops(cell_type)`. Computed on as
-        float64: form the product in float64 too (`Alpha.numpy_logits`).
+      logits: z = β α, per cell type one array [E, |O|]: a row per edge (i, j) in the order (0,1),
+        (0,2), (1,2), (0,3), ... (`search_space.edge_row`), a column per op in the order of
+        `space.ops(cell_type)`. Computed on as float64: form the product in float64 too
+        (`Alpha.numpy_logits`).
       space: the search space that the columns belong to.
       top_k: K; `space.top_k` if None.
       output_mode: recorded in the genotype.
 
     Raises:
-      ConfigError: an array is missing, has the wrong shape or is not finite.
+      ConfigError: an array is missing, has the wrong shape or is not finite; or there is a list
+        of arrays, one per node, where one array is needed.
       GenotypeError: top_k is not a positive integer.
     """
     top_k = check_count("top_k", space.top_k if top_k is None else top_k, least=1)
@@ -47,15 +49,11 @@ def discretize(
     for cell_type in space.cell_types:
         if cell_type not in logits:
             raise ConfigError(f"logits: none for {cell_type!r} cells")
-        if len(logits[cell_type]) != space.num_nodes:
-            raise ConfigError(
-                f"logits[{cell_type!r}]: must have {space.num_nodes} nodes, "
-                f"got {len(logits[cell_type])}"
-            )
         ops = space.ops(cell_type)
+        z = _checked(f"logits[{cell_type!r}]", logits[cell_type], space.num_nodes, len(ops))
         cells[cell_type] = tuple(
-            _discretize_node(f"logits[{cell_type!r}][{j - 1}]", z, j, ops, top_k)
-            for j, z in enumerate(logits[cell_type], start=1)
+            _discretize_node(z[edge_row(0, j) : edge_row(0, j + 1)], ops, top_k)
+            for j in range(1, space.num_nodes + 1)
         )
     return Genotype(
         search_space=space.name,
@@ -68,17 +66,42 @@ def discretize(
     )
 
 
-def _discretize_node(
-    where: str, logits: Any, j: int, ops: tuple[str, ...], top_k: int
-) -> tuple[Edge, ...]:
+def _checked(where: str, logits: Any, num_nodes: int, num_ops: int) -> np.ndarray:
+    """The logits of a cell type as float64 [E, |O|]."""
+    if _is_list_of_nodes(logits):
+        raise ConfigError(
+            f"{where}: must be one array with a row per edge, not a list of arrays per node: "
+            "np.concatenate them"
+        )
     try:
         z = np.asarray(logits, dtype=np.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"{where}: not an array of numbers") from None
-    if z.shape != (j, len(ops)):
-        raise ConfigError(f"{where}: shape must be {(j, len(ops))}, got {z.shape}")
-    if not np.all(np.isfinite(z)):
-        raise ConfigError(f"{where}: not finite")
+    rows = edges(num_nodes)
+    if z.shape != (len(rows), num_ops):
+        raise ConfigError(
+            f"{where}: shape must be {(len(rows), num_ops)}: the edges of {num_nodes} nodes, and "
+            f"ops; got {z.shape}"
+        )
+    for edge, row in zip(rows, z):
+        if not np.all(np.isfinite(row)):
+            raise ConfigError(f"{where}: not finite at edge {edge}")
+    return z
+
+
+def _is_list_of_nodes(logits: Any) -> bool:
+    """Whether these are arrays [j, |O|], which `discretize` took before it took [E, |O|]."""
+
+    def is_matrix(value: Any) -> bool:
+        if isinstance(value, (list, tuple)):
+            return any(isinstance(row, (list, tuple)) for row in value)
+        return len(getattr(value, "shape", ())) == 2
+
+    return isinstance(logits, (list, tuple)) and any(map(is_matrix, logits))
+
+
+def _discretize_node(z: np.ndarray, ops: tuple[str, ...], top_k: int) -> tuple[Edge, ...]:
+    """The edges that a node j keeps, from its logits [j, |O|]."""
     nonzero = np.array([column for column, op in enumerate(ops) if op != NONE])
     # Argmax over o != none. np.argmax takes the first of equals.
     best = nonzero[np.argmax(z[:, nonzero], axis=1)]

@@ -301,10 +301,7 @@ class Supernet(CellNetwork):
 
     def op_weights(self) -> Mapping[str, tf.Tensor]:
         """p = softmax(β α): per cell type float32 [E, |O|], a row per edge."""
-        return {
-            cell_type: tf.concat(nodes, axis=0)
-            for cell_type, nodes in self.alpha.op_weights().items()
-        }
+        return self.alpha.op_weights()
 
     def discretize(self, top_k: int | None = None) -> Genotype:
         """δ(α), the discrete cell that α stands for now (Algorithm 4).

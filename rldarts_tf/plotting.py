@@ -26,7 +26,7 @@ from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, StagePaths
 from rldarts_tf.runs.summary import read_summary, short_game
-from rldarts_tf.search_space import NONE
+from rldarts_tf.search_space import NONE, edges, num_nodes_of
 
 _FORMATS = (".svg", ".png")
 _SIZE = (12.0, 7.0)  # inches
@@ -148,12 +148,13 @@ def op_weights_picture(
 
 
 def edge_weights_picture(
-    op_weights: Mapping[str, Sequence[np.ndarray]], ops: Mapping[str, Sequence[str]]
+    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]]
 ) -> bytes:
     """Draws the softmax weight of each op on each edge as a heat map; one panel per cell type.
 
     Args:
-      op_weights: per cell type the weights [j, |O|] of the nodes j = 1..I.
+      op_weights: p, per cell type [E, |O|]: a row per edge in the order of
+        `search_space.edge_row`.
       ops: per cell type the names of the ops.
 
     Returns:
@@ -344,25 +345,25 @@ def _op_weights_figure(
 
 
 def _edge_weights_figure(
-    op_weights: Mapping[str, Sequence[np.ndarray]], ops: Mapping[str, Sequence[str]]
+    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]]
 ) -> Any:
-    num_edges = max(sum(map(len, nodes)) for nodes in op_weights.values())
-    picture = _new_figure((5.5 * len(op_weights) + 1.0, 0.42 * num_edges + 2.2))
+    most = max(map(len, op_weights.values()))
+    picture = _new_figure((5.5 * len(op_weights) + 1.0, 0.42 * most + 2.2))
     panels = picture.subplots(1, len(op_weights), squeeze=False)[0]
-    for axes, (cell, nodes) in zip(panels, op_weights.items()):
-        weights = np.concatenate(list(nodes))  # [edges, |O|]
-        edges = [(i, j) for j, node in enumerate(nodes, start=1) for i in range(len(node))]
+    for axes, (cell, weights) in zip(panels, op_weights.items()):
+        rows = edges(num_nodes_of(len(weights)))
         image = axes.imshow(weights, vmin=0.0, vmax=1.0, cmap="Blues", aspect="auto")
         for row, column in np.ndindex(*weights.shape):
             weight = weights[row, column]
             ink = "white" if weight > 0.6 else _INK
             axes.text(column, row, f"{weight:.2f}", ha="center", va="center", color=ink, size=11)
-        axes.set_yticks(range(len(edges)), [f"{i or 'input'} → {j}" for i, j in edges])
+        axes.set_yticks(range(len(rows)), [f"{i or 'input'} → {j}" for i, j in rows])
         axes.set_xticks(range(len(ops[cell])), ops[cell], rotation=30, ha="right")
         axes.tick_params(length=0)
         # Lines where the next node begins.
-        for begin in np.cumsum([len(node) for node in nodes])[:-1]:
-            axes.axhline(begin - 0.5, color=_GREY, linewidth=1.0)
+        for row, (source, _) in enumerate(rows):
+            if row and source == 0:
+                axes.axhline(row - 0.5, color=_GREY, linewidth=1.0)
         axes.set_title(f"{cell} cell", loc="left", weight="bold")
     picture.colorbar(image, ax=list(panels), label="softmax weight")
     return picture

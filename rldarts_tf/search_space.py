@@ -31,6 +31,31 @@ STEMS = (IMPALA_STEM, PISAC_STEM)
 """Layers around the cells; see `SearchSpace`."""
 
 
+def edge_row(source: int, target: int) -> int:
+    """The row of edge (source, target) in an array [E, ...] of a cell's edges.
+
+    That is the order of p, z and all else that has a value per edge: nodes in order, for each its
+    inputs, (0, 1), (0, 2), (1, 2), (0, 3), ...
+    """
+    return target * (target - 1) // 2 + source
+
+
+def num_edges(num_nodes: int) -> int:
+    """E = I (I + 1) / 2, the edges of a cell whose nodes have all those before them as inputs."""
+    return edge_row(0, num_nodes + 1)
+
+
+def num_nodes_of(num_edges: int) -> int:
+    """I of a cell with E edges; 0 if there is none."""
+    nodes = (math.isqrt(8 * num_edges + 1) - 1) // 2
+    return nodes if edge_row(0, nodes + 1) == num_edges else 0
+
+
+def edges(num_nodes: int) -> list[tuple[int, int]]:
+    """All edges (source, target) in the order of `edge_row`."""
+    return [(i, j) for j in range(1, num_nodes + 1) for i in range(j)]
+
+
 @dataclasses.dataclass(frozen=True)
 class SearchSpace:
     """The ops O of each cell type and the macro structure (N, R, I) around them.

@@ -145,13 +145,10 @@ class Pipeline:
         settings = self._encoders["search"]
         space = as_search_space(settings.search_space)
         history = self._search_log()
-        if history.num_nodes != space.num_nodes or history.ops != {
-            cell_type: space.ops(cell_type) for cell_type in space.cell_types
-        }:
-            raise RunError(
-                f"{str(self._run.stage('search').alphas_path)!r} is of other ops than "
-                f"search space {space.name!r}"
-            )
+        try:
+            history.check(space)
+        except RunError as error:
+            raise RunError(f"{str(self._run.stage('search').alphas_path)!r}: {error}") from None
         step, logits = history.at()
         genotype = discretize(logits, space, output_mode=settings.output_mode)
         self._adopt(genotype)

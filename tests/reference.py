@@ -148,7 +148,7 @@ def reference_op(
 def reference_cell(
     x: tf.Tensor,
     edge_variables: Mapping[tuple[int, int, str], Sequence[tf.Tensor]],
-    op_weights: Sequence[tf.Tensor],
+    op_weights: tf.Tensor,
     ops: Sequence[str],
     num_nodes: int,
     stride: int = 1,
@@ -164,7 +164,7 @@ def reference_cell(
     Args:
       x: [B, H, W, C].
       edge_variables: (i, j, op) -> the variables of the op on that edge.
-      op_weights: p, per node j = 1..I a matrix [j, |O|].
+      op_weights: p, [E, |O|]: the edges into node 1, those into node 2 by ascending input, ...
       ops: O, in the order of the columns; "none" contributes zero.
       num_nodes: I.
       stride: of the edges that leave node 0.
@@ -178,6 +178,7 @@ def reference_cell(
     if adapter is not None:
         x = tf.nn.bias_add(tf.nn.convolution(x, adapter[0]), adapter[1])
     nodes = [x]
+    edge = 0
     for j in range(1, num_nodes + 1):
         node = 0.0
         for i in range(j):
@@ -192,7 +193,8 @@ def reference_cell(
                         training,
                         user_ops,
                     )
-                    node = node + op_weights[j - 1][i, column] * y
+                    node = node + op_weights[edge, column] * y
+            edge += 1
         nodes.append(node)
     nodes = nodes[1:]
     if output_mode == "concat":
@@ -211,12 +213,20 @@ def reference_discretize(
     ops: Mapping[str, Sequence[str]],
     top_k: int,
 ) -> dict[str, tuple[tuple[tuple[int, str], ...], ...]]:
-    """Algorithm 4 with loops and comparisons, on exact odds: cell type -> edges of each node."""
+    """Algorithm 4 with loops and comparisons, on exact odds: cell type -> edges of each node.
+
+    Args:
+      logits: per cell type z, [E, |O|]: a row into node 1, two into node 2, ...
+      ops: per cell type the ops.
+      top_k: K.
+    """
     cells = {}
-    for cell_type, nodes in logits.items():
-        cell = []
-        for z in nodes:
-            candidates = [(i, *exact_odds(row, ops[cell_type])) for i, row in enumerate(z)]
+    for cell_type, z in logits.items():
+        cell: list[tuple[tuple[int, str], ...]] = []
+        rows = list(z)
+        while rows:
+            node = [rows.pop(0) for _ in range(len(cell) + 1)]
+            candidates = [(i, *exact_odds(row, ops[cell_type])) for i, row in enumerate(node)]
             kept: list[tuple[int, str]] = []
             while candidates and len(kept) < top_k:
                 best = candidates[0]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rldarts_tf.alpha import Alpha
-from rldarts_tf.search_space import CLASSIC, MICRO
+from rldarts_tf.search_space import CLASSIC, MICRO, edge_row
 
 
 def numpy_softmax(logits: np.ndarray) -> np.ndarray:
@@ -32,9 +32,10 @@ def test_alpha_is_a_matrix_per_node_and_cell_type_that_starts_uniform():
     for cell_type, nodes in alpha.logits.items():
         count = len(CLASSIC.ops(cell_type))
         assert [tuple(node.shape) for node in nodes] == [(j, count) for j in (1, 2, 3, 4)]
-        for node, p in zip(nodes, alpha.op_weights()[cell_type]):
+        for node in nodes:
             np.testing.assert_array_equal(node, np.zeros(node.shape))
-            np.testing.assert_allclose(p, np.full(p.shape, 1 / count), rtol=1e-6)
+        p = alpha.op_weights()[cell_type]
+        np.testing.assert_allclose(p, np.full((10, count), 1 / count), rtol=1e-6)
     assert float(alpha.inverse_temperature) == 5.0
 
 
@@ -46,14 +47,16 @@ def test_alpha_is_a_matrix_per_node_and_cell_type_that_starts_uniform():
 )
 def test_op_weights_are_the_softmax_of_beta_times_alpha(seed, beta, scale):
     alpha = randomized(CLASSIC, beta, scale, seed)
-    for cell_type, nodes in alpha.op_weights().items():
-        for p, numpy_p, logits in zip(
-            nodes, alpha.numpy_op_weights()[cell_type], alpha.logits[cell_type]
-        ):
-            assert p.dtype == tf.float32
-            expected = numpy_softmax(np.float64(beta) * logits.numpy())
-            np.testing.assert_allclose(p, expected, rtol=1e-4, atol=1e-7)
-            np.testing.assert_array_equal(p, numpy_p)
+    for cell_type, p in alpha.op_weights().items():
+        assert p.dtype == tf.float32 and p.shape == (10, len(CLASSIC.ops(cell_type)))
+        np.testing.assert_array_equal(alpha.numpy_op_weights()[cell_type], p)
+        exact = alpha.numpy_logits()[cell_type]
+        for j, node in enumerate(alpha.logits[cell_type], start=1):
+            for i, row in enumerate(node.numpy().astype(np.float64)):
+                edge = edge_row(i, j)
+                expected = numpy_softmax(np.float64(beta) * row)
+                np.testing.assert_allclose(p[edge], expected, rtol=1e-4, atol=1e-7)
+                np.testing.assert_array_equal(exact[edge], np.float64(np.float32(beta)) * row)
 
 
 @settings(max_examples=25)
@@ -93,9 +96,9 @@ def test_entropy_and_its_gradient_are_finite_for_large_logits(scale):
 def test_inverse_temperature_can_be_scheduled_inside_a_graph():
     alpha = randomized(MICRO, beta=5.0)
     traced = tf.function(alpha.op_weights)
-    before = traced()["normal"][3].numpy()
+    before = traced()["normal"][6:].numpy()
     alpha.inverse_temperature.assign(10.0)
-    after = traced()["normal"][3].numpy()
+    after = traced()["normal"][6:].numpy()
     logits = alpha.logits["normal"][3].numpy()
     np.testing.assert_allclose(before, numpy_softmax(5.0 * logits), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(after, numpy_softmax(10.0 * logits), rtol=1e-4, atol=1e-7)

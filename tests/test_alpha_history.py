@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def test_a_resumed_search_converts_the_log_that_an_older_version_began(tmp_path)
     log = AlphaLog(path, OPS, 4, resume_step=200)
     assert len(log) == 3
     assert np.load(path)["format"] == FORMAT
-    z = {cell: [np.full((j, len(OPS[cell])), -3.0) for j in (1, 2, 3, 4)] for cell in OPS}
+    z = {cell: np.full((10, len(OPS[cell])), -3.0) for cell in OPS}
     log.record(250, z)
     log.flush()
     history = read_alphas(path)
@@ -149,3 +150,30 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path, case):
     with pytest.raises(RunError, match=message) as raised:
         read_alphas(tmp_path / "alphas.npz")
     assert "alphas.npz" in str(raised.value) and "\n" not in str(raised.value)
+
+
+# --- of which search space it is ----------------------------------------------------------------
+
+OTHER_SPACES = {
+    "no reduction cells": ({"num_reduction": 0, "reduction_ops": ()}, "other cells.*reduction"),
+    "other ops": ({"normal_ops": (*CLASSIC.normal_ops[:3], "relu")}, "other ops.*normal cells"),
+    "ops in another order": ({"normal_ops": CLASSIC.normal_ops[::-1]}, "other ops.*normal cells"),
+    "fewer ops": ({"reduction_ops": CLASSIC.reduction_ops[:2]}, "other ops.*reduction cells"),
+    "more nodes": ({"num_nodes": 5}, "5 nodes.*of 4"),
+}
+
+
+def test_a_log_is_of_every_space_with_its_ops_and_nodes():
+    history = read_alphas(GOLDEN / "alphas.npz")
+    history.check(CLASSIC)
+    # Neither the name nor what α does not depend on.
+    history.check(dataclasses.replace(CLASSIC, name="mine", num_normal=3, top_k=1))
+
+
+@pytest.mark.parametrize("case", OTHER_SPACES)
+def test_a_log_of_another_space_says_in_one_line_what_differs(case):
+    changes, message = OTHER_SPACES[case]
+    space = dataclasses.replace(CLASSIC, name="other", **changes)
+    with pytest.raises(RunError, match=message) as raised:
+        read_alphas(GOLDEN / "alphas.npz").check(space)
+    assert "'other'" in str(raised.value) and "\n" not in str(raised.value)

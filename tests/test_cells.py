@@ -125,16 +125,13 @@ def check_against_reference(
         recompute=recompute,
     )
     x = tf.constant(rng.normal(size=image), dtype)
-    alpha = [
-        tf.constant(alpha_scale * rng.normal(size=(j, len(columns))), dtype)
-        for j in range(1, num_nodes + 1)
-    ]
     edges = num_nodes * (num_nodes + 1) // 2
+    alpha = tf.constant(alpha_scale * rng.normal(size=(edges, len(columns))), dtype)
     cell(x, tf.zeros([edges, len(columns)], dtype))
     randomize(cell.weights, seed)
 
     keys = [(i, j, op) for j in range(1, num_nodes + 1) for i in range(j) for op in columns[:-1]]
-    theta = {key: [tf.constant(value) for value in cell.edge_weights(*key)] for key in keys}
+    theta = {key: [tf.constant(value) for value in cell.edge_variables(*key)] for key in keys}
     adapter = None
     if image[-1] != filters:
         adapter = [tf.constant(w) for w in cell._adapter.get_weights()]
@@ -150,7 +147,7 @@ def check_against_reference(
         expected = reference_cell(
             x,
             theta,
-            [softmax(beta * a) for a in alpha],
+            softmax(beta * alpha),
             columns,
             num_nodes,
             stride,
@@ -178,8 +175,7 @@ def check_against_reference(
     def value_and_gradients():
         with tf.GradientTape() as tape:
             tape.watch([x, alpha])
-            p = tf.concat([tf.nn.softmax(beta * a) for a in alpha], axis=0)
-            y = cell(x, p, training=training)
+            y = cell(x, tf.nn.softmax(beta * alpha), training=training)
             loss = tf.reduce_sum(y * cotangent)
         return y, tape.gradient(loss, [x, alpha, variables], unconnected_gradients="zero")
 
@@ -189,12 +185,12 @@ def check_against_reference(
     assert_close(actual, expected, tolerance, "output")
     assert_close(actual_x, expected_x, tolerance, "gradient of the input")
     # α as one tensor: its gradients are differences of sums, so that small ones round coarsely.
-    assert_close(_flat(actual_alpha), _flat(expected_alpha), tolerance, "gradient of alpha")
+    assert_close(actual_alpha, expected_alpha, tolerance, "gradient of alpha")
     # Written into the variables, gradients are read edge by edge as weights are.
     with _holding(variables, actual_theta):
         for key in keys:
             trainable = _number_of_trainable(theta[key], normalization)
-            pairs = list(zip(cell.edge_weights(*key), expected_theta[key]))
+            pairs = list(zip(cell.edge_variables(*key), expected_theta[key]))
             assert len(pairs) == len(theta[key])
             for a, b in pairs[:trainable]:
                 assert_close(a, b, tolerance, f"gradient of edge {key}")
@@ -208,10 +204,6 @@ def check_against_reference(
             assert_close(
                 cell.output_weights.numpy(), expected_output[0], tolerance, "output weights"
             )
-
-
-def _flat(tensors: Sequence[Any]) -> np.ndarray:
-    return np.concatenate([np.ravel(tensor) for tensor in tensors])
 
 
 def _number_of_trainable(values: Sequence[Any], normalization: str | None) -> int:
@@ -360,9 +352,9 @@ def test_batch_normalization_keeps_running_statistics_of_each_edge(float64, op):
     p = tf.fill([3, 2], tf.constant(0.5, tf.float64))
     cell(x, p)
     randomize(cell.weights, 3)
-    before = cell.edge_weights(0, 2, op)
+    before = cell.edge_variables(0, 2, op)
     cell(x, p, training=True)
-    after = cell.edge_weights(0, 2, op)
+    after = cell.edge_variables(0, 2, op)
 
     *head, kernel, _, _, mean, variance = before
     if head:
@@ -426,12 +418,13 @@ def test_discrete_cell_is_a_supernet_cell_whose_kept_weights_are_one(float64, st
     cell(x)
     randomize(cell.weights, 2)
     kept = {(i, j, op) for j, node in enumerate(topology, start=1) for i, op in node}
-    weights = [np.zeros((j, len(columns))) for j in range(1, 5)]
+    edges = [(i, j) for j in range(1, 5) for i in range(j)]
+    weights = np.zeros((len(edges), len(columns)))
     variables = {}
     for i, j, op in itertools.product(range(4), range(1, 5), columns):
         if (i, j, op) in kept:
-            weights[j - 1][i, columns.index(op)] = 1.0
-            variables[i, j, op] = cell.edge_weights(i, j, op)
+            weights[edges.index((i, j)), columns.index(op)] = 1.0
+            variables[i, j, op] = cell.edge_variables(i, j, op)
         elif i < j:
             variables[i, j, op] = _unused(op)
     expected = reference_cell(
@@ -455,16 +448,16 @@ def test_weights_of_an_edge_can_be_written_and_read_alone():
     randomize(cell.weights, 0)
     keys = [(i, j, op) for j in range(1, 4) for i in range(j) for op in columns[:-1]]
     for key in keys:
-        before = {other: cell.edge_weights(*other) for other in keys}
+        before = {other: cell.edge_variables(*other) for other in keys}
         new = [value + 1 for value in before[key]]
-        cell.set_edge_weights(*key, new)
+        cell.set_edge_variables(*key, new)
         for other in keys:
             expected = new if other == key else before[other]
-            actual = cell.edge_weights(*other)
+            actual = cell.edge_variables(*other)
             assert len(actual) == len(expected)
             for a, b in zip(actual, expected):
                 np.testing.assert_array_equal(a, b)
-    assert cell.edge_weights(0, 1, "skip_connect") == []
+    assert cell.edge_variables(0, 1, "skip_connect") == []
 
 
 def test_initial_kernels_of_an_edge_do_not_depend_on_the_width_of_its_bank():
@@ -473,7 +466,7 @@ def test_initial_kernels_of_an_edge_do_not_depend_on_the_width_of_its_bank():
     cell(tf.zeros([1, 4, 4, 8]), tf.zeros([15, 2]))
     limit = np.sqrt(6 / (9 * (8 + 8)))  # Glorot and Bengio 2010, equation 16
     for j in range(1, 6):
-        kernel, bias = cell.edge_weights(0, j, "conv_3x3")
+        kernel, bias = cell.edge_variables(0, j, "conv_3x3")
         assert 0.95 * limit < np.abs(kernel).max() <= limit
         np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.1)
         np.testing.assert_array_equal(bias, np.zeros(8))
@@ -498,4 +491,4 @@ def test_bad_arguments_of_a_cell_are_named():
     with pytest.raises(ConfigError, match="none"):
         register_op("none", lambda filters, stride: tf.keras.layers.ReLU())
     with pytest.raises(KeyError):
-        Cell(topology, filters=2).edge_weights(0, 1, "tanh")
+        Cell(topology, filters=2).edge_variables(0, 1, "tanh")

@@ -341,10 +341,7 @@ STEPS = (0, 100, 250)
 
 
 def random_logits(rng, space=CLASSIC):
-    return {
-        cell: [rng.normal(size=(j, len(space.ops(cell)))) for j in range(1, 5)]
-        for cell in space.cell_types
-    }
+    return {cell: rng.normal(size=(10, len(space.ops(cell)))) for cell in space.cell_types}
 
 
 @pytest.fixture
@@ -390,7 +387,7 @@ def test_discretize_knows_the_space_that_a_run_defines(run, tmp_path):
     (tmp_path / "config.gin").write_text("\n".join(lines))
     log = AlphaLog(tmp_path / "search" / "alphas.npz", {"normal": space.ops("normal")}, 2)
     rng = np.random.default_rng(0)
-    weights = {"normal": [rng.dirichlet(np.ones(4), j) for j in (1, 2)]}
+    weights = {"normal": rng.dirichlet(np.ones(4), 3)}
     log.record(0, weights)
     log.flush()
     code, out, _ = run("discretize", tmp_path)
@@ -399,10 +396,15 @@ def test_discretize_knows_the_space_that_a_run_defines(run, tmp_path):
     assert_refused(run("discretize", tmp_path), "search space")
 
 
-def test_discretize_refuses_what_does_not_fit(run, logged, tmp_path):
+def test_discretize_refuses_what_does_not_fit(run, logged, tmp_path, monkeypatch):
     root, _ = logged
     assert_refused(run("discretize", root, "--step=-1"), "step 0", "step -1")
-    assert_refused(run("discretize", root, "--space=micro"), "space", "other ops")
+    assert_refused(run("discretize", root, "--space=micro"), "space", "other cells", "reduction")
+    for name, part in (("classic_no_relu", "other ops"), ("classic_six_nodes", "6 nodes")):
+        if name == "classic_six_nodes":
+            six = dataclasses.replace(CLASSIC, name=name, num_nodes=6)
+            monkeypatch.setitem(search_space._REGISTRY, name, six)
+        assert_refused(run("discretize", root, f"--space={name}"), "space", part, name)
     alone = tmp_path / "alphas.npz"
     alone.write_bytes((root / "search" / "alphas.npz").read_bytes())
     assert_refused(run("discretize", alone), "--space")
@@ -432,8 +434,7 @@ def test_discretize_finds_alpha_in_a_checkpoint_of_any_program(run, tmp_path):
     folder = tmp_path / "checkpoints"
     prefix = checkpoint.write(str(folder / "ckpt-7"))
     found = read_logits(prefix)
-    for mine, theirs in zip(found["normal"], supernet.alpha.numpy_logits()["normal"]):
-        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(found["normal"], supernet.alpha.numpy_logits()["normal"])
     expected = dataclasses.replace(supernet.discretize(), top_k=2)
     for source in (prefix, f"{prefix}.index", folder):
         code, out, _ = run("discretize", source, "--space=micro")

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import exact_odds, reference_discretize
@@ -16,7 +17,7 @@ from rldarts_tf.discretization import discretize
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace, register_search_space
+from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace, num_edges, register_search_space
 
 # Columns: a = conv_3x3, b = relu, skip_connect, none.
 SPACE = register_search_space(
@@ -130,7 +131,8 @@ def logits_of(weights):
 @pytest.mark.parametrize("name", CASES)
 def test_case_made_by_hand(name):
     space, top_k, weights, expected = CASES[name]
-    genotype = discretize({"normal": [logits_of(p) for p in weights]}, space, top_k)
+    z = np.concatenate([logits_of(p) for p in weights])
+    genotype = discretize({"normal": z}, space, top_k)
     assert [list(node) for node in genotype.cells["normal"]] == expected
     assert genotype.top_k == top_k
     assert genotype.search_space == space.name
@@ -149,11 +151,9 @@ def test_discretization_is_algorithm_4(space, top_k, seed, levels, dtype):
     ops = {cell_type: space.ops(cell_type) for cell_type in space.cell_types}
     logits = {}
     for cell_type in space.cell_types:
-        logits[cell_type] = []
-        for j in range(1, space.num_nodes + 1):
-            shape = (j, len(ops[cell_type]))
-            z = rng.normal(size=shape) if levels is None else rng.integers(levels, size=shape) / 8
-            logits[cell_type].append(z.astype(dtype))
+        shape = (num_edges(space.num_nodes), len(ops[cell_type]))
+        z = rng.normal(size=shape) if levels is None else rng.integers(levels, size=shape) / 8
+        logits[cell_type] = z.astype(dtype)
     genotype = discretize(logits, space, top_k, "last")
     assert genotype.cells == reference_discretize(logits, ops, top_k)
     assert (genotype.top_k, genotype.output_mode) == (top_k, "last")
@@ -170,14 +170,15 @@ def test_weights_that_stand_out_give_their_genotype_back(space, seed):
     logits = {}
     for cell_type in space.cell_types:
         ops = space.ops(cell_type)
-        logits[cell_type] = []
+        nodes = []
         for j, node in enumerate(genotype.cells[cell_type], start=1):
             # More than half of an edge is the kept op's, or that of `none`.
             strongest = [ops.index(dict(node).get(i, "none")) for i in range(j)]
             p = 0.4 * rng.dirichlet(np.ones(len(ops)), size=j)
             p[np.arange(j), strongest] += 0.6
             # A constant per edge changes no softmax.
-            logits[cell_type].append(np.log(p) + 10 * rng.normal(size=(j, 1)))
+            nodes.append(np.log(p) + 10 * rng.normal(size=(j, 1)))
+        logits[cell_type] = np.concatenate(nodes)
     assert discretize(logits, space) == genotype
 
 
@@ -214,6 +215,19 @@ def test_equal_edges_tie_in_whatever_order_their_ops_stand(supernet):
     assert cell[3] == ((0, "skip_connect"), (1, "conv_3x3"))
 
 
+@pytest.mark.parametrize("convert", [np.asarray, tf.constant, lambda node: node.tolist()])
+def test_a_list_of_nodes_is_refused_in_a_line_that_says_what_to_do(convert):
+    for space in (SPACE, ONE):
+        nodes = [np.full((j, 4), 0.25) for j in range(1, space.num_nodes + 1)]
+        for logits in (list(map(convert, nodes)), tuple(map(convert, nodes))):
+            with pytest.raises(ConfigError, match=r"row per edge.*np\.concatenate") as raised:
+                discretize({"normal": logits}, space)
+            assert "'normal'" in str(raised.value) and "\n" not in str(raised.value)
+        assert discretize({"normal": np.concatenate(nodes)}, space)
+        # Rows in a list are an array.
+        assert discretize({"normal": list(map(convert, np.concatenate(nodes)))}, space)
+
+
 def alpha_of_a_search(rng, kind, scale):
     """α up to ±1000, float32, per node [j, 5]."""
     nodes = []
@@ -242,7 +256,9 @@ def test_a_cell_is_that_of_exact_arithmetic(supernet, seed, kind, scale, beta):
     ops = MICRO.ops("normal")
     for node, kept in zip(alpha, cell):
         z = [[Fraction(float(beta)) * Fraction(float(a)) for a in row] for row in node]
-        expected = reference_discretize({"normal": [z]}, {"normal": ops}, 2)["normal"][0]
+        # The nodes before it do not matter.
+        before = [z[0]] * sum(range(len(z)))
+        expected = reference_discretize({"normal": before + z}, {"normal": ops}, 2)["normal"][-1]
         odds = dict(enumerate(exact_odds(row, ops) for row in z))
         assert all(op == odds[i][0] for i, op in kept)
         # Float64 has some 15 digits of a lead, which is up to 10^5 here. Edges that differ by less
@@ -253,21 +269,23 @@ def test_a_cell_is_that_of_exact_arithmetic(supernet, seed, kind, scale, beta):
 
 
 def test_top_k_is_that_of_the_space_by_default():
-    logits = {"normal": [np.zeros((j, 4)) for j in (1, 2, 3)]}
-    assert discretize(logits, SPACE).top_k == 2
+    assert discretize({"normal": np.zeros((6, 4))}, SPACE).top_k == 2
 
 
 def test_bad_logits_are_named_in_one_line():
-    good = [np.full((j, 4), 0.25) for j in (1, 2, 3)]
+    good = np.full((6, 4), 0.25)
+    nan, infinite = good.copy(), good.copy()
+    nan[2, 1], infinite[3:, 0] = np.nan, np.inf
     for logits, name in (
         ({}, "'normal'"),
-        ({"normal": good[:2]}, r"logits\['normal'\]: must have 3 nodes"),
-        ({"normal": [*good, good[0]]}, r"logits\['normal'\]: must have 3 nodes"),
-        ({"normal": [good[0], good[0], good[2]]}, r"\[1\]: shape must be \(2, 4\)"),
-        ({"normal": [good[0], good[1] * np.nan, good[2]]}, r"\[1\]: not finite"),
-        ({"normal": [good[0], good[1], good[2] * np.inf]}, r"\[2\]: not finite"),
-        ({"normal": [[["x"] * 4], *good[1:]]}, r"\[0\]: not an array of numbers"),
-        ({"normal": [good[0], [[1, 2, 3, 4], [1]], good[2]]}, r"\[1\]: not an array"),
+        ({"normal": good[:3]}, r"logits\['normal'\]: shape must be \(6, 4\).* 3 nodes.*\(3, 4\)"),
+        ({"normal": good[:, :3]}, r"logits\['normal'\]: shape must be \(6, 4\).*\(6, 3\)"),
+        ({"normal": good[0]}, r"shape must be \(6, 4\).*\(4,\)"),
+        ({"normal": 3}, r"shape must be \(6, 4\).*\(\)"),
+        ({"normal": nan}, r"not finite at edge \(1, 2\)"),
+        ({"normal": infinite}, r"not finite at edge \(0, 3\)"),
+        ({"normal": [["x"] * 4] * 6}, r"\['normal'\]: not an array of numbers"),
+        ({"normal": [[1, 2, 3, 4], [1]]}, r"\['normal'\]: not an array"),
     ):
         with pytest.raises(ConfigError, match=name) as raised:
             discretize(logits, SPACE)

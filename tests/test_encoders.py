@@ -130,7 +130,7 @@ def test_supernet_and_gradient_of_its_alpha_equal_the_formulas(float64, name, ou
         layer = next(cells)
         columns = space.ops(cell_type)
         edges = {
-            (i, j, op): layer.edge_weights(i, j, op)
+            (i, j, op): layer.edge_variables(i, j, op)
             for j in range(1, 4)
             for i in range(j)
             for op in columns[:-1]
@@ -138,7 +138,7 @@ def test_supernet_and_gradient_of_its_alpha_equal_the_formulas(float64, name, ou
         return reference_cell(
             x,
             edges,
-            [softmax(3.0 * node) for node in alpha[cell_type]],
+            softmax(3.0 * tf.concat(alpha[cell_type], axis=0)),
             columns,
             3,
             stride=2 if cell_type == "reduction" else 1,

@@ -44,7 +44,7 @@ def write_alphas(path, ops, num_nodes, num_records, seed=0):
                 [rng.dirichlet(np.ones(len(names)), j) for j in range(1, num_nodes + 1)]
             )
         # The logarithm of weights is one of the logits that they come from.
-        log.record(1000 * t, {cell: [np.log(p) for p in records[cell][t]] for cell in ops})
+        log.record(1000 * t, {cell: np.log(np.concatenate(records[cell][t])) for cell in ops})
     log.flush()
     return records
 
@@ -280,6 +280,22 @@ def test_one_cell_type_makes_one_panel(tmp_path, figures):
     (axes,) = figures[0].axes
     assert drawn_line(axes, "relu").get_marker() == "o"
     ElementTree.parse(tmp_path / "ops.svg")
+
+
+def test_the_picture_of_edges_names_each_row_and_parts_the_nodes(figures):
+    ops = {cell: CLASSIC.ops(cell) for cell in CLASSIC.cell_types}
+    rng = np.random.default_rng(0)
+    p = {cell: rng.dirichlet(np.ones(len(names)), 6) for cell, names in ops.items()}
+    assert png_size(plotting.edge_weights_picture(p, ops))
+    for axes, (cell, names) in zip(figures[0].axes, ops.items()):
+        assert axes.get_title(loc="left") == f"{cell} cell"
+        rows = [label.get_text() for label in axes.get_yticklabels()]
+        inputs = ["input → 1", "input → 2", "1 → 2", "input → 3", "1 → 3", "2 → 3"]
+        assert rows == inputs
+        assert [label.get_text() for label in axes.get_xticklabels()] == list(names)
+        np.testing.assert_array_equal(axes.get_images()[0].get_array(), p[cell])
+        assert [text.get_text() for text in axes.texts] == [f"{w:.2f}" for w in p[cell].ravel()]
+        assert [line.get_ydata()[0] for line in axes.get_lines()] == [0.5, 2.5]
 
 
 def test_log_without_records_is_refused(tmp_path):

@@ -39,10 +39,7 @@ def make_run(root, seed=0, num_cells=4, lr="0.001", finished=True, name="<b>maze
     for i, step in enumerate(STEPS):
         log.record(
             step,
-            {
-                c: [rng.normal(size=(j, len(CLASSIC.ops(c)))) for j in range(1, 5)]
-                for c in CLASSIC.cell_types
-            },
+            {c: rng.normal(size=(10, len(CLASSIC.ops(c)))) for c in CLASSIC.cell_types},
         )
         genotype = random_genotype(CLASSIC, random.Random(min(i, num_cells - 1)))
         genotypes.record(step, genotype.to_dict())

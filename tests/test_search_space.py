@@ -22,7 +22,11 @@ from rldarts_tf.search_space import (
     MICRO_PISAC,
     MICRO_SAC,
     SearchSpace,
+    edge_row,
+    edges,
     get_search_space,
+    num_edges,
+    num_nodes_of,
     register_search_space,
 )
 
@@ -247,3 +251,11 @@ def test_spaces_are_found_by_name_and_names_are_taken_once():
             get_search_space(name)
     with pytest.raises(ConfigError, match="no 'reduction' cells"):
         MICRO.ops("reduction")
+
+
+def test_rows_of_edges_are_ordered_by_node_then_by_input():
+    assert edges(3) == [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]
+    for count in range(1, 12):
+        assert [edge_row(i, j) for i, j in edges(count)] == list(range(num_edges(count)))
+        assert num_nodes_of(num_edges(count)) == count
+    assert [num_nodes_of(count) for count in range(8)] == [0, 1, 0, 2, 0, 0, 3, 0]

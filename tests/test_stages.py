@@ -19,7 +19,7 @@ from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.runs.summary import read_summary
-from rldarts_tf.search_space import CLASSIC, MICRO
+from rldarts_tf.search_space import CLASSIC, MICRO, num_edges
 from rldarts_tf.settings import EncoderSettings
 from rldarts_tf.stages import STAGES, Pipeline, check_encoders
 
@@ -42,7 +42,7 @@ class FakeTraining:
 
     def __init__(self, interrupt: tuple[str, ...] = ()) -> None:
         self.calls: list[tuple[str, Path, object]] = []
-        self.logits: dict[str, list[list[np.ndarray]]] = {}
+        self.logits: dict[str, np.ndarray] = {}
         self._interrupt = list(interrupt)
 
     @property
@@ -80,7 +80,7 @@ class FakeTraining:
         )
         for step in (0, 100, 200):
             self.logits = {
-                t: [rng.normal(size=(j, len(space.ops(t)))) for j in range(1, space.num_nodes + 1)]
+                t: rng.normal(size=(num_edges(space.num_nodes), len(space.ops(t))))
                 for t in space.cell_types
             }
             log.record(step, self.logits)
@@ -386,7 +386,7 @@ def test_discretize_after_a_search_without_records_says_so(run, call):
     stage_dir = run.stage("search")
     ops = {t: CLASSIC.ops(t) for t in CLASSIC.cell_types}
     log = AlphaLog(stage_dir.alphas_path, ops, CLASSIC.num_nodes)
-    log.record(0, {t: [np.ones((j, len(ops[t]))) for j in range(1, 5)] for t in ops})
+    log.record(0, {t: np.ones((10, len(ops[t]))) for t in ops})
     log.flush()
     # A search that is started anew after a kill before its first checkpoint drops the records.
     AlphaLog(stage_dir.alphas_path, ops, CLASSIC.num_nodes)
@@ -424,7 +424,7 @@ def test_a_damaged_genotype_file_is_refused_before_training(run):
 def test_the_weights_of_another_search_space_are_refused(run):
     Pipeline(run, FakeTraining(), ENCODERS).run("search")
     micro = {**ENCODERS, "search": EncoderSettings(search_space="micro")}
-    with pytest.raises(RunError, match="other ops than search space 'micro'"):
+    with pytest.raises(RunError, match=r"alphas\.npz.*other cells than search space 'micro'"):
         Pipeline(run, FakeTraining(), micro).run("discretize")
     assert not run.genotype_path.exists()
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-
 from rldarts_tf import drawing, plotting
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import RLDartsError
@@ -65,10 +63,8 @@ class SearchRecorder:
         }
         means = {
             f"op_weight_{cell_type}_{op}": float(mean)
-            for cell_type, nodes in self._supernet.alpha.numpy_op_weights().items()
-            for op, mean in zip(
-                self._supernet.space.ops(cell_type), np.concatenate(nodes).mean(axis=0)
-            )
+            for cell_type, p in self._supernet.alpha.numpy_op_weights().items()
+            for op, mean in zip(self._supernet.space.ops(cell_type), p.mean(axis=0))
         }
         return {
             **means,

@@ -15,7 +15,7 @@ from rldarts_tf.commands import inputs
 from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.alpha_checkpoint import read_logits
-from rldarts_tf.runs.alpha_history import read_alphas
+from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
 from rldarts_tf.search_space import SearchSpace, get_search_space
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     config = _config_of(source)
     settings = {} if config is None else read_settings(config, "search", "EncoderSettings")
     of_run = None if arguments.space or config is None else read_search_space(config)
-    space = _space(arguments.space or of_run, logits, told.get("ops"))
+    space = _space(arguments.space or of_run, logits, told.get("history"))
     genotype = discretize(
         logits,
         space,
@@ -78,8 +78,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"from {told['from']}", file=sys.stderr)
 
 
-def _logits(source: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
-    """z = β α per cell type and node, and where it is from."""
+def _logits(source: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """z = β α per cell type, [E, |O|], and where it is from."""
     if source.is_dir():
         for stage in (RunPaths(source).stage("search"), StagePaths(source)):
             if stage.alphas_path.exists():
@@ -92,17 +92,17 @@ def _logits(source: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]]
     return _of_checkpoint(source)
 
 
-def _of_checkpoint(path: Path) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
+def _of_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return read_logits(path), {"from": f"checkpoint {path}"}
 
 
-def _of_log(path: Path, step: int | None) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]]:
+def _of_log(path: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     history = read_alphas(path)
     try:
         found, logits = history.at(step)
     except RunError as error:
         raise RunError(f"{str(path)!r}: {error}") from None
-    return logits, {"from": f"{path}, step {found:,}", "ops": history.ops}
+    return logits, {"from": f"{path}, step {found:,}", "history": history}
 
 
 def _config_of(source: Path) -> Path | None:
@@ -116,18 +116,20 @@ def _config_of(source: Path) -> Path | None:
 
 def _space(
     name: SearchSpace | str | None,
-    logits: Mapping[str, list[np.ndarray]],
-    ops: Mapping[str, tuple[str, ...]] | None,
+    logits: Mapping[str, np.ndarray],
+    history: AlphaHistory | None,
 ) -> SearchSpace:
     """The space that α belongs to."""
     if name is None:
         raise ConfigError("space: there is no config.gin beside it that tells; give --space=NAME")
     space = name if isinstance(name, SearchSpace) else get_search_space(name)
-    if ops is not None:
-        for cell_type, names in ops.items():
-            if cell_type not in space.cell_types or names != space.ops(cell_type):
-                raise ConfigError(f"space: α is of other ops than {space.name!r}: {names}")
-    if set(logits) != set(space.cell_types):
+    if history is not None:
+        try:
+            history.check(space)
+        except RunError as error:
+            raise ConfigError(f"space: {error}") from None
+    # A checkpoint names no ops.
+    elif set(logits) != set(space.cell_types):
         raise ConfigError(
             f"space: {space.name!r} has {', '.join(space.cell_types)} cells, "
             f"α is of {', '.join(logits)}"

@@ -11,14 +11,14 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
 
 
-def read_logits(path: atomic.PathLike) -> dict[str, list[np.ndarray]]:
+def read_logits(path: atomic.PathLike) -> dict[str, np.ndarray]:
     """Reads z = β α from a TensorFlow checkpoint.
 
     Args:
       path: the checkpoint, such as `checkpoints/ckpt-1000`, or one of its files.
 
     Returns:
-      Per cell type one float64 array [j, |O|] per node j = 1..I.
+      Per cell type float64 [E, |O|], a row per edge in the order of `search_space.edge_row`.
 
     Raises:
       RunError: it cannot be read, or it holds no supernet, or several with different α (target
@@ -64,7 +64,7 @@ def _alphas(graph: Any) -> list[Any]:
     return found
 
 
-def _logits(graph: Any, alpha: Any, reader: Any) -> dict[str, list[np.ndarray]]:
+def _logits(graph: Any, alpha: Any, reader: Any) -> dict[str, np.ndarray]:
     """β α of one such node, which float64 holds exactly."""
 
     def value(node_id: int) -> np.ndarray:
@@ -76,13 +76,11 @@ def _logits(graph: Any, alpha: Any, reader: Any) -> dict[str, list[np.ndarray]]:
     for cell_type in graph.nodes[alpha["logits"]].children:
         nodes = graph.nodes[cell_type.node_id].children
         ordered = sorted(nodes, key=lambda child: int(child.local_name))
-        logits[cell_type.local_name] = [beta * value(n.node_id) for n in ordered]
+        logits[cell_type.local_name] = beta * np.concatenate([value(n.node_id) for n in ordered])
     return logits
 
 
-def _equal(one: dict[str, list[np.ndarray]], other: dict[str, list[np.ndarray]]) -> bool:
+def _equal(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
     return one.keys() == other.keys() and all(
-        len(one[cell]) == len(other[cell])
-        and all(np.array_equal(a, b) for a, b in zip(one[cell], other[cell]))
-        for cell in one
+        np.array_equal(one[cell], other[cell]) for cell in one
     )

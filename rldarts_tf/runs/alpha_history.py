@@ -5,7 +5,7 @@ The file holds
     format       int64 scalar, 2
     step         int64 [T]: environment steps, which grow
     <c>_ops      text [|O|]: the ops of cell type c, in the order of the last axis
-    <c>_logits   float64 [T, E, |O|]: z, a row per edge (i, j) in the order (0,1), (0,2), (1,2), ...
+    <c>_logits   float64 [T, E, |O|]: z, a row per edge in the order of `search_space.edge_row`
 
 z rather than softmax(z): in float32 the weights of a search that has converged are exactly 1, and
 the order of its edges is lost. float64, because the product of two float32 numbers is exact in it.
@@ -28,6 +28,7 @@ import numpy as np
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.reading import read_npz
+from rldarts_tf.search_space import SearchSpace, num_nodes_of
 
 FORMAT = 2
 """What is written."""
@@ -57,12 +58,11 @@ class AlphaHistory:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def at(self, step: int | None = None) -> tuple[int, dict[str, list[np.ndarray]]]:
+    def at(self, step: int | None = None) -> tuple[int, dict[str, np.ndarray]]:
         """The last record, or the last one up to a step.
 
         Returns:
-          (its step; per cell type z of each node j = 1..I, float64 [j, |O|]), as
-          `discretization.discretize` takes it.
+          (its step; per cell type z, float64 [E, |O|]), as `discretization.discretize` takes it.
 
         Raises:
           RunError: there is none.
@@ -73,9 +73,30 @@ class AlphaHistory:
         if row < 0:
             first = self.steps[0]
             raise RunError(f"the log of α begins at step {first}: nothing is up to step {step}")
-        return int(self.steps[row]), {
-            cell: split_by_node(logits[row]) for cell, logits in self.logits.items()
-        }
+        return int(self.steps[row]), {cell: logits[row] for cell, logits in self.logits.items()}
+
+    def check(self, space: SearchSpace) -> None:
+        """Compares what α is of with a search space: cell types, ops and their order, nodes.
+
+        Raises:
+          RunError: it is of another one; the message says what differs.
+        """
+        if set(self.ops) != set(space.cell_types):
+            raise RunError(
+                f"α is of other cells than search space {space.name!r} has "
+                f"({', '.join(space.cell_types)}): {', '.join(self.ops)}"
+            )
+        for cell, names in self.ops.items():
+            if names != space.ops(cell):
+                raise RunError(
+                    f"α is of other ops than search space {space.name!r} has for {cell} cells "
+                    f"({', '.join(space.ops(cell))}): {', '.join(names)}"
+                )
+        if self.num_nodes != space.num_nodes:
+            raise RunError(
+                f"α is of other cells than search space {space.name!r} has "
+                f"(of {space.num_nodes} nodes): of {self.num_nodes}"
+            )
 
     def num_records_up_to(self, step: int) -> int:
         """How many of the records, which are the first ones, are of this step or an earlier one."""
@@ -84,12 +105,6 @@ class AlphaHistory:
     def op_weights(self) -> dict[str, np.ndarray]:
         """p = softmax(z): per cell type float64 [T, E, |O|]."""
         return {cell: _softmax(logits) for cell, logits in self.logits.items()}
-
-
-def split_by_node(rows: np.ndarray) -> list[np.ndarray]:
-    """A row per edge, [E, ...] -> those of each node j = 1..I, [j, ...]."""
-    ends = np.cumsum(np.arange(1, _num_nodes(len(rows)) + 1))
-    return np.split(rows, ends[:-1])
 
 
 def read_alphas(path: atomic.PathLike) -> AlphaHistory:
@@ -156,7 +171,7 @@ def _decoded(arrays: Mapping[str, np.ndarray]) -> AlphaHistory:
     num_edges = {z.shape[1] for z in logits.values()}
     if len(num_edges) > 1:
         raise ValueError("its cells have different numbers of nodes")
-    return AlphaHistory(steps.astype(np.int64), ops, logits, _num_nodes(num_edges.pop()))
+    return AlphaHistory(steps.astype(np.int64), ops, logits, num_nodes_of(num_edges.pop()))
 
 
 def _names(array: np.ndarray) -> tuple[str, ...]:
@@ -179,7 +194,7 @@ def _logits_of(arrays: Mapping[str, np.ndarray], cell: str, sizes: tuple[int, in
         or z.ndim != 3
         or z.dtype.kind != "f"
         or (z.shape[0], z.shape[2]) != sizes
-        or not _num_nodes(z.shape[1])
+        or not num_nodes_of(z.shape[1])
     ):
         raise ValueError(f"the edges of the {cell!r} cell are incomplete")
     return z.astype(np.float64, copy=False)
@@ -203,12 +218,6 @@ def _logits_of_weights(
         np.log(z, out=z)  # NaN for what is negative
     z[zero] = _LOG_OF_ZERO
     return z
-
-
-def _num_nodes(num_edges: int) -> int:
-    """I such that E = I (I + 1) / 2; 0 if there is none."""
-    nodes = (math.isqrt(8 * num_edges + 1) - 1) // 2
-    return nodes if nodes * (nodes + 1) // 2 == num_edges else 0
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.alpha_history import read_alphas, write_alphas
 from rldarts_tf.runs.reading import parse_json, read_bytes
+from rldarts_tf.search_space import num_edges
 
 
 class AlphaLog:
@@ -61,34 +62,29 @@ class AlphaLog:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def record(self, step: int, logits: Mapping[str, Sequence[Any]]) -> None:
+    def record(self, step: int, logits: Mapping[str, np.ndarray]) -> None:
         """Adds α at `step`; it reaches the file with the next `flush`.
 
         Args:
           step: environment steps so far; larger than at the record before.
-          logits: z = β α, per cell type the list of arrays [j, |O|] of the nodes j = 1..I, as of
-            `Alpha.numpy_logits`.
+          logits: z = β α, per cell type [E, |O|], as of `Alpha.numpy_logits`.
 
         Raises:
-          ValueError: cell types, node count or shapes are not those of the search space, or the
-              step does not grow.
+          ValueError: cell types or shapes are not those of the search space, or the step does not
+              grow.
         """
         if self._steps and step <= self._steps[-1]:
             raise ValueError(f"step {step} does not come after step {self._steps[-1]}")
         if set(logits) != set(self._ops):
             raise ValueError(f"logits has cells {sorted(logits)}, not {sorted(self._ops)}")
-        for cell, nodes in logits.items():
-            if len(nodes) != self._num_nodes:
-                raise ValueError(f"logits[{cell!r}] has {len(nodes)} nodes")
-            for j, z in enumerate(nodes, start=1):
-                if np.shape(z) != (j, len(self._ops[cell])):
-                    raise ValueError(
-                        f"logits[{cell!r}], node {j}: shape {np.shape(z)}, "
-                        f"not {(j, len(self._ops[cell]))}"
-                    )
-        for cell, nodes in logits.items():
-            # A copy: the caller may reuse its arrays.
-            self._logits[cell].append(np.concatenate(nodes, axis=0, dtype=np.float64))
+        # Copies: the caller may reuse its arrays.
+        arrays = {cell: np.array(z, np.float64) for cell, z in logits.items()}
+        for cell, z in arrays.items():
+            shape = (num_edges(self._num_nodes), len(self._ops[cell]))
+            if z.shape != shape:
+                raise ValueError(f"logits[{cell!r}]: shape {z.shape}, not {shape}")
+        for cell, z in arrays.items():
+            self._logits[cell].append(z)
         self._steps.append(int(step))
         self._dirty = True
 
@@ -100,10 +96,10 @@ class AlphaLog:
         """
         if not self._dirty:
             return
-        num_edges = self._num_nodes * (self._num_nodes + 1) // 2
+        edges = num_edges(self._num_nodes)
         # reshape: a log without records still has the right shape.
         logits = {
-            cell: np.array(records, np.float64).reshape(-1, num_edges, len(self._ops[cell]))
+            cell: np.array(records, np.float64).reshape(-1, edges, len(self._ops[cell]))
             for cell, records in self._logits.items()
         }
         write_alphas(self._path, self._steps, self._ops, logits)
