@@ -28,7 +28,7 @@ from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.runs import metrics, summary
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.search_log import AlphaLog
-from rldarts_tf.search_space import CLASSIC
+from rldarts_tf.search_space import CLASSIC, num_edges
 from rldarts_tf.settings import DMControlSettings, EncoderSettings, ProcgenSettings
 from rldarts_tf.stages import TRAINED_STAGES, Pipeline
 
@@ -155,8 +155,8 @@ def test_the_entries_of_a_summary(training, tmp_path):
             ops = {cell_type: CLASSIC.ops(cell_type) for cell_type in CLASSIC.cell_types}
             log = AlphaLog(stage_dir.alphas_path, ops, CLASSIC.num_nodes)
             rng = np.random.default_rng(0)
-            nodes = range(1, CLASSIC.num_nodes + 1)
-            log.record(5, {t: [rng.normal(size=(j, len(ops[t]))) for j in nodes] for t in ops})
+            edges = num_edges(CLASSIC.num_nodes)
+            log.record(5, {t: rng.normal(size=(edges, len(ops[t]))) for t in ops})
             log.flush()
         fake = SimpleNamespace(**{**vars(training), "_suite": suites.get(stage, SUITE)})
         return Training._summary(fake, evaluated, Cost(1, 2, 3), interrupted=False)
