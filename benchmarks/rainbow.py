@@ -18,6 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 # Before TensorFlow loads; see the launchers.
@@ -32,7 +33,7 @@ from rldarts_tf.agents.rainbow_training import RainbowProgram
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.envs import games
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.settings import ProcgenSettings
 
 ENCODERS = ("impala_cnn", "micro", "classic")
@@ -61,7 +62,7 @@ class Training:
         tf.keras.utils.set_random_seed(seed)
         suite = ProcgenSuite(ProcgenSettings(game))
         settings = settings.for_games(suite.games)
-        program = RainbowProgram(encoder, suite, settings, seed, StageDirectory(folder))
+        program = RainbowProgram(encoder, suite, settings, seed, StagePaths(Path(folder)))
         program.start()
         self.program, self.settings = program, settings
         learner = program.learner

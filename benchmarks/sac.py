@@ -19,6 +19,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 # Before TensorFlow loads; see the launchers.
@@ -35,7 +36,7 @@ from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.dm_control_suite import DMControlSuite
 from rldarts_tf.factory import make_encoder
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.settings import DMControlSettings
 
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -79,7 +80,7 @@ def measure(args: argparse.Namespace, settings: SACSettings) -> dict[str, Any]:
     )
     suite.check()
     with tempfile.TemporaryDirectory() as folder:
-        program = SACProgram(encoder, suite, settings, 0, StageDirectory(folder))
+        program = SACProgram(encoder, suite, settings, 0, StagePaths(Path(folder)))
         try:
             program.start()
             learner = program.learner

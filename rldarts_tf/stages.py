@@ -18,8 +18,8 @@ from rldarts_tf.errors import ConfigError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs import summary
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
-from rldarts_tf.runs.directory import RunDirectory, StageDirectory
-from rldarts_tf.runs.paths import TRAINED_STAGES
+from rldarts_tf.runs.directory import RunDirectory
+from rldarts_tf.runs.paths import TRAINED_STAGES, StagePaths
 from rldarts_tf.settings import EncoderSettings
 
 STAGES = {
@@ -31,7 +31,7 @@ STAGES = {
 }
 """Values of `--stage`, and the stages that each runs."""
 
-Train = Callable[[str, StageDirectory, Encoder], Mapping[str, Any]]
+Train = Callable[[str, StagePaths, Encoder], Mapping[str, Any]]
 """(stage, its directory, encoder) -> the stage's entry in summary.json."""
 
 

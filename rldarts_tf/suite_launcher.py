@@ -13,7 +13,8 @@ from rldarts_tf import launching
 from rldarts_tf.agents.training import MakeProgram, StageSettings, Training
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
-from rldarts_tf.runs.directory import RunDirectory, StageDirectory
+from rldarts_tf.runs.directory import RunDirectory
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.settings import EncoderSettings, TrainingSettings
 from rldarts_tf.stages import Pipeline, check_encoders
 
@@ -62,7 +63,7 @@ def main(
         root_dir = os.path.join("runs", f"{name}-{search.suite.label}-{search.training.seed}")
     stopping = launching.stop_on_signals()
 
-    def train(stage: str, stage_dir: StageDirectory, encoder: Encoder) -> Mapping[str, Any]:
+    def train(stage: str, stage_dir: StagePaths, encoder: Encoder) -> Mapping[str, Any]:
         launching.compile_quietly()
         training = Training(stage_dir, stage, encoder, make_program, programs[stage], stopping)
         try:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 
 
 class Counter:
@@ -103,13 +103,13 @@ def objects(value, **arrays):
 
 def test_without_a_checkpoint_nothing_is_restored(tmp_path):
     contents = {"variable": tf.Variable([1.0, 2.0]), "counter": ArrayState(dict, refuse)}
-    assert Checkpoints(StageDirectory(tmp_path), contents).restore() is False
+    assert Checkpoints(StagePaths(tmp_path), contents).restore() is False
     np.testing.assert_array_equal(contents["variable"], [1.0, 2.0])
 
 
 def test_variables_and_arrays_of_the_newest_checkpoint_are_restored_together(tmp_path):
     contents, counter = objects(1.0, step=np.int64(1))
-    saved = Checkpoints(StageDirectory(tmp_path), contents)
+    saved = Checkpoints(StagePaths(tmp_path), contents)
     for step in (10, 20, 100):  # 100 is newer than 20, though not as text
         contents["variable"].assign([step, -step])
         counter.arrays = {"step": np.int64(step), "returns": np.arange(step)}
@@ -117,14 +117,14 @@ def test_variables_and_arrays_of_the_newest_checkpoint_are_restored_together(tmp
     contents["variable"].assign([0.0, 0.0])
     counter.arrays = {}
     others, other = objects(5.0)
-    assert Checkpoints(StageDirectory(tmp_path), others).restore() is True
+    assert Checkpoints(StagePaths(tmp_path), others).restore() is True
     np.testing.assert_array_equal(others["variable"], [100.0, -100.0])
     assert_same_arrays(other.arrays, {"step": np.int64(100), "returns": np.arange(100)})
 
 
 @pytest.mark.parametrize("max_to_keep", [1, 2, 3])
 def test_only_the_newest_are_kept(tmp_path, max_to_keep):
-    stage_dir = StageDirectory(tmp_path / "search")
+    stage_dir = StagePaths(tmp_path / "search")
     contents, _ = objects(1.0, step=np.int64(1))
     checkpoints = Checkpoints(stage_dir, contents, max_to_keep=max_to_keep)
     for step in (1, 2, 3, 4):
@@ -134,7 +134,7 @@ def test_only_the_newest_are_kept(tmp_path, max_to_keep):
 
 
 def test_the_older_ones_of_an_earlier_process_are_deleted_too(tmp_path):
-    stage_dir = StageDirectory(tmp_path)
+    stage_dir = StagePaths(tmp_path)
     for steps in ((1, 2), (3, 4)):
         contents, _ = objects(1.0, step=np.int64(1))
         checkpoints = Checkpoints(stage_dir, contents)
@@ -146,7 +146,7 @@ def test_the_older_ones_of_an_earlier_process_are_deleted_too(tmp_path):
 
 
 def test_a_clock_that_is_set_back_changes_nothing(tmp_path, monkeypatch):
-    stage_dir = StageDirectory(tmp_path)
+    stage_dir = StagePaths(tmp_path)
     now = time.time()
     for step in (1, 2, 3, 4):
         monkeypatch.setattr(time, "time", lambda hours=step: now - 3600 * hours)
@@ -171,9 +171,9 @@ MISFITS = {
 @pytest.mark.parametrize("case", MISFITS)
 def test_a_checkpoint_of_other_variables_is_one_line_of_error(tmp_path, case):
     contents, _ = objects(1.0, step=np.int64(1))
-    Checkpoints(StageDirectory(tmp_path), contents).save(7)
+    Checkpoints(StagePaths(tmp_path), contents).save(7)
     with pytest.raises(RunError, match=r"ckpt-7' cannot be restored: ") as caught:
-        Checkpoints(StageDirectory(tmp_path), MISFITS[case]()).restore()
+        Checkpoints(StagePaths(tmp_path), MISFITS[case]()).restore()
     assert "\n" not in str(caught.value)
 
 
@@ -182,7 +182,7 @@ def test_a_checkpoint_of_other_variables_is_one_line_of_error(tmp_path, case):
 
 def saved_at(tmp_path, *steps, files=lambda step: ()):
     """A stage directory with checkpoints, in which the variable is (step, -step)."""
-    stage_dir = StageDirectory(tmp_path / "search")
+    stage_dir = StagePaths(tmp_path / "search")
     contents, counter = objects(1.0)
     checkpoints = Checkpoints(stage_dir, contents)
     for step in steps:
@@ -330,7 +330,7 @@ def other_file(stage_dir):
 
 
 def test_files_that_belong_to_a_checkpoint_are_checked_and_set_aside_with_it(tmp_path, capfd):
-    stage_dir = StageDirectory(tmp_path / "search")
+    stage_dir = StagePaths(tmp_path / "search")
     saved_at(tmp_path, 10, 20, files=other_file(stage_dir))
     flip_a_bit(stage_dir.checkpoints_dir / "replay" / "20" / "table")
     assert restored(stage_dir) == 10
@@ -340,7 +340,7 @@ def test_files_that_belong_to_a_checkpoint_are_checked_and_set_aside_with_it(tmp
 
 
 def test_save_tells_which_files_the_checkpoints_need_that_are_kept(tmp_path):
-    stage_dir = StageDirectory(tmp_path / "search")
+    stage_dir = StagePaths(tmp_path / "search")
     checkpoints = Checkpoints(stage_dir, objects(1.0, step=np.int64(1))[0])
     files = other_file(stage_dir)
     kept = [checkpoints.save(step, files(step)) for step in (1, 2, 3)]
@@ -358,12 +358,12 @@ def test_save_tells_which_files_the_checkpoints_need_that_are_kept(tmp_path):
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RunError, match=r"file/search' cannot be written: ") as caught:
-        Checkpoints(StageDirectory(tmp_path / "file" / "search"), objects(1.0)[0])
+        Checkpoints(StagePaths(tmp_path / "file" / "search"), objects(1.0)[0])
     assert "\n" not in str(caught.value)
 
 
 def test_a_directory_that_has_gone_is_an_error_when_saving(tmp_path):
-    stage_dir = StageDirectory(tmp_path / "search")
+    stage_dir = StagePaths(tmp_path / "search")
     checkpoints = Checkpoints(stage_dir, objects(1.0, step=np.int64(1))[0])
     stage_dir.checkpoints_dir.rmdir()
     stage_dir.checkpoints_dir.write_text("in the way")

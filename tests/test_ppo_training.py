@@ -30,8 +30,8 @@ from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.settings import ProcgenSettings, TrainingSettings
 
@@ -134,7 +134,7 @@ def assert_same(actual, expected, name):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A search from start to end."""
-    stage_dir = StageDirectory(tmp_path_factory.mktemp("whole") / "search")
+    stage_dir = StagePaths(tmp_path_factory.mktemp("whole") / "search")
     first = len(RecordingEnvironment.made)
     training = make_training(stage_dir, "search", make_supernet(), SETTINGS)
     summary = training.run()
@@ -152,7 +152,7 @@ def whole(tmp_path_factory):
 @pytest.fixture(scope="module")
 def in_parts(tmp_path_factory):
     """The same search, stopped after 2 updates, killed in the fourth, and run to the end."""
-    stage_dir = StageDirectory(tmp_path_factory.mktemp("parts") / "search")
+    stage_dir = StagePaths(tmp_path_factory.mktemp("parts") / "search")
     begins, summaries = [], []
     for stopping in (StopAfter(2), StopAfter(2, KeyboardInterrupt()), StopAfter(0)):
         training = make_training(stage_dir, "search", make_supernet(), SETTINGS, stopping)
@@ -375,7 +375,7 @@ def test_evaluations_change_nothing_in_the_training(whole, tmp_path):
     settings = dataclasses.replace(
         SETTINGS, training=dataclasses.replace(SETTINGS.training, evaluation_interval=0)
     )
-    training = make_training(StageDirectory(tmp_path / "search"), "x", make_supernet(), settings)
+    training = make_training(StagePaths(tmp_path / "search"), "x", make_supernet(), settings)
     training.run()
     actual = snapshot(training)
     training.close()
@@ -386,7 +386,7 @@ def test_evaluations_change_nothing_in_the_training(whole, tmp_path):
 
 def test_a_finished_training_is_only_evaluated_again(whole, tmp_path):
     shutil.copytree(whole.stage_dir.path, tmp_path / "search")
-    stage_dir = StageDirectory(tmp_path / "search")
+    stage_dir = StagePaths(tmp_path / "search")
     training = make_training(stage_dir, "search", make_supernet(), SETTINGS)
     assert training.step == UPDATES * BATCH
     restored = snapshot(training)
@@ -413,7 +413,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_leaves_the_last_checkpo
             checkpoint_minutes=0,
         ),
     )
-    stage_dir = StageDirectory(tmp_path / "baseline")
+    stage_dir = StagePaths(tmp_path / "baseline")
     first = len(RecordingEnvironment.made)
     at_checkpoint = []
 
@@ -458,7 +458,7 @@ def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_pa
             SETTINGS.training, num_env_steps=2 * BATCH, evaluation_interval=0, pictures=0
         ),
     )
-    stage_dir = StageDirectory(tmp_path / "search")
+    stage_dir = StagePaths(tmp_path / "search")
 
     def make(*stopping):
         encoder = Supernet(SPACE, [4], features=16, dtype="mixed_float16")
@@ -492,7 +492,7 @@ def test_one_learner_plays_several_games_and_tells_the_return_of_each(tmp_path):
             num_env_steps=8 * BATCH, evaluation_interval=0, final_evaluation_episodes=8
         ),
     )
-    stage_dir = StageDirectory(tmp_path / "baseline")
+    stage_dir = StagePaths(tmp_path / "baseline")
     training = make_training(stage_dir, "baseline", ImpalaCNN([4], features=16), settings)
     assert training.program.environment.games == (names[0],) * 4 + (names[1],) * 4
     summary = training.run()
@@ -534,7 +534,7 @@ def test_tensorboard_shows_op_weights_and_the_cell_as_pictures(whole):
 
 
 def test_the_genotype_log_grows_when_alpha_stands_for_another_cell(tmp_path):
-    stage_dir = StageDirectory(tmp_path)
+    stage_dir = StagePaths(tmp_path)
     supernet = Supernet("micro", [4])
     recorder = SearchRecorder(stage_dir, supernet, resume_step=None)
     genotypes = [supernet.discretize().to_dict()]

@@ -28,8 +28,8 @@ from rldarts_tf.envs.games import GAMES
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.settings import ProcgenSettings, TrainingSettings
 
@@ -200,7 +200,7 @@ def transitions_in(replay):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A search from start to end."""
-    stage_dir = StageDirectory(tmp_path_factory.mktemp("whole") / "search")
+    stage_dir = StagePaths(tmp_path_factory.mktemp("whole") / "search")
     training = make_training(stage_dir)
     record = Recorder(training.program.environment)
     summary = training.run()
@@ -222,7 +222,7 @@ def in_parts(tmp_path_factory):
     What is called killed ends between a row of metrics and the checkpoint of its step; the disk is
     full when replay has been saved, and the checkpoint it belongs to has not.
     """
-    stage_dir = StageDirectory(tmp_path_factory.mktemp("parts") / "search")
+    stage_dir = StagePaths(tmp_path_factory.mktemp("parts") / "search")
     settings = dataclasses.replace(
         SETTINGS, training=dataclasses.replace(SETTINGS.training, num_env_steps=600)
     )
@@ -491,7 +491,7 @@ def test_in_parts_metrics_have_no_gaps_and_no_repeats(in_parts):
 @pytest.fixture(scope="module")
 def joint(tmp_path_factory):
     """A baseline on two games, whose weights are spoilt after the first update."""
-    stage_dir = StageDirectory(tmp_path_factory.mktemp("joint") / "baseline")
+    stage_dir = StagePaths(tmp_path_factory.mktemp("joint") / "baseline")
     settings = StageSettings(
         dataclasses.replace(RAINBOW, steps_per_update=80, reward_maximum="hard"),
         ProcgenSuite(ProcgenSettings(game=("fruitbot", "chaser"))),
@@ -587,7 +587,7 @@ def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_pa
             SETTINGS.training, num_env_steps=2 * BATCH, evaluation_interval=0
         ),
     )
-    stage_dir = StageDirectory(tmp_path / "search")
+    stage_dir = StagePaths(tmp_path / "search")
 
     def make(*stopping):
         encoder = Supernet(SPACE, [4], features=16, dtype="mixed_float16")

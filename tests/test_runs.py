@@ -27,8 +27,9 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.directory import RunDirectory, StageDirectory
+from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import MetricsWriter, read_metrics
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.progress import Progress
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog, read_genotypes
 from rldarts_tf.runs.summary import print_table, read_summary, versions, write_summary
@@ -390,7 +391,7 @@ def test_what_is_not_gin_is_refused_on_either_side(tmp_path):
 
 
 def test_metrics_read_back_exactly(tmp_path):
-    stage = StageDirectory(tmp_path / "search")
+    stage = StagePaths(tmp_path / "search")
     clock = FakeClock()
     with MetricsWriter(stage, ["loss", "episodes"], clock=clock) as writer:
         clock.now += 1.5
@@ -413,7 +414,7 @@ def test_metrics_read_back_exactly(tmp_path):
 
 
 def test_an_empty_table_has_its_columns(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     MetricsWriter(stage, ["a"]).close()
     read = read_metrics(stage.metrics_path)
     assert {name: len(column) for name, column in read.items()} == {
@@ -434,7 +435,7 @@ def test_an_empty_table_has_its_columns(tmp_path):
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_any_numbers_survive_the_table(tmp_path, values):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     with MetricsWriter(stage, ["x", "y, z"]) as writer:
         for step, (x, y) in enumerate(values):
             writer.write(step, {"x": x, "y, z": y})
@@ -446,7 +447,7 @@ def test_any_numbers_survive_the_table(tmp_path, values):
 
 
 def test_a_row_is_on_disk_when_write_returns(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     with MetricsWriter(stage, ["loss"]) as writer:
         for step in range(3):
             writer.write(step, {"loss": step})
@@ -454,7 +455,7 @@ def test_a_row_is_on_disk_when_write_returns(tmp_path):
 
 
 def test_continuing_drops_what_came_after_the_checkpoint_and_a_torn_line(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     clock = FakeClock(0.0)
     with MetricsWriter(stage, ["loss"], clock=clock) as writer:
         for step in (10, 20, 30, 40):
@@ -475,7 +476,7 @@ def test_continuing_drops_what_came_after_the_checkpoint_and_a_torn_line(tmp_pat
 
 
 def test_without_a_checkpoint_the_table_begins_anew(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     with MetricsWriter(stage, ["loss"]) as writer:
         writer.write(10, {"loss": 1})
     with MetricsWriter(stage, ["loss"]) as writer:
@@ -491,7 +492,7 @@ def test_garbage_in_the_last_line_is_left_out(tmp_path, tail):
 
 
 def test_damage_elsewhere_is_named_by_line_and_changes_nothing(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     text = "step,wall_time,loss\n10,1.0,0.5\n20,oops,1\n30,3.0,1\n"
     stage.metrics_path.write_text(text)
     with pytest.raises(RunError) as error:
@@ -501,7 +502,7 @@ def test_damage_elsewhere_is_named_by_line_and_changes_nothing(tmp_path):
 
 
 def test_continuing_with_other_columns_is_refused(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     MetricsWriter(stage, ["a", "b"]).close()
     with pytest.raises(RunError, match=r"step,wall_time,a,b.*step,wall_time,b,a"):
         MetricsWriter(stage, ["b", "a"], resume_step=0)
@@ -518,8 +519,8 @@ def test_missing_and_foreign_tables_are_refused(tmp_path):
 def test_wrong_use_of_the_writer_is_an_error(tmp_path):
     for columns in (["a", "a"], ["step"], ["wall_time"]):
         with pytest.raises(ValueError, match="columns"):
-            MetricsWriter(StageDirectory(tmp_path), columns)
-    with MetricsWriter(StageDirectory(tmp_path), ["a"]) as writer:
+            MetricsWriter(StagePaths(tmp_path), columns)
+    with MetricsWriter(StagePaths(tmp_path), ["a"]) as writer:
         with pytest.raises(ValueError, match=r"unknown metrics.*'b'"):
             writer.write(1, {"b": 1})
         writer.write(2, {})
@@ -540,7 +541,7 @@ def read_events(folder):
 
 
 def test_tensorboard_gets_the_same_numbers(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     with MetricsWriter(stage, ["loss", "return/mean"]) as writer:
         writer.write(1, {"loss": 0.5, "return/mean": math.nan})
         # Before the writer is closed: a killed process must leave its curves.
@@ -557,7 +558,7 @@ def test_tensorboard_gets_the_same_numbers(tmp_path):
 
 
 def test_tensorboard_shows_columns_in_groups(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     with MetricsWriter(stage, ["loss", "entropy"], groups={"loss": "learning"}) as writer:
         writer.write(1, {"loss": 0.5, "entropy": 1})
     assert read_events(stage.tensorboard_dir) == [("learning/loss", 1, 0.5), ("entropy", 1, 1.0)]
@@ -567,14 +568,14 @@ def test_tensorboard_shows_columns_in_groups(tmp_path):
 MANY_ROWS = """
 import os, sys
 from pathlib import Path
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.metrics import MetricsWriter
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 columns = [f"c{i}" for i in range(50)]
-with MetricsWriter(StageDirectory(Path(sys.argv[1])), columns) as writer:
+with MetricsWriter(StagePaths(Path(sys.argv[1])), columns) as writer:
     for step in range(1000):
         if step == 200:
             before = resident_bytes()
@@ -980,7 +981,7 @@ def test_a_table_on_a_terminal_shows_every_text_whole(terminal):
 
 
 def test_csv_readers_understand_the_table(tmp_path):
-    stage = StageDirectory(tmp_path)
+    stage = StagePaths(tmp_path)
     with MetricsWriter(stage, ['odd, "name"']) as writer:
         writer.write(1, {'odd, "name"': 2})
     with stage.metrics_path.open(newline="") as stream:

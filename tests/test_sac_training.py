@@ -28,8 +28,8 @@ from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.agents.training import StageSettings, Training
 from rldarts_tf.envs.dm_control_suite import DMControlSuite
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.settings import DMControlSettings, TrainingSettings
 
 pytestmark = pytest.mark.timeout(600)
@@ -70,7 +70,7 @@ def small_space():
 
 def make_training(folder, encoder=None, settings=SETTINGS, stopping=lambda: False):
     encoder = encoder or Supernet(SPACE, [3], features=5, head="layer_norm")
-    return Training(StageDirectory(folder), "search", encoder, SACProgram, settings, stopping)
+    return Training(StagePaths(folder), "search", encoder, SACProgram, settings, stopping)
 
 
 class Recorder:
@@ -127,7 +127,7 @@ def whole(tmp_path_factory):
         program=training.program,
         record=record,
         summary=summary,
-        metrics=read_metrics(StageDirectory(folder).metrics_path),
+        metrics=read_metrics(StagePaths(folder).metrics_path),
         folder=folder,
     )
     training.close()
@@ -262,7 +262,7 @@ def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episode
     again = Recorder(environment)
     assert resumed.run()["exit_state"] == "finished"
     assert transitions_in(resumed.program.replay) == kept + again.transitions()
-    metrics = read_metrics(StageDirectory(folder).metrics_path)
+    metrics = read_metrics(StagePaths(folder).metrics_path)
     assert (np.diff(metrics["step"]) > 0).all() and metrics["step"][-1] == resumed.step >= 100
     # The episodes that ran when it was stopped do not count.
     assert metrics["length_mean"][-1] == LENGTH
@@ -289,7 +289,7 @@ def test_a_worker_that_is_killed_costs_its_episode_and_nothing_else(tmp_path, ca
     assert crashed.step_type.tolist() == [0, 1]
     # No transition leads from the episode that was lost into the next.
     assert transitions_in(training.program.replay) == record.transitions()
-    metrics = read_metrics(StageDirectory(tmp_path / "search").metrics_path)
+    metrics = read_metrics(StagePaths(tmp_path / "search").metrics_path)
     assert metrics["crashes"][-1] == 1 and metrics["length_mean"][-1] == LENGTH
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "cartpole/balance" in line]
     assert "environment 0" in line
@@ -310,7 +310,7 @@ def test_an_update_that_only_begins_an_episode_is_no_row_and_no_record(tmp_path)
     summary = training.run()
     training.close()
     assert len(record.actions) == 47 and summary["env_steps"] == 45
-    stage = StageDirectory(tmp_path / "search")
+    stage = StagePaths(tmp_path / "search")
     assert read_metrics(stage.metrics_path)["step"].tolist() == [*range(1, 46)]
     assert read_alphas(stage.alphas_path).steps.tolist() == [*range(46)]
 
@@ -332,7 +332,7 @@ def test_a_stop_while_an_episode_begins_leaves_a_checkpoint_that_goes_on(tmp_pat
     summary = training.run()
     training.close()
     assert (summary["exit_state"], summary["env_steps"]) == ("finished", 59)
-    stage = StageDirectory(tmp_path / "search")
+    stage = StagePaths(tmp_path / "search")
     # It began a new episode when it was restored; the last update begins the next.
     assert read_alphas(stage.alphas_path).steps.tolist() == [0, 20, 40, 59]
 
@@ -369,7 +369,7 @@ def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_pa
     scale.value.assign(4.0)  # Small, as the rewards of this task are large.
     resumed.run()
     resumed.close()
-    metrics = read_metrics(StageDirectory(tmp_path / "search").metrics_path)
+    metrics = read_metrics(StagePaths(tmp_path / "search").metrics_path)
     assert metrics["skipped_updates"][0] == metrics["skipped_updates"][-1] == skipped
     assert metrics["learner_steps"][-1] > skipped
     assert metrics["loss_scale"][0] == 2.0 ** (120 - skipped)

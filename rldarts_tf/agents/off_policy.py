@@ -20,7 +20,7 @@ from rldarts_tf.agents.training import AgentProgram
 from rldarts_tf.envs.suite import Environments
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import part_of
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 
 COLUMNS = ("learner_steps", "skipped_updates", "replay_size")
 """Metrics of every off-policy program; a subclass adds those of its learner."""
@@ -56,7 +56,7 @@ class OffPolicyProgram(AgentProgram):
         learner: ReplayLearner,
         log: MeanLogger,
         settings: Any,
-        stage_dir: StageDirectory,
+        stage_dir: StagePaths,
         *,
         n_step: int,
         priority_exponent: float | None,

@@ -17,7 +17,7 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 
 
 class PPOProgram(AgentProgram):
@@ -39,7 +39,7 @@ class PPOProgram(AgentProgram):
         suite: ProcgenSuite,
         settings: PPOSettings,
         seed: int,
-        stage_dir: StageDirectory,
+        stage_dir: StagePaths,
     ) -> None:
         del stage_dir
         self._settings = settings

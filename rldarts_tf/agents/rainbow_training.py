@@ -18,7 +18,7 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.games import NUM_ACTIONS
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.envs.reward import MaximumReturnScale
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 
 
 class RainbowProgram(OffPolicyProgram):
@@ -41,7 +41,7 @@ class RainbowProgram(OffPolicyProgram):
         suite: ProcgenSuite,
         settings: RainbowSettings,
         seed: int,
-        stage_dir: StageDirectory,
+        stage_dir: StagePaths,
     ) -> None:
         environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         environment.reset()

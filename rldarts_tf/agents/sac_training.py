@@ -15,7 +15,7 @@ from rldarts_tf.agents.seeds import derived_seed, make_generator
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.dm_control_suite import DMControlSuite
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 
 
 class SACProgram(OffPolicyProgram):
@@ -37,7 +37,7 @@ class SACProgram(OffPolicyProgram):
         suite: DMControlSuite,
         settings: SACSettings,
         seed: int,
-        stage_dir: StageDirectory,
+        stage_dir: StagePaths,
     ) -> None:
         environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         try:

@@ -7,7 +7,7 @@ import sys
 from rldarts_tf import drawing, plotting
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import RLDartsError
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
 
 
@@ -20,9 +20,7 @@ class SearchRecorder:
       resume_step: the step of the restored checkpoint, or None.
     """
 
-    def __init__(
-        self, stage_dir: StageDirectory, supernet: Supernet, resume_step: int | None
-    ) -> None:
+    def __init__(self, stage_dir: StagePaths, supernet: Supernet, resume_step: int | None) -> None:
         self._supernet = supernet
         self._told = False
         space = supernet.space

@@ -26,8 +26,8 @@ from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints, part_of
-from rldarts_tf.runs.directory import StageDirectory
 from rldarts_tf.runs.metrics import MetricsWriter
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.progress import Progress
 from rldarts_tf.settings import TrainingSettings
 
@@ -112,7 +112,7 @@ class AgentProgram(abc.ABC):
 _MOST_EMPTY_UPDATES = 100
 """Updates in a row without an environment step, and then there will never be one."""
 
-MakeProgram = Callable[[Encoder, Any, Any, int, StageDirectory], AgentProgram]
+MakeProgram = Callable[[Encoder, Any, Any, int, StagePaths], AgentProgram]
 """(encoder, not yet built; environments; settings of the algorithm; seed; where files of its own
 go) -> program."""
 
@@ -131,7 +131,7 @@ class Training:
 
     def __init__(
         self,
-        stage_dir: StageDirectory,
+        stage_dir: StagePaths,
         label: str,
         encoder: Encoder,
         make_program: MakeProgram,

@@ -16,8 +16,7 @@ import tensorflow as tf
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.atomic import reason
-from rldarts_tf.runs.directory import StageDirectory
-from rldarts_tf.runs.paths import CHECKPOINT_PREFIX, checkpoint_steps
+from rldarts_tf.runs.paths import CHECKPOINT_PREFIX, StagePaths, checkpoint_steps
 from rldarts_tf.runs.reading import parse_npz
 
 
@@ -88,7 +87,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self, stage_dir: StageDirectory, objects: Mapping[str, Any], max_to_keep: int = 2
+        self, stage_dir: StagePaths, objects: Mapping[str, Any], max_to_keep: int = 2
     ) -> None:
         self._checkpoint = tf.train.Checkpoint(**objects)
         self._folder = stage_dir.checkpoints_dir

@@ -17,14 +17,11 @@ from types import TracebackType
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.configs import canonical_settings, read_config
-from rldarts_tf.runs.paths import RunPaths, StagePaths
+from rldarts_tf.runs.paths import RunPaths
 
 _NOT_SET = "(not set)"
 # Errors of file systems that know no locks (some network mounts).
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
-StageDirectory = StagePaths
 
 
 class RunDirectory(RunPaths):

@@ -19,7 +19,7 @@ import numpy as np
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import atomic
-from rldarts_tf.runs.directory import StageDirectory
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.reading import read_bytes
 
 _FIRST_COLUMNS = ("step", "wall_time")
@@ -35,7 +35,7 @@ class MetricsWriter:
 
     def __init__(
         self,
-        stage_dir: StageDirectory,
+        stage_dir: StagePaths,
         columns: Sequence[str],
         resume_step: int | None = None,
         clock: Callable[[], float] = time.monotonic,
