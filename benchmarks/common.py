@@ -30,6 +30,7 @@ import rldarts_tf
 from rldarts_tf import launching
 from rldarts_tf.agents.adam import FusedAdam
 from rldarts_tf.commands.inputs import integers, positive
+from rldarts_tf.errors import RLDartsError, report_error
 from rldarts_tf.runs import atomic
 
 # TF-Agents compares with `is ()`: a warning when its source is compiled for the first time.
@@ -291,8 +292,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """One line, without the usage in front of it."""
-        print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        sys.exit(report_error(message))
 
     def add_depths(self) -> None:
         """Channels of the encoder."""
@@ -316,9 +316,8 @@ def run(main: Callable[[], None]) -> None:
     launching.compile_quietly()
     try:
         main()
-    except rldarts_tf.RLDartsError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        sys.exit(2)
+    except RLDartsError as error:
+        sys.exit(report_error(error))
 
 
 def names_of(known: Sequence[str]) -> Callable[[str], list[str]]:

@@ -1,10 +1,12 @@
 """Errors that a user's input can cause.
 
 Launchers and command-line tools catch `RLDartsError`, print its message as one line and exit with
-code 2. Anything else that escapes is a bug and keeps its traceback.
+code 2 (`report_error`). Anything else that escapes is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
+
+import sys
 
 
 class RLDartsError(ValueError):
@@ -21,3 +23,19 @@ class ConfigError(RLDartsError):
 
 class RunError(RLDartsError):
     """A run directory cannot be used: not writable, damaged, or made with other settings."""
+
+
+def one_line(error: object, most: int | None = 200) -> str:
+    """What an error says, in one line of at most so many characters; its class if that is nothing.
+
+    Args:
+      error: an exception, or a text.
+      most: characters; None for all of them.
+    """
+    return (" ".join(str(error).split()) or type(error).__name__)[:most]
+
+
+def report_error(error: object) -> int:
+    """Prints "error: ..." as one line on standard error; returns the exit code for bad input, 2."""
+    print(f"error: {one_line(error, None)}", file=sys.stderr, flush=True)
+    return 2

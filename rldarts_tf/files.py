@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Union
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -43,7 +43,7 @@ def write_bytes(path: PathLike, data: bytes, /) -> None:
 
 def reason(error: OSError) -> str:
     """Returns the system's words for `error`, in one line and without the file name."""
-    return error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return error.strerror or one_line(error, None)
 
 
 def replace(path: PathLike, data: bytes, /) -> None:

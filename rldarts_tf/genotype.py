@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from rldarts_tf import files
 from rldarts_tf.checks import as_integer, check_integer, shown
-from rldarts_tf.errors import ConfigError, GenotypeError
+from rldarts_tf.errors import ConfigError, GenotypeError, one_line
 from rldarts_tf.files import PathLike
 from rldarts_tf.search_space import (
     NONE,
@@ -184,7 +184,7 @@ class Genotype:
         except GenotypeError:
             raise
         except (ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error, None)
             raise GenotypeError(f"genotype: not JSON ({reason})") from None
         return cls.from_dict(data)
 

@@ -22,7 +22,14 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from rldarts_tf.agents.settings import ALGORITHMS
-from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError, RunError
+from rldarts_tf.errors import (
+    ConfigError,
+    GenotypeError,
+    RLDartsError,
+    RunError,
+    one_line,
+    report_error,
+)
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_config, statements
 from rldarts_tf.runs.paths import TRAINED_STAGES
@@ -343,7 +350,7 @@ def _gin_message(error: BaseException) -> str:
     if isinstance(error, tokenize.TokenError):
         return f"{error.args[0]}: a bracket or a quotation mark is not closed"
     # gin may append the whole configuration.
-    return " ".join(str(error).split()).partition(" in config string:")[0]
+    return one_line(error, None).partition(" in config string:")[0]
 
 
 def _first_line(error: BaseException) -> str:
@@ -351,5 +358,4 @@ def _first_line(error: BaseException) -> str:
 
 
 def _die(error: Any) -> NoReturn:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    sys.exit(2)
+    sys.exit(report_error(error))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf import drawing
-from rldarts_tf.errors import RLDartsError, RunError
+from rldarts_tf.errors import RLDartsError, RunError, report_error
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
@@ -534,8 +534,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         plot_run(arguments.run_dirs, arguments.output, arguments.column)
     except RLDartsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return report_error(error)
     print(arguments.output)
     return 0
 

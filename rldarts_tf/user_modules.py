@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from rldarts_tf.errors import ConfigError
+from rldarts_tf.errors import ConfigError, one_line
 
 IMPORT_HELP = (
     "Module to import first, for the ops and search spaces that it registers; may be repeated. It "
@@ -30,5 +30,5 @@ def import_modules(names: Sequence[str]) -> None:
             importlib.import_module(name)
         # Code of the user's own may raise anything, and may try to exit.
         except (Exception, SystemExit) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            reason = one_line(f"{type(error).__name__}: {error}", 300)
             raise ConfigError(f"import: {name!r} cannot be imported: {reason}") from None

@@ -10,9 +10,10 @@ import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
+from rldarts_tf.agents.gradients import diverged
+from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.envs.procgen import ProcgenBatch
 from rldarts_tf.envs.reward import RewardNormalizer
-from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import part_of
 
 Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]
@@ -101,8 +102,5 @@ def checked_act(act: Act, observation: np.ndarray) -> tuple[np.ndarray, Any, np.
     """Calls the policy, checks that its output is finite, and returns it as numpy arrays."""
     action, dist_params, value = tf.nest.map_structure(np.asarray, act(observation))
     if not all(np.isfinite(x).all() for x in tf.nest.flatten((dist_params, value))):
-        raise RunError(
-            "the policy's output is not finite: training has diverged; "
-            "lower PPOSettings.learning_rate"
-        )
+        raise diverged("policy's output", "not finite", PPOSettings)
     return action, dist_params, value

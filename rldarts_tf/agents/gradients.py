@@ -8,9 +8,24 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.alpha import Alpha
+from rldarts_tf.errors import RunError
 
 NORMS = ("gradient_norm_theta", "gradient_norm_alpha")
 """Names of the norms that `norms` returns: of the weights θ and the architecture variables α."""
+
+
+def diverged(name: str, value: object, settings: type) -> RunError:
+    """The error that ends a training whose numbers are not finite.
+
+    Args:
+      name: of the number, such as "loss".
+      value: what it is.
+      settings: the class of the algorithm's settings.
+    """
+    return RunError(
+        f"the {name} is {value}: training has diverged; lower {settings.__name__}.learning_rate "
+        "(the last checkpoint is intact)"
+    )
 
 
 def architecture_variables(*modules: tf.Module) -> list[tf.Variable]:

@@ -16,7 +16,6 @@ from acme.utils import counting, loggers
 
 from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
-from rldarts_tf.errors import RunError
 
 _OVERFLOWED = "overflowed"
 
@@ -101,11 +100,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         if overflowed or (bad and self._settings.skip_nonfinite_updates):
             self._num_skipped.assign_add(1)
         if bad and self._skipped_in_a_row == self._most_in_a_row:
-            name, value = next(iter(bad.items()))
-            raise RunError(
-                f"the {name} is {value}: training has diverged; lower "
-                f"{type(self._settings).__name__}.learning_rate (the last checkpoint is intact)"
-            )
+            raise gradients.diverged(*next(iter(bad.items())), type(self._settings))
         now = time.monotonic()
         elapsed, self._walltime = now - (self._walltime or now), now
         counts = self._counter.increment(steps=1, walltime=elapsed)

@@ -14,11 +14,11 @@ import tensorflow as tf
 from acme import specs
 from acme.utils import loggers
 
+from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.learner import ReplayLearner
 from rldarts_tf.agents.replay import BatchAdder, Replay, learner_steps_due
 from rldarts_tf.agents.training import AgentProgram
 from rldarts_tf.envs.suite import Environments
-from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import part_of
 from rldarts_tf.runs.paths import StagePaths
 
@@ -222,19 +222,17 @@ def traced(act: Callable[..., Any]) -> Callable[[np.ndarray], Any]:
     return tf.function(act, autograph=False, reduce_retracing=True)
 
 
-def checked(actions: Any, values: Any, learning_rate: str) -> np.ndarray:
+def checked(actions: Any, values: Any, settings: type) -> np.ndarray:
     """Returns the actions after checking that the policy's output is finite.
 
     Args:
       actions: [B, ...].
       values: the network's output.
-      learning_rate: the name of the setting, for the message.
+      settings: the class of the algorithm's settings, for the message.
 
     Raises:
       RunError: it is not.
     """
     if not np.isfinite(values).all():
-        raise RunError(
-            f"the policy's output is not finite: training has diverged; lower {learning_rate}"
-        )
+        raise diverged("policy's output", "not finite", settings)
     return np.asarray(actions)

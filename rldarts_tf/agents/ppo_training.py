@@ -10,13 +10,13 @@ from tf_agents.specs import tensor_spec
 
 from rldarts_tf.agents import collect, ppo
 from rldarts_tf.agents.evaluation import Policy
+from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.seeds import derived_seed, make_generator
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.agents.training import AgentProgram
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.procgen_suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
-from rldarts_tf.errors import RunError
 from rldarts_tf.runs.paths import StagePaths
 
 
@@ -92,10 +92,7 @@ class PPOProgram(AgentProgram):
             losses = {}
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
-            raise RunError(
-                f"the {bad[0]} is {losses[bad[0]]}: training has diverged; lower "
-                "PPOSettings.learning_rate (the last checkpoint is intact)"
-            )
+            raise diverged(bad[0], losses[bad[0]], PPOSettings)
         if self._loss_scale is not None:
             losses["loss_scale"] = float(self._loss_scale.value)
         return self._settings.batch_size, {**losses, "skipped_updates": self._skipped}

@@ -101,4 +101,4 @@ class RainbowProgram(OffPolicyProgram):
 
     @staticmethod
     def _checked(acted: tuple[tf.Tensor, tf.Tensor]) -> np.ndarray:
-        return checked(*acted, "RainbowSettings.learning_rate")
+        return checked(*acted, RainbowSettings)

@@ -21,7 +21,7 @@ from acme import datasets, specs
 from acme.adders import reverb as adders
 
 from rldarts_tf.acme_compat import ReverbClient
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.runs.atomic import reason
 from rldarts_tf.runs.quiet import quiet_stderr
 
@@ -86,7 +86,7 @@ class Replay:
             with quiet_stderr():
                 self._server = reverb.Server([table], port=None, checkpointer=checkpointer)
         except (RuntimeError, ValueError) as error:
-            line = " ".join(str(error).split())[:200]
+            line = one_line(error)
             raise RunError(f"replay checkpoint {checkpoint!r} cannot be read: {line}") from error
         self.address = f"localhost:{self._server.port}"
         self.client = ReverbClient(self.address)
@@ -147,7 +147,7 @@ class Replay:
             path.parent.rmdir()
             return path.name
         except (RuntimeError, OSError) as error:
-            line = " ".join(str(error).split())[:200]
+            line = one_line(error)
             raise RunError(f"the replay table cannot be saved: {line}") from error
 
     def forget_all_but(self, checkpoints: Collection[str]) -> None:

@@ -82,4 +82,4 @@ class SACProgram(OffPolicyProgram):
 
     @staticmethod
     def _checked(acted: tuple[tf.Tensor, tf.Tensor]) -> np.ndarray:
-        return checked(*acted, "SACSettings.learning_rate")
+        return checked(*acted, SACSettings)

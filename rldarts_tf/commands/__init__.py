@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from rldarts_tf._version import __version__
-from rldarts_tf.errors import RLDartsError
+from rldarts_tf.errors import RLDartsError, report_error
 from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
 COMMANDS = ("show", "draw", "discretize", "compare", "random", "size", "report", "export")
@@ -24,8 +24,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as everything here does."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(report_error(f"{message}; see {self.prog} --help"))
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -69,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
         sys.stdout.flush()
     except RLDartsError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return report_error(error)
     except BrokenPipeError:
         # Whoever read the output (head, less) has had enough. Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,7 +19,7 @@ from dm_env import specs
 
 from rldarts_tf.checks import check_integer
 from rldarts_tf.envs import rendering
-from rldarts_tf.errors import ConfigError
+from rldarts_tf.errors import ConfigError, one_line
 
 ACTION_REPEAT: dict[tuple[str, str], int] = {
     ("ball_in_cup", "catch"): 4,
@@ -305,7 +305,7 @@ def _load_suite(observations: str) -> Any:
         from dm_control import suite
     except ImportError as error:
         raise ConfigError(
-            f"domain_name: dm_control cannot be loaded ({' '.join(str(error).split())}); "
+            f"domain_name: dm_control cannot be loaded ({one_line(error, None)}); "
             "run: pip install rldarts_tf[dm-control]"
         ) from error
     return suite

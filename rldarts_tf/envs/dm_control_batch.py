@@ -28,7 +28,7 @@ from rldarts_tf.envs.dm_control import action_repeat_of, check_arguments, prepar
 from rldarts_tf.envs.dm_control_worker import BAD_INPUT, RESET, STEP
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.shared_arrays import SharedArrays
-from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.errors import ConfigError, RunError, one_line
 
 MAX_FAILURES = 3
 """Failures in a row that a worker may have; one more ends the run."""
@@ -483,7 +483,7 @@ class _Worker:
         size = os.fstat(self._errors).st_size
         text = os.pread(self._errors, 8192, max(size - 8192, 0)).decode("utf-8", "replace")
         lines = text.strip().splitlines()
-        return f": {' '.join(lines[-1].split())}" if lines else ""
+        return f": {one_line(lines[-1], None)}" if lines else ""
 
 
 def _environment() -> dict[str, str]:

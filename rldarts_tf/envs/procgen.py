@@ -19,7 +19,7 @@ from tf_agents.trajectories import time_step as ts
 from rldarts_tf.checks import INT32_MAX, check_integer
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.games import NUM_ACTIONS, check_distribution_mode, check_game
-from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.errors import ConfigError, RunError, one_line
 
 OBSERVATION_SHAPE = (64, 64, 3)
 """Height, width and RGB channels of a frame."""
@@ -176,7 +176,7 @@ class ProcgenBatch(py_environment.PyEnvironment):
                 self._act(action)
                 reward, frames, ended = self._observe()
         except Exception as error:
-            line = " ".join(str(error).split())[:200] or type(error).__name__
+            line = one_line(error)
             games = ", ".join(dict.fromkeys(self._games))
             raise RunError(f"the simulator of {games} failed: {line}") from error
         self.episodes.add(reward, ended)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Any
 
-from rldarts_tf.errors import ConfigError
+from rldarts_tf.errors import ConfigError, one_line
 
 RENDERERS = ("egl", "osmesa")
 """Renderers to try, in this order. EGL uses a GPU where there is one."""
@@ -176,5 +176,5 @@ def _complaint(ended: subprocess.CompletedProcess[bytes]) -> str:
     for line in ended.stderr.decode("utf-8", "replace").splitlines():
         name, colon, _ = line.partition(":")
         if colon and name.endswith("Error") and not name.startswith(" "):
-            return " ".join(line.split())[:120]
+            return one_line(line, 120)
     return f"exit code {ended.returncode}"

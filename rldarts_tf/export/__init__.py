@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.export.policies import Policy
 from rldarts_tf.runs import atomic
 
@@ -71,7 +71,7 @@ def save(policy: Policy, output: atomic.PathLike, file_format: str = "saved_mode
         tf.saved_model.save(frozen, str(partial), signatures=frozen.act, options=options)
         partial.rename(path)
     except (OSError, tf.errors.OpError) as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise RunError(f"output: {str(output)!r} cannot be written: {line}") from None
     finally:
         with contextlib.suppress(OSError):
@@ -91,7 +91,7 @@ def load(path: atomic.PathLike, file_format: str = "saved_model") -> Any:
             return lambda images: runner(observation=images)
         signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     except (OSError, ValueError, tf.errors.OpError) as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise RunError(f"{str(path)!r} cannot be read: {line}") from None
 
     def act(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -118,5 +118,5 @@ def _tflite(frozen: Frozen) -> bytes:
         return converter.convert()
     except Exception as error:
         # ConverterError is not public, and its text has the whole graph.
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise RunError(f"format: this encoder has no TFLite form: {line}") from None

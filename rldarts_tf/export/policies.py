@@ -19,7 +19,7 @@ from rldarts_tf.agents.settings import (
 )
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import (
@@ -104,7 +104,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
         status = tf.train.Checkpoint(**trackables).restore(str(checkpoint))
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
     (found,) = checkpoint_steps([checkpoint])
     return Policy(shape, outputs, suite, found, encoder)

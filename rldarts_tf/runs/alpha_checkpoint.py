@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.runs import atomic
 
 
@@ -38,7 +38,7 @@ def read_logits(path: atomic.PathLike) -> dict[str, np.ndarray]:
         raise RunError(f"checkpoint {prefix!r} is damaged: its object graph") from None
     # What TensorFlow raises for a damaged file is of many types.
     except (ValueError, RuntimeError, LookupError, tf.errors.OpError) as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise RunError(f"checkpoint {prefix!r} cannot be read: {line}") from error
     if not found:
         raise RunError(f"checkpoint {prefix!r} holds no supernet: there is no α in it")

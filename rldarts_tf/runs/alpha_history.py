@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.reading import read_npz
 from rldarts_tf.search_space import SearchSpace, num_nodes_of
@@ -117,7 +117,7 @@ def read_alphas(path: atomic.PathLike) -> AlphaHistory:
     try:
         return _decoded(arrays)
     except ValueError as error:
-        line = " ".join(str(error).split())[:200]
+        line = one_line(error)
         raise RunError(f"{str(path)!r} is not a log of α: {line}") from None
 
 

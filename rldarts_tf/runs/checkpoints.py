@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.atomic import reason
 from rldarts_tf.runs.paths import CHECKPOINT_PREFIX, StagePaths, checkpoint_steps
@@ -113,7 +113,7 @@ class Checkpoints:
         try:
             self._checkpoint.restore(path).assert_existing_objects_matched()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
-            line = " ".join(str(error).split())[:200]
+            line = one_line(error)
             raise RunError(f"checkpoint {path!r} cannot be restored: {line}") from error
         return True
 
@@ -143,7 +143,7 @@ class Checkpoints:
                 self._manifest(old).unlink()
             return set().union(*map(self._other_files, kept))
         except (OSError, RunError, tf.errors.OpError) as error:
-            line = " ".join(str(error).split())[:200]
+            line = one_line(error)
             raise RunError(f"checkpoint of step {step} cannot be written: {line}") from error
 
     def _other_files(self, step: int) -> set[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rldarts_tf.errors import GenotypeError, RunError
+from rldarts_tf.errors import GenotypeError, RunError, one_line
 from rldarts_tf.genotype import read_space
 from rldarts_tf.runs.reading import read_bytes
 from rldarts_tf.search_space import SearchSpace
@@ -115,7 +115,7 @@ def statements(text: str, source: str) -> Iterator[Any]:
         RecursionError,
         tokenize.TokenError,
     ) as error:
-        line = " ".join(str(error).split())[:200] or type(error).__name__
+        line = one_line(error)
         raise RunError(f"{source} is not a gin configuration: {line}") from None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.runs import atomic
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.reading import read_bytes
@@ -88,7 +88,7 @@ class MetricsWriter:
             self._stream = path.open("a", encoding="utf-8", newline="")
             self._events: Any = tf.summary.create_file_writer(str(stage_dir.tensorboard_dir))
         except (OSError, tf.errors.OpError) as error:
-            line = " ".join(str(error).split())
+            line = one_line(error, None)
             raise RunError(f"{str(stage_dir.path)!r} cannot be written: {line}") from error
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.runs import atomic
 
 MAX_TEXT_BYTES = 1 << 28
@@ -97,7 +97,7 @@ def parse_npz(content: bytes) -> dict[str, np.ndarray]:
                     raise ValueError(f"its entry {member.filename!r} is not expected")
                 arrays[name] = _parse_npy(archive.read(member))
     except ValueError as error:
-        raise ValueError(" ".join(str(error).split())[:200]) from None
+        raise ValueError(one_line(error)) from None
     # A damaged archive makes zipfile and numpy raise any of these.
     except (
         zipfile.BadZipFile,
@@ -112,7 +112,7 @@ def parse_npz(content: bytes) -> dict[str, np.ndarray]:
         SyntaxError,
         MemoryError,
     ) as error:
-        line = " ".join(str(error).split())[:200] or type(error).__name__
+        line = one_line(error)
         raise ValueError(line) from None
     return arrays
 
