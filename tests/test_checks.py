@@ -15,7 +15,7 @@ from rldarts_tf.baselines import ImpalaCNN
 from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, random_genotype
-from rldarts_tf.search_space import MICRO, SearchSpace
+from rldarts_tf.search_space import MICRO, SearchSpace, num_edges
 from rldarts_tf.settings import DMControlSettings, ProcgenSettings, TrainingSettings
 
 
@@ -105,7 +105,7 @@ def test_a_genotype_of_numpy_integers_is_written_as_one_of_ints(tmp_path):
 
 
 def test_top_k_of_a_discretization_may_be_a_numpy_integer():
-    columns = len(MICRO.ops("normal"))
-    logits = {"normal": [np.zeros((j, columns)) for j in range(1, MICRO.num_nodes + 1)]}
+    shape = (num_edges(MICRO.num_nodes), len(MICRO.ops("normal")))
+    logits = {"normal": np.zeros(shape)}
     assert discretize(logits, MICRO, np.int64(1)) == discretize(logits, MICRO, 1)
     assert type(discretize(logits, MICRO, np.int64(1)).top_k) is int

@@ -453,11 +453,11 @@ BAD_INPUT = {
     "empty binding with a dot": (binding("."), ["gin_bindings '.'"]),
     "zero depth": (
         binding("search/EncoderSettings.depths = [16, 0]"),
-        ["depths", "[16, 0]", "'search'"],
+        ["depths[1]", "got 0", "'search'"],
     ),
     "zero depth in a later stage": (
         binding("evaluate/EncoderSettings.depths = [0]"),
-        ["depths", "[0]", "'evaluate'"],
+        ["depths[0]", "got 0", "'evaluate'"],
     ),
     "no depths": (binding("baseline/EncoderSettings.depths = []"), ["depths", "'baseline'"]),
     "unknown search space": (
