@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.checks import check_integer
-from rldarts_tf.encoders import Encoder, check_depths
+from rldarts_tf.encoders import Encoder, check_depths, same_conv
 from rldarts_tf.normalization import FilterResponseNorm
 from rldarts_tf.precision import Conv2D
 
@@ -51,13 +51,9 @@ class ImpalaCNN(_Plain):
         self.depths = check_depths(depths)
         kernel_size = check_integer("kernel_size", kernel_size, least=1)
         self.kernel_size = kernel_size
-
-        def conv(filters: int, conv_name: str) -> Conv2D:
-            dtype = self.dtype_policy
-            return Conv2D(filters, kernel_size, padding="same", name=conv_name, dtype=dtype)
-
+        dtype = self.dtype_policy
         self._blocks = [
-            [conv(filters, f"block_{d}_conv_{c}") for c in range(5)]
+            [same_conv(filters, f"block_{d}_conv_{c}", dtype, kernel_size) for c in range(5)]
             for d, filters in enumerate(self.depths)
         ]
 

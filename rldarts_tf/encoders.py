@@ -169,10 +169,10 @@ class CellNetwork(Encoder):
         if stem == PISAC_STEM:
             self._stack.append(Conv2D(self.depths[0], 3, strides=2, name="stem", dtype=dtype))
         elif num_reduction:
-            self._stack.append(conv3x3(self.depths[0], "stem", dtype))
+            self._stack.append(same_conv(self.depths[0], "stem", dtype))
         for d, filters in enumerate(self.depths):
             if stem == IMPALA_STEM and not num_reduction:
-                self._stack.append(conv3x3(filters, f"block_{d}_conv", dtype))
+                self._stack.append(same_conv(filters, f"block_{d}_conv", dtype))
                 self._stack.append(
                     tf.keras.layers.MaxPool2D(
                         3, 2, padding="same", name=f"block_{d}_pool", dtype=dtype
@@ -509,6 +509,6 @@ def _check_options(output_mode: str, normalization: str | None) -> None:
         raise ConfigError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
 
 
-def conv3x3(filters: int, name: str, dtype: Any) -> tf.keras.layers.Layer:
-    """The convolution of IMPALA-CNN's blocks: 3x3, SAME, stride 1, with bias."""
-    return Conv2D(filters, 3, padding="same", name=name, dtype=dtype)
+def same_conv(filters: int, name: str, dtype: Any, kernel_size: int = 3) -> tf.keras.layers.Layer:
+    """A convolution of IMPALA-CNN's blocks: SAME, stride 1, with bias; 3x3 if nothing is said."""
+    return Conv2D(filters, kernel_size, padding="same", name=name, dtype=dtype)
