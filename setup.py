@@ -87,7 +87,7 @@ setup(
     description="Differentiable architecture search for RL encoders, for TF-Agents and Acme",
     license="Apache-2.0",
     packages=find_packages(include=["rldarts_tf", "rldarts_tf.*"]),
-    package_data={"rldarts_tf": ["py.typed"], "rldarts_tf.report": ["page.html.j2"]},
+    package_data={"rldarts_tf": ["py.typed"], "rldarts_tf.pictures.report": ["page.html.j2"]},
     zip_safe=False,
     python_requires=">=3.9,<3.12",
     install_requires=[

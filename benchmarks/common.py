@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 import rldarts_tf
-from rldarts_tf import launching
 from rldarts_tf.agents.adam import FusedAdam
 from rldarts_tf.commands.inputs import integers, positive
 from rldarts_tf.errors import RLDartsError, report_error
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import write_text
+from rldarts_tf.launch import launching
 
 # TF-Agents compares with `is ()`: a warning when its source is compiled for the first time.
 warnings.filterwarnings("ignore", category=SyntaxWarning)
@@ -235,7 +235,7 @@ def write_results(args: argparse.Namespace, results: Any) -> None:
         "arguments": {key: value for key, value in vars(args).items() if key != "output"},
         "results": results,
     }
-    atomic.write_text(args.output, json.dumps(document, indent=2) + "\n")
+    write_text(args.output, json.dumps(document, indent=2) + "\n")
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

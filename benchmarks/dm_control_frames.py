@@ -22,9 +22,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import common
 import numpy as np
 
-from rldarts_tf.envs import rendering
-from rldarts_tf.envs.dm_control import CAMERAS, OBSERVATIONS, action_repeat_of, check_task
-from rldarts_tf.envs.dm_control_batch import DMControlBatch
+from rldarts_tf.envs.dm_control import rendering
+from rldarts_tf.envs.dm_control.batch import DMControlBatch
+from rldarts_tf.envs.dm_control.environment import (
+    CAMERAS,
+    OBSERVATIONS,
+    action_repeat_of,
+    check_task,
+)
 
 SIZE = 64
 

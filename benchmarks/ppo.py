@@ -26,13 +26,13 @@ import tensorflow as tf
 from tf_agents.specs import tensor_spec
 
 import rldarts_tf
-from rldarts_tf.agents.collect import Collector
-from rldarts_tf.agents.ppo import Actor, Learner, make_agent, on_host
+from rldarts_tf.agents.ppo.agent import Actor, Learner, make_agent, on_host
+from rldarts_tf.agents.ppo.collect import Collector
 from rldarts_tf.agents.settings import PPOSettings
-from rldarts_tf.envs import games
-from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.envs.procgen import games
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
-from rldarts_tf.settings import ProcgenSettings
+from rldarts_tf.training.settings import ProcgenSettings
 
 ENCODERS = ("impala_cnn", "micro", "classic")
 PARTS = ("act", "simulate", "store", "learn")

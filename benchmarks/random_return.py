@@ -10,9 +10,9 @@ import json
 
 import numpy as np
 
-from rldarts_tf.agents.evaluation import evaluate
-from rldarts_tf.envs import games
-from rldarts_tf.envs.procgen import ProcgenEnvironment
+from rldarts_tf.envs.procgen import games
+from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
+from rldarts_tf.training.evaluation import evaluate
 
 
 def main() -> None:

@@ -22,10 +22,10 @@ import common
 import numpy as np
 from acme import specs
 
-from rldarts_tf.agents.replay import BatchAdder, Replay, environment_spec
+from rldarts_tf.agents.off_policy.replay import BatchAdder, Replay, environment_spec
 from rldarts_tf.agents.settings import RainbowSettings
-from rldarts_tf.envs import games
-from rldarts_tf.envs.procgen import ProcgenEnvironment
+from rldarts_tf.envs.procgen import games
+from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:

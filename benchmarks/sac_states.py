@@ -2,7 +2,7 @@
 
     python benchmarks/sac_states.py --domain_name=cartpole --task_name=balance --steps=10000
 
-The agent is `rldarts_tf.agents.sac.SAC` in Acme's EnvironmentLoop, with the settings of
+The agent is `rldarts_tf.agents.sac.agent.SAC` in Acme's EnvironmentLoop, with the settings of
 `algorithms/sac.gin`. Printed is the return of greedy episodes as it learns, beside that of a random
 player; a reward is at most 1 for each of the 1000 steps of an episode.
 """
@@ -27,10 +27,10 @@ import sonnet as snt
 import tensorflow as tf
 from acme.utils import loggers
 
-from rldarts_tf.agents.sac import SAC
-from rldarts_tf.agents.seeds import derived_seed
+from rldarts_tf.agents.sac.agent import SAC
 from rldarts_tf.agents.settings import SACSettings
-from rldarts_tf.envs.dm_control import DMControl
+from rldarts_tf.envs.dm_control.environment import DMControl
+from rldarts_tf.training.seeds import derived_seed
 
 
 def mean_return(environment: DMControl, act: Callable[[Any], Any], episodes: int) -> float:

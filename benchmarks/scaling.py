@@ -25,8 +25,8 @@ import common
 import numpy as np
 
 import rldarts_tf
-from rldarts_tf import drawing, plotting
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import write_bytes
+from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.search_space import num_edges
 
 OPS = ("conv_3x3_relu", "dil_conv_3x3_relu", "conv_3x3", "dil_conv_3x3")
@@ -177,7 +177,7 @@ def draw(sweeps: Sequence[Mapping[str, Any]], path: str) -> None:
             axes.set_visible(False)
         for axes in panels[::columns]:
             axes.set_ylabel("train step, ms")
-        atomic.write_bytes(path, plotting._content(picture, "png"))
+        write_bytes(path, plotting._content(picture, "png"))
 
 
 def _draw_points(axes: Any, sweep: Mapping[str, Any], key: str, unit: float, colour: str) -> None:

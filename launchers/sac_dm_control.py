@@ -29,11 +29,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags
 
-from rldarts_tf import launching, suite_launcher
-from rldarts_tf.agents.sac_training import SACProgram
+from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.settings import SACSettings
-from rldarts_tf.envs.dm_control_suite import DMControlSuite
-from rldarts_tf.settings import DMControlSettings
+from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.launch import launching, suite_launcher
+from rldarts_tf.training.settings import DMControlSettings
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

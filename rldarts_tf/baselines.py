@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from rldarts_tf.checks import check_integer
 from rldarts_tf.encoders import Encoder, check_depths, same_conv
-from rldarts_tf.normalization import FilterResponseNorm
-from rldarts_tf.precision import Conv2D
+from rldarts_tf.kernels.normalization import FilterResponseNorm
+from rldarts_tf.kernels.precision import Conv2D
 
 
 class _Plain(Encoder):

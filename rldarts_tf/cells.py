@@ -15,7 +15,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from rldarts_tf.banks import (
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.genotype import CellTopology
+from rldarts_tf.kernels.banks import (
     Bank,
     ConvolutionBank,
     ConvolutionSettings,
@@ -25,11 +27,9 @@ from rldarts_tf.banks import (
     add,
     total,
 )
-from rldarts_tf.errors import ConfigError
-from rldarts_tf.genotype import CellTopology
+from rldarts_tf.kernels.precision import Conv2D
+from rldarts_tf.kernels.recompute import recomputing
 from rldarts_tf.ops import Convolution, ParameterFree, make_op
-from rldarts_tf.precision import Conv2D
-from rldarts_tf.recompute import recomputing
 from rldarts_tf.search_space import OUTPUT_MODES, edge_row
 
 

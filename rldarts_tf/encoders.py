@@ -20,9 +20,9 @@ from rldarts_tf.cells import Cell
 from rldarts_tf.checks import check_integer, check_number
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
-from rldarts_tf.normalization import FilterResponseNorm, LayerNormalization
+from rldarts_tf.kernels.normalization import FilterResponseNorm, LayerNormalization
+from rldarts_tf.kernels.precision import Conv2D
 from rldarts_tf.ops import NORMALIZATIONS, check_ops
-from rldarts_tf.precision import Conv2D
 from rldarts_tf.search_space import (
     IMPALA_STEM,
     NORMAL,

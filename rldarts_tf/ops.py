@@ -10,7 +10,7 @@ of op are cheaper than that, and cells know them by their class:
 * `Convolution`: those that leave the same node run as one wide convolution;
 * `ParameterFree`: computed once per node, however many edges use the result.
 
-See `rldarts_tf.banks` for how.
+See `rldarts_tf.kernels.banks` for how.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from rldarts_tf.banks import ConvolutionBank, ConvolutionSettings, ParameterFreeBank
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.precision import set_policy
+from rldarts_tf.kernels.banks import ConvolutionBank, ConvolutionSettings, ParameterFreeBank
+from rldarts_tf.kernels.precision import set_policy
 from rldarts_tf.search_space import NONE, SKIP_CONNECT
 
 OpFactory = Callable[..., tf.keras.layers.Layer]

@@ -10,8 +10,10 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
-from rldarts_tf.agents import ppo, rainbow, sac
-from rldarts_tf.agents.replay import environment_spec
+from rldarts_tf.agents.off_policy.replay import environment_spec
+from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.sac import agent as sac
 from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
 
 SIZE, BATCH, ACTIONS = 8, 12, 3

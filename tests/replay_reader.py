@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rldarts_tf.agents.replay import TABLE, Replay
+from rldarts_tf.agents.off_policy.replay import TABLE, Replay
 
 
 def read_items(replay: Replay) -> dict[int, tuple[float, tuple[Any, ...]]]:

@@ -15,7 +15,8 @@ import tensorflow as tf
 from learner_paths import BATCH, PATHS, images
 
 from rldarts_tf import SearchSpace, Supernet
-from rldarts_tf.agents import ppo, rainbow
+from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.rainbow import agent as rainbow
 
 SPACE = SearchSpace(name="batch", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)
 

@@ -16,7 +16,7 @@ from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.search_space import MICRO, SearchSpace, num_edges
-from rldarts_tf.settings import DMControlSettings, ProcgenSettings, TrainingSettings
+from rldarts_tf.training.settings import DMControlSettings, ProcgenSettings, TrainingSettings
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])

@@ -14,12 +14,12 @@ import tensorflow as tf
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
-from rldarts_tf.agents.collect import Collector, checked_act
-from rldarts_tf.agents.evaluation import evaluate
+from rldarts_tf.agents.ppo.collect import Collector, checked_act
 from rldarts_tf.envs.episodes import EpisodeStatistics
-from rldarts_tf.envs.procgen import ProcgenEnvironment
+from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
+from rldarts_tf.training.evaluation import evaluate
 
 FIRST, MID, LAST = 0, 1, 2
 GAMMA, CLIP = 0.9, 2.0

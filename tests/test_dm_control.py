@@ -23,9 +23,11 @@ import dm_env
 from absl.testing import absltest
 from dm_env import test_utils
 
-from rldarts_tf.envs import dm_control, dm_control_batch, rendering
-from rldarts_tf.envs.dm_control import DMControl, action_repeat_of, check_task
-from rldarts_tf.envs.dm_control_batch import DMControlBatch, worker_seed
+from rldarts_tf.envs.dm_control import batch as dm_control_batch
+from rldarts_tf.envs.dm_control import environment as dm_control
+from rldarts_tf.envs.dm_control import rendering
+from rldarts_tf.envs.dm_control.batch import DMControlBatch, worker_seed
+from rldarts_tf.envs.dm_control.environment import DMControl, action_repeat_of, check_task
 from rldarts_tf.errors import ConfigError, RunError
 
 FIRST, MID, LAST = dm_env.StepType
@@ -312,7 +314,7 @@ def test_threads_draw_side_by_side(threads):
 
 def test_a_program_ends_quietly_whose_environments_other_threads_have_used():
     program = (
-        "import threading; from rldarts_tf.envs.dm_control import DMControl\n"
+        "import threading; from rldarts_tf.envs.dm_control.environment import DMControl\n"
         "e = DMControl('cartpole', 'swingup', seed=0, image_size=16)\n"
         "t = threading.Thread(target=e.reset); t.start(); t.join(); print('drawn')"
     )
@@ -480,7 +482,7 @@ def test_states_need_no_renderer():
         "import os\n"
         "from rldarts_tf.envs import rendering\n"
         "rendering.probe = lambda renderer: 'broken'\n"
-        "from rldarts_tf.envs.dm_control import DMControl\n"
+        "from rldarts_tf.envs.dm_control.environment import DMControl\n"
         "environment = DMControl('pendulum', 'swingup', seed=0, observations='state')\n"
         "print(environment.reset().observation.size)\n"
     )
@@ -835,7 +837,7 @@ def test_a_task_that_does_not_exist_ends_all_workers(monkeypatch):
 def test_workers_end_when_their_parent_is_killed():
     program = (
         "import os, signal\n"
-        "from rldarts_tf.envs.dm_control_batch import DMControlBatch\n"
+        "from rldarts_tf.envs.dm_control.batch import DMControlBatch\n"
         "batch = DMControlBatch('pendulum', 'swingup', 2, seed=0, observations='state')\n"
         "batch.reset()\n"
         "print(*[worker.pid for worker in batch._workers], flush=True)\n"
@@ -858,7 +860,7 @@ import sys
 import numpy as np
 import dm_env
 from dm_env import specs
-from rldarts_tf.envs import dm_control_worker
+from rldarts_tf.envs.dm_control import worker as dm_control_worker
 
 class Noisy:
     def __init__(self, message):

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("procgen")
 pytest.importorskip("acme")
 
-from rldarts_tf.envs.dm_procgen import DmProcgen
-from rldarts_tf.envs.procgen import ProcgenEnvironment
+from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
+from rldarts_tf.envs.procgen.environment import DmProcgen
 from rldarts_tf.errors import ConfigError
 
 # isort: split

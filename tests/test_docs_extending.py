@@ -17,10 +17,11 @@ from readme import EXTENDING, marked_block
 from tf_agents.specs import tensor_spec
 
 import rldarts_tf
-from rldarts_tf import launching, ops, search_space
+from rldarts_tf import ops, search_space
 from rldarts_tf.agents.settings import PPOSettings
-from rldarts_tf.settings import EncoderSettings
-from rldarts_tf.stages import check_encoders
+from rldarts_tf.launch import launching
+from rldarts_tf.launch.stages import check_encoders
+from rldarts_tf.training.settings import EncoderSettings
 from rldarts_tf.user_modules import import_modules
 
 NAMES = ("op", "space", "gin", "baseline")

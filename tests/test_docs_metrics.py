@@ -13,24 +13,26 @@ pytest.importorskip("acme")
 
 import numpy as np
 
-from rldarts_tf.agents import collect, ppo, ppo_training
-from rldarts_tf.agents.off_policy import OffPolicyProgram
-from rldarts_tf.agents.ppo_training import PPOProgram
-from rldarts_tf.agents.rainbow_training import RainbowProgram
-from rldarts_tf.agents.returns import ReturnTracker
-from rldarts_tf.agents.sac_training import SACProgram
+from rldarts_tf.agents.off_policy.program import OffPolicyProgram
+from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.ppo import collect
+from rldarts_tf.agents.ppo import program as ppo_training
+from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.agents.rainbow.program import RainbowProgram
+from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.settings import PPOSettings
-from rldarts_tf.agents.training import Training
 from rldarts_tf.cost import Cost
 from rldarts_tf.encoders import Supernet
-from rldarts_tf.envs.dm_control_suite import DMControlSuite
-from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
+from rldarts_tf.launch.stages import TRAINED_STAGES, Pipeline
 from rldarts_tf.runs import metrics, summary
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.search_space import CLASSIC, num_edges
-from rldarts_tf.settings import DMControlSettings, EncoderSettings, ProcgenSettings
-from rldarts_tf.stages import TRAINED_STAGES, Pipeline
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.returns import ReturnTracker
+from rldarts_tf.training.settings import DMControlSettings, EncoderSettings, ProcgenSettings
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 GAMES = ("bigfish", "starpilot")

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rldarts_tf import drawing
 from rldarts_tf.errors import RunError
 from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.pictures import drawing
 from rldarts_tf.search_space import CLASSIC
 
 MODES = ("concat", "last", "sum", "average", "weighted_sum")

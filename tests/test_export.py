@@ -19,25 +19,25 @@ pytest.importorskip("dm_control")
 import tensorflow as tf
 
 from rldarts_tf import commands, export
-from rldarts_tf.agents.ppo_training import PPOProgram
-from rldarts_tf.agents.rainbow_training import RainbowProgram
-from rldarts_tf.agents.sac_training import SACProgram
+from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.agents.rainbow.program import RainbowProgram
+from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
-from rldarts_tf.agents.training import StageSettings, Training
-from rldarts_tf.envs.dm_control_suite import DMControlSuite
-from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.export import policies
 from rldarts_tf.genotype import random_genotype
+from rldarts_tf.launch.stages import encoder_kind
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import get_search_space
-from rldarts_tf.settings import (
+from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.settings import (
     DMControlSettings,
     EncoderSettings,
     ProcgenSettings,
     TrainingSettings,
 )
-from rldarts_tf.stages import encoder_kind
 
 import random  # isort: skip
 
@@ -71,7 +71,7 @@ STAGES = {
 
 def config_of(stage, *settings):
     """config.gin as a launcher writes it."""
-    lines = ["import rldarts_tf.settings"]
+    lines = ["import rldarts_tf.training.settings"]
     for value in settings:
         for name, field in dataclasses.asdict(value).items():
             lines.append(f"{stage}/{type(value).__name__}.{name} = {field!r}")

@@ -19,14 +19,15 @@ import gin
 import tensorflow as tf
 from absl.testing import flagsaver
 
-from rldarts_tf import commands, launching, plotting
-from rldarts_tf.agents.ppo_training import PPOProgram
+from rldarts_tf import commands
+from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.settings import RETIRED, PPOSettings, RainbowSettings, SACSettings
-from rldarts_tf.agents.training import StageSettings, Training
-from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RunError
 from rldarts_tf.export import policies
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.launch import launching
+from rldarts_tf.pictures import plotting
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings, read_config, read_settings
@@ -34,7 +35,8 @@ from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.runs.summary import read_summary
-from rldarts_tf.settings import (
+from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.settings import (
     DMControlSettings,
     EncoderSettings,
     ProcgenSettings,

@@ -15,8 +15,9 @@ from gpu_kernels import without_gpu_kernel
 from learner_paths import BATCH, PATHS, images
 
 from rldarts_tf import Supernet
-from rldarts_tf.agents import ppo, rainbow
-from rldarts_tf.agents.off_policy import traced
+from rldarts_tf.agents.off_policy.program import traced
+from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.rainbow import agent as rainbow
 
 pytestmark = pytest.mark.skipif(
     not tf.test.is_built_with_cuda(), reason="this build of TensorFlow knows no GPU kernels"

@@ -37,17 +37,45 @@ LAYERS = (
     "genotype",
     "discretization",
     "alpha",
-    "mixing",
-    "precision",
-    "normalization",
-    "banks",
-    "recompute",
+    "kernels.mixing",
+    "kernels.precision",
+    "kernels.normalization",
+    "kernels.banks",
+    "kernels.recompute",
     "ops",
     "cells",
     "encoders",
     "baselines",
     "factory",
 )
+
+
+# By package what it may import, besides itself and the ground. What is not named here is a file of the
+# core, see `LAYERS`.
+ARCHITECTURE = {"search_space", "genotype", "discretization"}
+CORE = {
+    *ARCHITECTURE,
+    "kernels",
+    "alpha",
+    "ops",
+    "cells",
+    "encoders",
+    "baselines",
+    "factory",
+    "cost",
+}
+DROP_INS = {"encoding_network", "torso", "acme_compat"}
+PACKAGES = {
+    "kernels": set(),
+    "runs": {"search_space", "genotype"},
+    "pictures": {*ARCHITECTURE, "runs"},
+    "envs": set(),
+    "training": {*CORE, "envs", "runs", "pictures"},
+    "agents": {*CORE, *DROP_INS, "envs", "runs", "training"},
+    "launch": {*CORE, *DROP_INS, "agents", "envs", "pictures", "runs", "training", "user_modules"},
+}
+PACKAGES["export"] = {*PACKAGES["launch"], "launch"} - {"pictures"}
+PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export"}
 
 
 def imports_of(path: Path) -> list[str]:
@@ -63,7 +91,7 @@ def imports_of(path: Path) -> list[str]:
 
 
 def core_modules(path: Path) -> set[str]:
-    """The modules of this package that a file imports."""
+    """The modules and packages directly below `rldarts_tf` that a file imports."""
     modules = set()
     for name in imports_of(path):
         head, *rest = name.split(".")
@@ -71,6 +99,12 @@ def core_modules(path: Path) -> set[str]:
             assert rest, f"{path.name}: imports the whole package"
             modules.add(rest[0])
     return modules
+
+
+def layers_of(path: Path) -> set[str]:
+    """The same, and of `kernels` the modules in it."""
+    names = (name.split(".") for name in imports_of(path) if name.startswith("rldarts_tf."))
+    return {".".join(rest[: 2 if rest[0] == "kernels" else 1]) for _, *rest in names}
 
 
 def output_of(program: str) -> str:
@@ -111,22 +145,32 @@ def test_the_layout_of_a_run_needs_nothing_but_the_standard_library():
         assert imported.split(".")[0] in above or imported.startswith("rldarts_tf.errors.")
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "runs").glob("*.py")), ids=lambda p: p.stem)
-def test_what_runs_leave_on_disk_stands_on_architectures_as_data_alone(path):
-    assert core_modules(path) <= {"runs", *GROUND, "search_space", "genotype"}
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_imports_only_packages_below_it(package):
+    wrong = {
+        (str(path.relative_to(PACKAGE)), name)
+        for path in (PACKAGE / package).rglob("*.py")
+        for name in core_modules(path) - {package, "_version", *GROUND, *PACKAGES[package]}
+    }
+    assert wrong == set()
+
+
+def test_every_package_has_its_place():
+    found = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert found == set(PACKAGES)
 
 
 @pytest.mark.parametrize("name", [*LAYERS, "cost"])
 def test_file_of_the_core_imports_only_files_above_it(name):
     above = LAYERS[: LAYERS.index(name)] if name in LAYERS else LAYERS
-    assert core_modules(PACKAGE / f"{name}.py") <= set(above)
+    assert layers_of(PACKAGE / f"{name.replace('.', '/')}.py") <= set(above)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="no list of the standard library")
 @pytest.mark.parametrize("name", [*LAYERS, "cost", "__init__"])
 def test_file_of_the_core_imports_only_tensorflow_and_numpy_besides(name):
     allowed = {*sys.stdlib_module_names, "__future__", "numpy", "tensorflow", "rldarts_tf"}
-    for imported in imports_of(PACKAGE / f"{name}.py"):
+    for imported in imports_of(PACKAGE / f"{name.replace('.', '/')}.py"):
         assert imported.split(".")[0] in allowed
 
 

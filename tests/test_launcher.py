@@ -34,7 +34,7 @@ from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import CLASSIC
 
-PPO = Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo_training")
+PPO = Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo.program")
 LAUNCHER = PPO.path
 
 # On a busy machine; alone it takes a few minutes for the whole file.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rldarts_tf.mixing import combine, mix
+from rldarts_tf.kernels.mixing import combine, mix
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 TOLERANCE = 1e-9

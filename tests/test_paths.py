@@ -26,10 +26,10 @@ OWNER = "runs/paths.py"
 # state, a module, the title of a table.
 OTHER_MEANINGS = {
     "__init__.py": {"cells"},
-    "agents/off_policy.py": {"replay"},
+    "agents/off_policy/program.py": {"replay"},
     "commands/compare.py": {"cells"},
     "genotype.py": {"cells"},
-    "report/__init__.py": {"cells"},
+    "pictures/report/__init__.py": {"cells"},
 }
 # What users find, and what programs of theirs may read: written out, so that no change of the
 # module goes unseen.

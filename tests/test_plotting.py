@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rldarts_tf import drawing, plotting
 from rldarts_tf.errors import RunError
+from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.search_space import CLASSIC
 
@@ -489,7 +489,7 @@ def test_help_shows_an_example_that_is_a_valid_command(tmp_path, capsys):
     (example,) = [
         line.split()
         for line in capsys.readouterr().out.splitlines()
-        if line.strip().startswith("python -m rldarts_tf.plotting")
+        if line.strip().startswith("python -m rldarts_tf.pictures.plotting")
     ]
     arguments = plotting._parser().parse_args(example[3:])
     assert len(arguments.run_dirs) == 2 and arguments.column == "return_mean"
@@ -499,11 +499,11 @@ def test_module_runs_as_a_program_and_imports_no_pyplot(tmp_path):
     run = write_run(tmp_path / "run")
     program = (
         "import runpy, sys\n"
-        "import rldarts_tf.plotting\n"
+        "import rldarts_tf.pictures.plotting\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "del sys.modules['rldarts_tf.plotting']\n"
+        "del sys.modules['rldarts_tf.pictures.plotting']\n"
         "try:\n"
-        "    runpy.run_module('rldarts_tf.plotting', run_name='__main__')\n"
+        "    runpy.run_module('rldarts_tf.pictures.plotting', run_name='__main__')\n"
         "except SystemExit as end:\n"
         "    print('code', end.code, 'matplotlib.pyplot' in sys.modules)\n"
     )

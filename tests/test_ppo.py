@@ -24,8 +24,8 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from rldarts_tf import ConfigError, ImpalaCNN, Supernet
-from rldarts_tf.agents import ppo
 from rldarts_tf.agents.gradients import NORMS
+from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package

@@ -18,22 +18,22 @@ pytest.importorskip("tf_agents")
 import tensorflow as tf
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
-from rldarts_tf.agents.ppo_training import PPOProgram
-from rldarts_tf.agents.search_recorder import SearchRecorder
-from rldarts_tf.agents.seeds import derived_seed
+from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.settings import PPOSettings
-from rldarts_tf.agents.training import StageSettings, Training
 from rldarts_tf.cost import count_cost
-from rldarts_tf.envs import joint
-from rldarts_tf.envs.procgen import ProcgenEnvironment
-from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.envs.procgen import joint
+from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
-from rldarts_tf.settings import ProcgenSettings, TrainingSettings
+from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.recorder import SearchRecorder
+from rldarts_tf.training.seeds import derived_seed
+from rldarts_tf.training.settings import ProcgenSettings, TrainingSettings
 
 # Small, because tracing is what costs.
 SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=2)

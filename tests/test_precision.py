@@ -18,8 +18,8 @@ import rldarts_tf
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.factory import PRECISIONS, make_encoder
 from rldarts_tf.genotype import random_genotype
+from rldarts_tf.kernels.precision import Conv2D, bias_add
 from rldarts_tf.ops import make_op, register_op
-from rldarts_tf.precision import Conv2D, bias_add
 from rldarts_tf.search_space import CLASSIC, MICRO, register_search_space
 
 SMALL_CLASSIC = register_search_space(

@@ -14,9 +14,9 @@ import pytest
 
 pytest.importorskip("procgen")
 
-from rldarts_tf.envs import games
 from rldarts_tf.envs.episodes import EpisodeStatistics
-from rldarts_tf.envs.procgen import ProcgenEnvironment
+from rldarts_tf.envs.procgen import games
+from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
 from rldarts_tf.errors import ConfigError, RunError
 
 # isort: split
@@ -506,7 +506,7 @@ def test_without_procgen_the_error_names_the_extra(monkeypatch):
 def test_procgen_is_loaded_by_the_first_environment_only_and_without_gyms_notice():
     program = """
 import sys
-import rldarts_tf.envs.procgen as module
+import rldarts_tf.envs.procgen.batch as module
 assert "procgen" not in sys.modules and "gym3" not in sys.modules
 module.ProcgenEnvironment("maze", 1, seed=0).reset()
 assert "procgen" in sys.modules and "gym3" in sys.modules

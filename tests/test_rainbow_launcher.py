@@ -17,7 +17,7 @@ from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.search_space import MICRO, SearchSpace
 
-RAINBOW = Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow_training")
+RAINBOW = Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow.program")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

@@ -20,18 +20,18 @@ from replay_reader import read_items
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
 from rldarts_tf.agents.gradients import NORMS
-from rldarts_tf.agents.rainbow_training import RainbowProgram
+from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.settings import RainbowSettings
-from rldarts_tf.agents.training import StageSettings, Training
 from rldarts_tf.cost import count_cost
-from rldarts_tf.envs.games import GAMES
-from rldarts_tf.envs.procgen_suite import ProcgenSuite
+from rldarts_tf.envs.procgen.games import GAMES
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
-from rldarts_tf.settings import ProcgenSettings, TrainingSettings
+from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.settings import ProcgenSettings, TrainingSettings
 
 # Small, because tracing is what costs.
 SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)

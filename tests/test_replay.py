@@ -18,7 +18,7 @@ from acme import specs, types
 from dm_env import StepType
 from replay_reader import read_items
 
-from rldarts_tf.agents.replay import TABLE, BatchAdder, Replay, environment_spec
+from rldarts_tf.agents.off_policy.replay import TABLE, BatchAdder, Replay, environment_spec
 from rldarts_tf.errors import RunError
 
 SHAPE = (4, 4, 3)

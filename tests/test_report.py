@@ -17,10 +17,11 @@ import pytest
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-from rldarts_tf import commands, report
+from rldarts_tf import commands
 from rldarts_tf.errors import RunError
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.report import data
+from rldarts_tf.pictures import report
+from rldarts_tf.pictures.report import data
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
 from rldarts_tf.search_space import CLASSIC
 

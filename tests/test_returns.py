@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("procgen")
 
-from rldarts_tf.agents.returns import WINDOW, ReturnTracker, game_columns, summarize
 from rldarts_tf.envs.episodes import FinishedEpisodes
-from rldarts_tf.envs.games import normalized_return
+from rldarts_tf.envs.procgen.games import normalized_return
+from rldarts_tf.training.returns import WINDOW, ReturnTracker, game_columns, summarize
 
 # Easy: starpilot from 2.5 to 64, leaper from 3 to 10, maze from 5 to 10 (Cobbe et al. 2020).
 EASY = {"starpilot": (2.5, 64.0), "leaper": (3.0, 10.0), "maze": (5.0, 10.0)}

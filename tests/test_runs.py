@@ -24,16 +24,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rldarts_tf.errors import RunError
+from rldarts_tf.files import TEMPORARY_SUFFIX, write_bytes, write_text
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.runs import atomic
+from rldarts_tf.runs import npz
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import MetricsWriter, read_metrics
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.runs.progress import Progress
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog, read_genotypes
 from rldarts_tf.runs.summary import print_table, read_summary, versions, write_summary
 from rldarts_tf.search_space import MICRO
+from rldarts_tf.training.progress import Progress
 
 
 def one_line(error: pytest.ExceptionInfo) -> str:
@@ -79,8 +80,8 @@ class FakeClock:
 
 def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "new" / "folder" / "file.txt"
-    atomic.write_text(path, "α first\n")
-    atomic.write_text(path, "second\n")
+    write_text(path, "α first\n")
+    write_text(path, "second\n")
     assert path.read_bytes() == b"second\n"
     assert os.listdir(path.parent) == ["file.txt"]
 
@@ -88,7 +89,7 @@ def test_a_write_replaces_the_file_and_leaves_nothing_else(tmp_path):
 def test_files_get_the_permissions_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
-        atomic.write_bytes(tmp_path / "file", b"")
+        write_bytes(tmp_path / "file", b"")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
@@ -97,7 +98,7 @@ def test_files_get_the_permissions_of_the_umask(tmp_path):
 def test_a_link_keeps_pointing_at_the_replaced_file(tmp_path):
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    atomic.write_text(tmp_path / "link", "new")
+    write_text(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "new"
 
@@ -112,7 +113,7 @@ def test_a_failure_leaves_the_old_file_and_no_leftovers(tmp_path, monkeypatch, c
 
     monkeypatch.setattr(os, call, no_space)
     with pytest.raises(RunError) as error:
-        atomic.write_text(path, "new")
+        write_text(path, "new")
     assert str(path) in one_line(error) and "No space left" in str(error.value)
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
@@ -121,7 +122,7 @@ def test_a_failure_leaves_the_old_file_and_no_leftovers(tmp_path, monkeypatch, c
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError) as error:
-        atomic.write_text(tmp_path / "file" / "below", "")
+        write_text(tmp_path / "file" / "below", "")
     assert "below" in one_line(error)
 
 
@@ -130,11 +131,11 @@ def test_a_killed_writer_leaves_a_complete_file(tmp_path):
     contents = [bytes([65 + k]) * (1 << 20) for k in range(4)]
 
     def write_on(ready):
-        atomic.write_bytes(path, contents[0])
+        write_bytes(path, contents[0])
         ready()
         while True:
             for content in contents:
-                atomic.write_bytes(path, content)
+                write_bytes(path, content)
 
     for attempt in range(8):
         with forked(write_on) as child:
@@ -145,7 +146,7 @@ def test_a_killed_writer_leaves_a_complete_file(tmp_path):
 
 def test_npz_round_trips_without_pickle(tmp_path):
     arrays = {"a": np.arange(6, dtype=np.int64).reshape(2, 3), "names": np.array(["x", "yz"])}
-    atomic.write_npz(tmp_path / "f.npz", **arrays)
+    npz.write_npz(tmp_path / "f.npz", **arrays)
     with np.load(tmp_path / "f.npz", allow_pickle=False) as archive:
         assert sorted(archive.files) == ["a", "names"]
         for name, array in arrays.items():
@@ -155,7 +156,7 @@ def test_npz_round_trips_without_pickle(tmp_path):
 
 def test_npz_refuses_what_only_pickle_could_store(tmp_path):
     with pytest.raises(TypeError, match="'bad'"):
-        atomic.write_npz(tmp_path / "f.npz", bad=np.array([{}]))
+        npz.write_npz(tmp_path / "f.npz", bad=np.array([{}]))
     assert not (tmp_path / "f.npz").exists()
 
 
@@ -280,7 +281,7 @@ def test_one_process_can_reopen_what_it_closed_or_dropped(tmp_path):
 
 def test_leftovers_of_a_killed_write_are_removed_and_other_files_stay(tmp_path):
     (tmp_path / "search").mkdir()
-    leftover = tmp_path / "search" / f".alphas.npz.0{atomic.TEMPORARY_SUFFIX}"
+    leftover = tmp_path / "search" / f".alphas.npz.0{TEMPORARY_SUFFIX}"
     other = tmp_path / "search" / ".hidden"
     for path in (leftover, other):
         path.write_text("")
@@ -293,7 +294,7 @@ def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatc
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    leftover = tmp_path / f".file.0{atomic.TEMPORARY_SUFFIX}"
+    leftover = tmp_path / f".file.0{TEMPORARY_SUFFIX}"
     leftover.write_text("")
     with pytest.warns(RuntimeWarning, match="has no locks"), RunDirectory(tmp_path) as run:
         run.bind_config(CONFIG)

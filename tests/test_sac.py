@@ -20,8 +20,8 @@ from acme.utils import loggers
 
 from rldarts_tf import MICRO, ConfigError, PiSacCNN, RunError, Supernet
 from rldarts_tf.acme_compat import patch_reverb
-from rldarts_tf.agents import sac
-from rldarts_tf.agents.replay import environment_spec
+from rldarts_tf.agents.off_policy.replay import environment_spec
+from rldarts_tf.agents.sac import agent as sac
 from rldarts_tf.agents.settings import SACSettings
 
 TINY = dataclasses.replace(MICRO, name="tiny_sac", num_normal=1, num_nodes=2, top_k=1)

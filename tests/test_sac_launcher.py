@@ -31,7 +31,7 @@ from rldarts_tf.runs.alpha_history import read_alphas
 
 pytest.importorskip("dm_control")
 
-SAC = Launcher("launchers/sac_dm_control.py", "rldarts_tf.agents.sac_training")
+SAC = Launcher("launchers/sac_dm_control.py", "rldarts_tf.agents.sac.program")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

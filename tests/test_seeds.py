@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rldarts_tf.agents.seeds import derived_seed, make_generator
+from rldarts_tf.training.seeds import derived_seed, make_generator
 
 PURPOSES = ("environments", "evaluation environments", "actions", "evaluation actions", "learner")
 SEEDS = (*range(100), 2**31 - 2, 2**31 - 1)

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from reference import reference_discretize
 
-from rldarts_tf import drawing, plotting
 from rldarts_tf.baselines import ImpalaCNN
 from rldarts_tf.encoders import DiscreteNetwork, Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.launch.stages import STAGES, Pipeline, check_encoders
+from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.search_space import CLASSIC, MICRO, num_edges
-from rldarts_tf.settings import EncoderSettings
-from rldarts_tf.stages import STAGES, Pipeline, check_encoders
+from rldarts_tf.training.settings import EncoderSettings
 
 ENCODERS = {
     "search": EncoderSettings(depths=[3, 4], output_mode="sum", features=6),

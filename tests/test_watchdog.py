@@ -12,12 +12,12 @@ import time
 import numpy as np
 import pytest
 
+from rldarts_tf.envs.watchdog import EXIT_CODE, Watchdog
 from rldarts_tf.errors import ConfigError, RunError
-from rldarts_tf.runs.watchdog import EXIT_CODE, Watchdog
 
 PROGRAM = """
 import signal, sys, time
-from rldarts_tf.runs.watchdog import Watchdog
+from rldarts_tf.envs.watchdog import Watchdog
 
 signal.signal(signal.SIGTERM, lambda *_: None)  # as a run that is to save first
 watchdog = Watchdog(float(sys.argv[1]), "the simulator of maze")
@@ -77,7 +77,7 @@ def test_its_thread_ends_with_it():
 
 def test_an_error_of_a_simulator_names_the_game(monkeypatch):
     pytest.importorskip("procgen")
-    from rldarts_tf.envs.procgen import ProcgenEnvironment
+    from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
 
     environment = ProcgenEnvironment("maze", 2, seed=0, num_threads=0)
     before = environment.reset()
@@ -95,8 +95,8 @@ def test_an_error_of_a_simulator_names_the_game(monkeypatch):
 
 def test_a_suite_guards_every_step(monkeypatch):
     pytest.importorskip("procgen")
-    from rldarts_tf.envs.procgen_suite import ProcgenSuite
-    from rldarts_tf.settings import ProcgenSettings
+    from rldarts_tf.envs.procgen.suite import ProcgenSuite
+    from rldarts_tf.training.settings import ProcgenSettings
 
     made = []
     monkeypatch.setattr(Watchdog, "__init__", lambda *args: made.append(args[1:]))
@@ -114,7 +114,7 @@ def test_a_suite_guards_every_step(monkeypatch):
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "5", True, None])
 @pytest.mark.parametrize("name", ["ProcgenSettings", "DMControlSettings"])
 def test_a_time_that_is_none_is_refused(name, value):
-    import rldarts_tf.settings
+    import rldarts_tf.training.settings
 
     with pytest.raises(ConfigError, match=rf"^{name}\.step_timeout must be"):
-        getattr(rldarts_tf.settings, name)(step_timeout=value)
+        getattr(rldarts_tf.training.settings, name)(step_timeout=value)

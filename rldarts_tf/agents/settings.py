@@ -13,7 +13,7 @@ from typing import Any
 import gin
 
 from rldarts_tf.checks import check_integer, check_integers, check_number, is_number
-from rldarts_tf.envs import games
+from rldarts_tf.envs.procgen import games
 from rldarts_tf.errors import ConfigError
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from rldarts_tf import drawing
 from rldarts_tf.commands import inputs
 from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.pictures import drawing
 from rldarts_tf.runs.alpha_checkpoint import read_logits
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from rldarts_tf import drawing
 from rldarts_tf.commands import inputs
+from rldarts_tf.pictures import drawing
 
 HELP = "draw the cells of a genotype as SVG and PNG files"
 EXAMPLES = """

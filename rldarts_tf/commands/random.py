@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import random
 
-from rldarts_tf import drawing
 from rldarts_tf.commands import inputs
 from rldarts_tf.commands.size import add_space_arguments, space_of
 from rldarts_tf.genotype import random_genotype
+from rldarts_tf.pictures import drawing
 from rldarts_tf.search_space import OUTPUT_MODES
 
 HELP = "draw random cells of a search space, for a random search or a control"

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """See the package."""
-    from rldarts_tf.report import write_report
+    from rldarts_tf.pictures.report import write_report
 
     output = arguments.output or RunPaths(Path(arguments.run_dirs[0])).report_path
     write_report(arguments.run_dirs, output)

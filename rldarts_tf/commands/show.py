@@ -8,9 +8,9 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rldarts_tf import drawing
 from rldarts_tf.commands import inputs
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.pictures import drawing
 from rldarts_tf.runs import summary
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _cost(genotype: Genotype, depths: Sequence[int], image: Sequence[int], features: int) -> Cost:
-    from rldarts_tf import DiscreteNetwork, count_cost
+    from rldarts_tf.cost import count_cost
+    from rldarts_tf.encoders import DiscreteNetwork
 
     return count_cost(DiscreteNetwork(genotype, depths, features=features), image)

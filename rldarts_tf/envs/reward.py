@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from rldarts_tf.envs.games import return_range
+from rldarts_tf.envs.procgen.games import return_range
 from rldarts_tf.errors import ConfigError, RunError
 
 # The statistics start as if this much of one sample with mean 0 and variance 1 had been seen:
@@ -179,7 +179,7 @@ class MaximumReturnScale:
     """
 
     def __init__(self, games: Sequence[str], distribution_mode: str) -> None:
-        """Looks up R_max in `rldarts_tf.envs.games.RETURN_RANGES`.
+        """Looks up R_max in `rldarts_tf.envs.procgen.games.RETURN_RANGES`.
 
         Args:
           games: the game of each environment, N names.

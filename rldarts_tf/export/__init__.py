@@ -16,7 +16,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.export.policies import Policy
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike, write_bytes
 
 FORMATS = ("saved_model", "tflite")
 
@@ -45,7 +45,7 @@ class Frozen(tf.Module):
         self.act = act
 
 
-def save(policy: Policy, output: atomic.PathLike, file_format: str = "saved_model") -> None:
+def save(policy: Policy, output: PathLike, file_format: str = "saved_model") -> None:
     """Writes a policy.
 
     Args:
@@ -58,13 +58,13 @@ def save(policy: Policy, output: atomic.PathLike, file_format: str = "saved_mode
     """
     frozen = Frozen(policy)
     if file_format == "tflite":
-        atomic.write_bytes(output, _tflite(frozen))
+        write_bytes(output, _tflite(frozen))
         return
     path = Path(output)
     if path.exists():
         raise RunError(f"output: {str(output)!r} exists already")
     # Complete or not there at all.
-    partial = path.with_name(f".{path.name}{atomic.TEMPORARY_SUFFIX}")
+    partial = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     try:
         # Gradients of ops of one's own would refer to what is not in the graph; none are needed.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -78,7 +78,7 @@ def save(policy: Policy, output: atomic.PathLike, file_format: str = "saved_mode
             shutil.rmtree(partial)
 
 
-def load(path: atomic.PathLike, file_format: str = "saved_model") -> Any:
+def load(path: PathLike, file_format: str = "saved_model") -> Any:
     """What anybody would do with the file: images uint8 [B, H, W, C] -> {name: array}.
 
     Raises:
@@ -100,9 +100,7 @@ def load(path: atomic.PathLike, file_format: str = "saved_model") -> Any:
     return act
 
 
-def largest_difference(
-    policy: Policy, path: atomic.PathLike, file_format: str, images: Any
-) -> float:
+def largest_difference(policy: Policy, path: PathLike, file_format: str, images: Any) -> float:
     """The largest absolute difference between what a file and the policy itself say of images."""
     live = {name: value.numpy() for name, value in policy.outputs(tf.constant(images)).items()}
     saved = load(path, file_format)(images)

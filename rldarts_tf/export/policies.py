@@ -21,6 +21,7 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.launch.stages import encoder_kind
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import (
     TRAINED_STAGES,
@@ -28,8 +29,7 @@ from rldarts_tf.runs.paths import (
     checkpoint_steps,
     find_checkpoint,
 )
-from rldarts_tf.settings import DMControlSettings, EncoderSettings, ProcgenSettings
-from rldarts_tf.stages import encoder_kind
+from rldarts_tf.training.settings import DMControlSettings, EncoderSettings, ProcgenSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +92,11 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     algorithm = _algorithm(config, stage)
     make_policy = {PPOSettings: _ppo, RainbowSettings: _rainbow, SACSettings: _sac}[algorithm]
     if algorithm is SACSettings:
-        from rldarts_tf.envs.dm_control_suite import DMControlSuite
+        from rldarts_tf.envs.dm_control.suite import DMControlSuite
 
         suite: Suite = DMControlSuite(settings(DMControlSettings))
     else:
-        from rldarts_tf.envs.procgen_suite import ProcgenSuite
+        from rldarts_tf.envs.procgen.suite import ProcgenSuite
 
         suite = ProcgenSuite(settings(ProcgenSettings))
     shape, outputs, trackables = make_policy(encoder, settings(algorithm), suite)
@@ -140,9 +140,9 @@ def _ppo(encoder: Encoder, settings: PPOSettings, suite: Suite) -> tuple[Any, An
     from tf_agents.specs import tensor_spec
     from tf_agents.trajectories import time_step as ts
 
-    from rldarts_tf.agents import ppo
-    from rldarts_tf.envs.games import NUM_ACTIONS
-    from rldarts_tf.envs.procgen import OBSERVATION_SHAPE
+    from rldarts_tf.agents.ppo import agent as ppo
+    from rldarts_tf.envs.procgen.batch import OBSERVATION_SHAPE
+    from rldarts_tf.envs.procgen.games import NUM_ACTIONS
 
     time_step_spec = ts.time_step_spec(
         tensor_spec.BoundedTensorSpec(OBSERVATION_SHAPE, tf.uint8, 0, 255, "observation")
@@ -165,9 +165,9 @@ def _rainbow(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tuple
     from acme import specs
     from acme.tf import utils as tf2_utils
 
-    from rldarts_tf.agents import rainbow
-    from rldarts_tf.envs.games import NUM_ACTIONS
-    from rldarts_tf.envs.procgen import OBSERVATION_SHAPE
+    from rldarts_tf.agents.rainbow import agent as rainbow
+    from rldarts_tf.envs.procgen.batch import OBSERVATION_SHAPE
+    from rldarts_tf.envs.procgen.games import NUM_ACTIONS
 
     network = rainbow.make_network(encoder, NUM_ACTIONS, settings)
     tf2_utils.create_variables(network, [specs.Array(OBSERVATION_SHAPE, np.uint8)])
@@ -180,8 +180,8 @@ def _rainbow(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tuple
 
 
 def _sac(encoder: Encoder, settings: SACSettings, suite: Any) -> tuple[Any, Any, Any]:
-    from rldarts_tf.agents import sac
-    from rldarts_tf.agents.replay import environment_spec
+    from rldarts_tf.agents.off_policy.replay import environment_spec
+    from rldarts_tf.agents.sac import agent as sac
 
     environment = suite.make(1, 0)
     try:

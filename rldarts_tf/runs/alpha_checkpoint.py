@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.errors import RunError, one_line
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import PathLike
 
 
-def read_logits(path: atomic.PathLike) -> dict[str, np.ndarray]:
+def read_logits(path: PathLike) -> dict[str, np.ndarray]:
     """Reads z = β α from a TensorFlow checkpoint.
 
     Args:

@@ -26,7 +26,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rldarts_tf.errors import RunError, one_line
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import PathLike
+from rldarts_tf.runs import npz
 from rldarts_tf.runs.reading import read_npz
 from rldarts_tf.search_space import SearchSpace, num_nodes_of
 
@@ -107,7 +108,7 @@ class AlphaHistory:
         return {cell: _softmax(logits) for cell, logits in self.logits.items()}
 
 
-def read_alphas(path: atomic.PathLike) -> AlphaHistory:
+def read_alphas(path: PathLike) -> AlphaHistory:
     """Reads an alphas.npz, of this version or an older one.
 
     Raises:
@@ -122,7 +123,7 @@ def read_alphas(path: atomic.PathLike) -> AlphaHistory:
 
 
 def write_alphas(
-    path: atomic.PathLike,
+    path: PathLike,
     steps: Sequence[int],
     ops: Mapping[str, Sequence[str]],
     logits: Mapping[str, np.ndarray],
@@ -132,7 +133,7 @@ def write_alphas(
     Raises:
       RunError: it cannot be written.
     """
-    atomic.write_npz(
+    npz.write_npz(
         path,
         format=np.array(FORMAT, np.int64),
         step=np.array(steps, np.int64),

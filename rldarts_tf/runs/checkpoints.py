@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.errors import RunError, one_line
+from rldarts_tf.files import reason
 from rldarts_tf.runs import manifest
-from rldarts_tf.runs.atomic import reason
 from rldarts_tf.runs.paths import CHECKPOINT_PREFIX, StagePaths, checkpoint_steps
 from rldarts_tf.runs.reading import parse_npz
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from rldarts_tf.errors import RunError
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike, reason, write_text
 from rldarts_tf.runs.configs import canonical_settings, read_config
 from rldarts_tf.runs.paths import RunPaths
 
@@ -31,7 +31,7 @@ class RunDirectory(RunPaths):
     that ends. Also a context manager.
     """
 
-    def __init__(self, root_dir: atomic.PathLike) -> None:
+    def __init__(self, root_dir: PathLike) -> None:
         """Creates the root if it is missing, tries to write there, and locks it.
 
         Args:
@@ -51,17 +51,15 @@ class RunDirectory(RunPaths):
         except FileExistsError as error:
             raise RunError(f"root_dir {text!r} is a file, not a directory") from error
         except OSError as error:
-            raise RunError(
-                f"root_dir {text!r} cannot be created: {atomic.reason(error)}"
-            ) from error
+            raise RunError(f"root_dir {text!r} cannot be created: {reason(error)}") from error
         try:
             # Permission bits do not tell (root, read-only mounts, quotas): only a real file does.
-            probe = self.root / f".{os.getpid()}{atomic.TEMPORARY_SUFFIX}"
+            probe = self.root / f".{os.getpid()}{TEMPORARY_SUFFIX}"
             probe.write_bytes(b"?")
             probe.unlink()
             locked = self._lock(text)
         except OSError as error:
-            raise RunError(f"root_dir {text!r} is not writable: {atomic.reason(error)}") from error
+            raise RunError(f"root_dir {text!r} is not writable: {reason(error)}") from error
         if locked:
             self._remove_leftovers()
 
@@ -82,7 +80,7 @@ class RunDirectory(RunPaths):
         """
         new = canonical_settings(text, "the configuration")
         if not self.config_path.exists():
-            atomic.write_text(self.config_path, text)
+            write_text(self.config_path, text)
             return
         old_text = read_config(self.config_path)
         old = canonical_settings(old_text, repr(str(self.config_path)))
@@ -145,7 +143,7 @@ class RunDirectory(RunPaths):
     def _remove_leftovers(self) -> None:
         # Safe: while the lock is held, nobody else is in the middle of writing here.
         for folder in [self.root, *(p for p in self.root.iterdir() if p.is_dir())]:
-            for leftover in folder.glob(f".*{atomic.TEMPORARY_SUFFIX}"):
+            for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 with contextlib.suppress(OSError):
                     leftover.unlink()
 

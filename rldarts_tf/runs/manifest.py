@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rldarts_tf.errors import RunError
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import reason, write_text
 
 _CHUNK_BYTES = 1 << 20
 _MAX_BYTES = 1 << 20
@@ -27,8 +27,8 @@ def write(path: Path, folder: Path, files: Iterable[Path]) -> None:
             for file in sorted(files)
         }
     except OSError as error:
-        raise RunError(f"{error.filename!r} cannot be read: {atomic.reason(error)}") from error
-    atomic.write_text(path, json.dumps({"sha256": entries}, indent=1) + "\n")
+        raise RunError(f"{error.filename!r} cannot be read: {reason(error)}") from error
+    write_text(path, json.dumps({"sha256": entries}, indent=1) + "\n")
 
 
 def read(path: Path) -> dict[str, tuple[int, str]]:
@@ -41,7 +41,7 @@ def read(path: Path) -> dict[str, tuple[int, str]]:
         with path.open("rb") as stream:
             text = stream.read(_MAX_BYTES + 1)
     except OSError as error:
-        raise RunError(f"{path.name} cannot be read: {atomic.reason(error)}") from error
+        raise RunError(f"{path.name} cannot be read: {reason(error)}") from error
     try:
         entries = json.loads(text)["sha256"]
         found = {str(name): (int(size), str(digest)) for name, (size, digest) in entries.items()}
@@ -71,7 +71,7 @@ def check(path: Path, folder: Path) -> None:
         except FileNotFoundError:
             raise RunError(f"{name} is missing") from None
         except OSError as error:
-            raise RunError(f"{name} cannot be read: {atomic.reason(error)}") from error
+            raise RunError(f"{name} cannot be read: {reason(error)}") from error
 
 
 def _hash(file: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.errors import RunError, one_line
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import PathLike, reason, write_text
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.reading import read_bytes
 
@@ -71,7 +71,7 @@ class MetricsWriter:
                     f"this run writes {','.join(header)}"
                 )
             rows = [row for row in rows if int(row[0]) <= resume_step]
-        atomic.write_text(path, _csv_text([header, *rows]))
+        write_text(path, _csv_text([header, *rows]))
         self._last_step = int(rows[-1][0]) if rows else None
         self._tags = {
             column: f"{groups[column]}/{column}" if groups and column in groups else column
@@ -118,9 +118,7 @@ class MetricsWriter:
             self._stream.write(_csv_text([[str(step), wall_time, *fields]]))
             self._stream.flush()
         except OSError as error:
-            raise RunError(
-                f"{self._stream.name!r} cannot be written: {atomic.reason(error)}"
-            ) from error
+            raise RunError(f"{self._stream.name!r} cannot be written: {reason(error)}") from error
         # Leaving the context flushes the events.
         with self._events.as_default():
             # As arrays: TensorFlow caches Python numbers (np.float64 is one) for ever.
@@ -163,7 +161,7 @@ class MetricsWriter:
         self.close()
 
 
-def read_metrics(path: atomic.PathLike) -> dict[str, np.ndarray]:
+def read_metrics(path: PathLike) -> dict[str, np.ndarray]:
     """Reads a metrics.csv, also while it is being written.
 
     Returns:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.errors import RunError, one_line
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import PathLike, reason
 
 MAX_TEXT_BYTES = 1 << 28
 """A table with a million rows is about as large."""
@@ -27,7 +27,7 @@ MAX_ARRAY_BYTES = 1 << 31
 _MAX_ARRAYS = 10_000
 
 
-def read_bytes(path: atomic.PathLike, limit: int = MAX_TEXT_BYTES) -> bytes:
+def read_bytes(path: PathLike, limit: int = MAX_TEXT_BYTES) -> bytes:
     """Reads a file of at most `limit` bytes.
 
     Raises:
@@ -39,7 +39,7 @@ def read_bytes(path: atomic.PathLike, limit: int = MAX_TEXT_BYTES) -> bytes:
             size = os.fstat(stream.fileno()).st_size
             content = stream.read(min(size, limit) + 1)
     except OSError as error:
-        raise RunError(f"{str(path)!r} cannot be read: {atomic.reason(error)}") from error
+        raise RunError(f"{str(path)!r} cannot be read: {reason(error)}") from error
     except ValueError:  # of open: a null character
         raise RunError(f"{str(path)!r} is no file name") from None
     if len(content) > limit:
@@ -59,7 +59,7 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_npz(path: atomic.PathLike) -> dict[str, np.ndarray]:
+def read_npz(path: PathLike) -> dict[str, np.ndarray]:
     """Reads the arrays of an .npz file; see `parse_npz`.
 
     Raises:

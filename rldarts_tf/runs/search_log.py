@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.errors import RunError
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import PathLike, reason, write_text
 from rldarts_tf.runs.alpha_history import read_alphas, write_alphas
 from rldarts_tf.runs.reading import parse_json, read_bytes
 from rldarts_tf.search_space import num_edges
@@ -29,7 +29,7 @@ class AlphaLog:
 
     def __init__(
         self,
-        path: atomic.PathLike,
+        path: PathLike,
         ops: Mapping[str, Sequence[str]],
         num_nodes: int,
         resume_step: int | None = None,
@@ -123,7 +123,7 @@ class GenotypeLog:
       last_step: the step at which the last of them appeared; None if there is none.
     """
 
-    def __init__(self, path: atomic.PathLike, resume_step: int | None = None) -> None:
+    def __init__(self, path: PathLike, resume_step: int | None = None) -> None:
         """Starts or continues a log.
 
         Args:
@@ -140,7 +140,7 @@ class GenotypeLog:
         self._seen = {_canonical(genotype) for _, genotype in entries}
         self.last_step = entries[-1][0] if entries else None
         # Always written anew: this also cuts off a line that a killed process left incomplete.
-        atomic.write_text(self._path, "".join(_json_line(*entry) for entry in entries))
+        write_text(self._path, "".join(_json_line(*entry) for entry in entries))
 
     def __len__(self) -> int:
         """How many distinct genotypes there were."""
@@ -163,15 +163,13 @@ class GenotypeLog:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(_json_line(step, genotype))
         except OSError as error:
-            raise RunError(
-                f"{str(self._path)!r} cannot be written: {atomic.reason(error)}"
-            ) from error
+            raise RunError(f"{str(self._path)!r} cannot be written: {reason(error)}") from error
         self._seen.add(canonical)
         self.last_step = int(step)
         return True
 
 
-def read_genotypes(path: atomic.PathLike) -> list[tuple[int, dict[str, Any]]]:
+def read_genotypes(path: PathLike) -> list[tuple[int, dict[str, Any]]]:
     """Reads the (step, genotype) pairs of a `GenotypeLog`; an incomplete last line is left out.
 
     Raises:

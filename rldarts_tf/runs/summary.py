@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from rldarts_tf.errors import RunError
-from rldarts_tf.runs import atomic
+from rldarts_tf.files import PathLike, reason, write_text
 from rldarts_tf.runs.reading import parse_json, read_bytes
 
 # Name in the summary -> names of the distributions that may provide it.
@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_summary(path: atomic.PathLike, stage: str, values: Mapping[str, Any]) -> None:
+def write_summary(path: PathLike, stage: str, values: Mapping[str, Any]) -> None:
     """Sets the entry of `stage` in summary.json, and the versions; other stages stay.
 
     The file is {"stages": {stage: {...}}, "versions": {...}}, strict JSON: NaN and infinities
@@ -69,7 +69,7 @@ def write_summary(path: atomic.PathLike, stage: str, values: Mapping[str, Any]) 
             try:
                 os.replace(target, aside)
             except OSError as error:
-                line = f"{str(target)!r} cannot be replaced: {atomic.reason(error)}"
+                line = f"{str(target)!r} cannot be replaced: {reason(error)}"
                 raise RunError(line) from error
             warnings.warn(
                 f"{str(target)!r} was not a summary and is now {aside.name!r}",
@@ -78,10 +78,10 @@ def write_summary(path: atomic.PathLike, stage: str, values: Mapping[str, Any]) 
             )
     stages[stage] = plain
     content = {"stages": stages, "versions": versions()}
-    atomic.write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(target, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_summary(path: atomic.PathLike) -> dict[str, Any]:
+def read_summary(path: PathLike) -> dict[str, Any]:
     """Reads a summary.json.
 
     Raises:

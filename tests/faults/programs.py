@@ -77,7 +77,7 @@ PROCGEN = (
     "--env_name=bossfight",
 )
 PPO = Program(
-    Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo_training"),
+    Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo.program"),
     4 * 8,
     ("--gin_file=classic.gin", *PROCGEN),
     (
@@ -87,7 +87,7 @@ PPO = Program(
     ),
 )
 RAINBOW = Program(
-    Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow_training"),
+    Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow.program"),
     4 * 8,
     ("--gin_file=micro.gin", *PROCGEN),
     (
@@ -100,7 +100,7 @@ RAINBOW = Program(
     ),
 )
 SAC = Program(
-    Launcher("launchers/sac_dm_control.py", "rldarts_tf.agents.sac_training"),
+    Launcher("launchers/sac_dm_control.py", "rldarts_tf.agents.sac.program"),
     20,
     (
         "--gin_file=sac.gin",

@@ -26,7 +26,7 @@ gym3.libenv.CEnv.act = faulty
 # In the workers only.
 DM_CONTROL_FAULT = """
 command = open("/proc/self/cmdline").read()
-if "rldarts_tf.envs.dm_control_worker" in command:
+if "rldarts_tf.envs.dm_control.worker" in command:
     import random
     from dm_control.rl import control
     step, rng = control.Environment.step, random.Random(command)

@@ -1,0 +1,1 @@
+"""Shared by agents that learn from replay: Reverb, learner, loop and program."""

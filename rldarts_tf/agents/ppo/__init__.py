@@ -1,0 +1,1 @@
+"""PPO from TF-Agents' parts."""

@@ -1,0 +1,117 @@
+"""PPO as an `AgentProgram`: collect steps of all environments, then learn from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from tf_agents.specs import tensor_spec
+
+from rldarts_tf.agents.gradients import diverged
+from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.ppo import collect
+from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
+from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.training.evaluation import Policy
+from rldarts_tf.training.loop import AgentProgram
+from rldarts_tf.training.seeds import derived_seed, make_generator
+
+
+class PPOProgram(AgentProgram):
+    """See `AgentProgram`.
+
+    Args:
+      encoder: the encoder, not yet built.
+      suite: the environments.
+      settings: the numbers.
+      seed: of environments, actions and minibatches.
+      stage_dir: not used.
+    """
+
+    columns = (*ppo.LOSSES, "skipped_updates")
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        suite: ProcgenSuite,
+        settings: PPOSettings,
+        seed: int,
+        stage_dir: StagePaths,
+    ) -> None:
+        del stage_dir
+        self._settings = settings
+        self._skipped = 0
+        self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
+        self.agent = ppo.make_agent(
+            settings,
+            tensor_spec.from_spec(self.environment.time_step_spec()),
+            tensor_spec.from_spec(self.environment.action_spec()),
+            encoder,
+        )
+        generator = make_generator(seed, "actions and minibatches")
+        self._loss_scale = self.agent.optimizer.loss_scale
+        if self._loss_scale is not None:
+            self.columns = (*self.columns, "loss_scale")
+        self._act = ppo.Actor(self.agent, generator)
+        self._learner = ppo.Learner(self.agent, settings, generator)
+        self._collector = collect.Collector(
+            self.environment,
+            self._act,
+            settings.steps_per_update,
+            RewardNormalizer(
+                settings.num_envs,
+                settings.reward_discount,
+                settings.reward_clip,
+                groups=self.environment.games,
+            ),
+        )
+        self.trackables = {
+            "actor": self.agent.actor_net,
+            "value": self.agent.value_net,
+            "optimizer": self.agent.optimizer,
+            "train_step": self.agent.train_step_counter,
+            "generator": generator,
+        }
+
+    def start(self) -> None:
+        """Does nothing: PPO has nothing to start."""
+
+    def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
+        """Collects one batch of experience and makes one update of PPO."""
+        del stopping
+        experience = self._collector.collect()
+        updated = self._learner.update(ppo.on_host(experience))
+        losses = {name: float(value) for name, value in updated.items()}
+        skipped, overflowed = (int(losses.pop(name, 0)) for name in ("skipped", "overflowed"))
+        self._skipped += skipped
+        if overflowed == self._settings.gradient_steps:
+            # There are no means: a scale that begins too high may take as many steps to fall.
+            losses = {}
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            raise diverged(bad[0], losses[bad[0]], PPOSettings)
+        if self._loss_scale is not None:
+            losses["loss_scale"] = float(self._loss_scale.value)
+        return self._settings.batch_size, {**losses, "skipped_updates": self._skipped}
+
+    def evaluation_policy(self, seed: int) -> Policy:
+        """Returns a policy that samples its actions, as in training."""
+        act = self._act.drawing_from(make_generator(seed, "evaluation actions"))
+        return lambda observations: collect.checked_act(act, observations)[0]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """State of the environments and the reward normalizer."""
+        return {**self._collector.state(), "skipped_updates": np.int64(self._skipped)}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores what `state` returned."""
+        self._collector.set_state(state)
+        self._skipped = int(state["skipped_updates"])
+
+    def close(self) -> None:
+        """Closes the simulators."""
+        self.environment.close()

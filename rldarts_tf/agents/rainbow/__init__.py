@@ -1,0 +1,1 @@
+"""Rainbow from Acme's parts."""

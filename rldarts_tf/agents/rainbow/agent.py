@@ -1,0 +1,384 @@
+"""Rainbow without noisy nets, from Acme's parts: double Q, dueling, C51, prioritized n-step replay.
+
+Sources: Hessel et al. 2018 (Rainbow); Bellemare et al. 2017 (C51); Wang et al. 2016 (dueling);
+van Hasselt et al. 2016 (double Q); RL-DARTS appendix A.1, Algorithm 3, and F.2.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import dm_env
+import numpy as np
+import reverb
+import sonnet as snt
+import tensorflow as tf
+import trfl
+from acme import specs
+from acme.tf import utils as tf2_utils
+from acme.tf.losses.distributional import l2_project
+from acme.tf.networks import DiscreteValuedDistribution
+from acme.utils import counting, loggers
+
+from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
+from rldarts_tf.agents.off_policy.learner import ReplayLearner
+from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
+from rldarts_tf.agents.off_policy.replay import TABLE, Replay
+from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.shapes import check_shapes
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.torso import Torso, training_options
+from rldarts_tf.training.seeds import make_generator
+
+LOSSES = ("loss", "td_error", "q_mean", *NORMS, "importance_mean")
+"""Metrics of a learner step."""
+
+# A transition of priority 0 would never be sampled again.
+_MIN_PRIORITY = 1e-6
+
+
+class DuellingCategoricalHead(snt.Module):
+    """Features [B, features] -> a distribution of returns for every action, batch shape [B, A].
+
+    The logits of atom i are V_i + A_i(a) - mean over a' of A_i(a') (Hessel et al. 2018, "Distribu-
+    tional RL" and "Dueling networks"), V and A being MLPs with one hidden layer each.
+
+    Args:
+      num_actions: A.
+      hidden_size: units of each hidden layer.
+      num_atoms: atoms of the distribution.
+      v_min: the least return.
+      v_max: the largest.
+    """
+
+    def __init__(
+        self, num_actions: int, hidden_size: int, num_atoms: int, v_min: float, v_max: float
+    ) -> None:
+        super().__init__(name="duelling_categorical_head")
+        self._shape = (num_actions, num_atoms)
+        self._value = snt.nets.MLP([hidden_size, num_atoms], name="value")
+        self._advantage = snt.nets.MLP([hidden_size, num_actions * num_atoms], name="advantage")
+        self._atoms = tf.linspace(float(v_min), float(v_max), num_atoms)
+
+    def __call__(self, features: tf.Tensor) -> DiscreteValuedDistribution:
+        """See the class."""
+        value = self._value(features)[:, None]  # [B, 1, num_atoms]
+        advantage = tf.reshape(self._advantage(features), [-1, *self._shape])  # [B, A, num_atoms]
+        logits = value + advantage - tf.reduce_mean(advantage, axis=1, keepdims=True)
+        return DiscreteValuedDistribution(values=self._atoms, logits=logits)
+
+
+def make_network(encoder: Encoder, num_actions: int, settings: RainbowSettings) -> snt.Sequential:
+    """The Q network around an encoder (Algorithm 3); its variables do not exist yet.
+
+    Args:
+      encoder: used itself, not a copy.
+      num_actions: A.
+      settings: the numbers.
+    """
+    head = DuellingCategoricalHead(
+        num_actions, settings.hidden_size, settings.num_atoms, settings.v_min, settings.v_max
+    )
+    return snt.Sequential([Torso(encoder), head])
+
+
+class EpsilonGreedy(snt.Module):
+    """Observations [B, ...] -> actions int32 [B]; with probability ε a uniformly random one.
+
+    Args:
+      network: gives distributions of returns.
+      epsilon: ε, a number, or a variable that somebody changes: one number, or one of each
+        observation [B].
+      generator: the source of randomness; its state belongs into a checkpoint.
+    """
+
+    def __init__(
+        self,
+        network: snt.Module,
+        epsilon: float | tf.Variable,
+        generator: tf.random.Generator,
+    ) -> None:
+        super().__init__(name="epsilon_greedy")
+        self._network = network
+        self._epsilon = epsilon
+        self._generator = generator
+
+    def __call__(self, observations: tf.Tensor) -> tf.Tensor:
+        """Acts."""
+        return self.act(observations)[0]
+
+    def act(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(actions int32 [B], action values float32 [B, A])."""
+        values = self._network(observations).mean()
+        epsilon = tf.convert_to_tensor(self._epsilon)
+        policy = trfl.epsilon_greedy(values, epsilon[:, None] if epsilon.shape.rank else epsilon)
+        # TFP takes stateless seeds as int32.
+        seed = tf.cast(self._generator.make_seeds()[:, 0], tf.int32)
+        return policy.sample(seed=seed), values
+
+
+def categorical_double_q(
+    z_tm1: DiscreteValuedDistribution,
+    a_tm1: tf.Tensor,
+    r_t: tf.Tensor,
+    d_t: tf.Tensor,
+    z_t: DiscreteValuedDistribution,
+    q_t_selector: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The C51 loss with double Q: m = Φ(r + d Z_{θ'}(s_t, a*)), a* = argmax_a q_θ(s_t, a).
+
+    Args:
+      z_tm1: distributions of returns of all actions at s_{t-1}, batch shape [B, A].
+      a_tm1: the actions taken, int32 [B].
+      r_t: float32 [B], the n-step return.
+      d_t: float32 [B], γ^n, or 0 where the episode terminated on the way.
+      z_t: distributions at s_t by the target network, batch shape [B, A].
+      q_t_selector: action values at s_t by the online network, [B, A].
+
+    Returns:
+      (cross-entropy of m and the prediction [B], the loss; their Kullback-Leibler divergence [B],
+      the priority of Hessel et al. 2018).
+
+    Raises:
+      ValueError: a shape is another.
+    """
+    check_shapes(
+        z_tm1=(z_tm1.logits, ("B", "A", "K")),
+        a_tm1=(a_tm1, ("B",)),
+        r_t=(r_t, ("B",)),
+        d_t=(d_t, ("B",)),
+        z_t=(z_t.logits, ("B", "A", "K")),
+        q_t_selector=(q_t_selector, ("B", "A")),
+    )
+    a_t = tf.argmax(q_t_selector, axis=-1, output_type=a_tm1.dtype)
+    p_t = tf.nn.softmax(tf.gather(z_t.logits, a_t, batch_dims=1))  # [B, num_atoms]
+    atoms = r_t[:, None] + d_t[:, None] * z_t.values  # [B, num_atoms]
+    target = tf.stop_gradient(l2_project(atoms, p_t, z_t.values))  # m
+    logits = tf.gather(z_tm1.logits, a_tm1, batch_dims=1)
+    cross_entropy = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
+    entropy = -tf.reduce_sum(tf.math.xlogy(target, target), axis=-1)
+    return cross_entropy, tf.stop_gradient(cross_entropy - entropy)
+
+
+def importance_weights(probabilities: tf.Tensor, exponent: float) -> tf.Tensor:
+    """w_i = P(i)^-exponent / max_j P(j)^-exponent (Schaul et al. 2016, section 3.4): [B] -> [B].
+
+    The number of transitions, which is a factor there, cancels out.
+
+    Raises:
+      ValueError: the probabilities are not [B].
+    """
+    check_shapes(probabilities=(probabilities, ("B",)))
+    weights = tf.pow(tf.cast(probabilities, tf.float32), -exponent)
+    return weights / tf.reduce_max(weights)
+
+
+class RainbowLearner(ReplayLearner):
+    """Learns from prioritized replay; see `ReplayLearner`.
+
+    Args:
+      network: the online network, with variables. Where its encoder depends on it (batch
+        normalization), it is called with `training=True` in the pass that is differentiated.
+      target_network: a copy of it.
+      settings: the numbers.
+      counter: counts learner steps.
+      logger: is given the numbers of each step.
+    """
+
+    def __init__(
+        self,
+        network: snt.Module,
+        target_network: snt.Module,
+        settings: RainbowSettings,
+        counter: counting.Counter | None = None,
+        logger: loggers.Logger | None = None,
+    ) -> None:
+        super().__init__(settings, network, counter, logger)
+        self._network = network
+        self._target_network = target_network
+        self._architecture = architecture_variables(network)
+        self._optimizer = snt.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon)
+        # So that a checkpoint restored before the first step finds them.
+        self._optimizer._initialize(network.trainable_variables)
+
+    def _learn(self, sample: reverb.ReplaySample) -> dict[str, tf.Tensor]:
+        """Makes one gradient step, updates priorities, and copies the target network when due."""
+        metrics, priorities = self._step(sample)
+        if self._client is not None and np.isfinite(metrics["loss"]):
+            # A transition may be in a batch twice; both have the same priority.
+            keys = sample.info.key.numpy().tolist()
+            self._client.mutate_priorities(TABLE, dict(zip(keys, priorities.numpy().tolist())))
+        if self.num_steps % self._settings.target_update_period == 0:
+            self._update_target()
+        return metrics
+
+    # Without AutoGraph, which would translate Sonnet and Keras too, tracing is faster.
+    @tf.function(autograph=False)
+    def _step(self, sample: reverb.ReplaySample) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Makes one gradient step; returns (`LOSSES`, new priorities [B])."""
+        settings, transitions = self._settings, sample.data
+        r_t = tf.cast(transitions.reward, tf.float32)
+        # The adder multiplies by γ^(n-1) and the discounts of the environment.
+        d_t = settings.discount * tf.cast(transitions.discount, tf.float32)
+        weights = importance_weights(sample.info.probability, settings.importance_exponent)
+        # Outside of the tape: the target is a constant.
+        q_t_selector = self._network(transitions.next_observation).mean()
+        z_t = self._target_network(transitions.next_observation)
+        variables = self._network.trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            z_tm1 = self._network(transitions.observation, **training_options(self._network))
+            losses, priorities = categorical_double_q(
+                z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
+            )
+            loss = self._scaled(tf.reduce_mean(weights * losses))
+        gradients = self._differentiate(tape, loss, variables)
+        clipped, norm = gradients, tf.linalg.global_norm(gradients)
+        if settings.max_gradient_norm is not None:
+            clipped, _ = tf.clip_by_global_norm(gradients, settings.max_gradient_norm, norm)
+        applied = self._apply(
+            tf.math.is_finite(loss + norm),
+            lambda: self._optimizer.apply(clipped, variables),
+            loss,
+            gradients,
+        )
+        self._num_steps.assign_add(1)
+        metrics = {
+            "loss": loss,
+            "td_error": tf.reduce_mean(priorities),
+            "q_mean": tf.reduce_mean(tf.gather(z_tm1.mean(), transitions.action, batch_dims=1)),
+            **norms(gradients, variables, self._architecture),
+            "importance_mean": tf.reduce_mean(weights),
+            **applied,
+        }
+        return metrics, tf.maximum(priorities, _MIN_PRIORITY)
+
+    @tf.function(autograph=False)
+    def _update_target(self) -> None:
+        for source, target in zip(self._network.variables, self._target_network.variables):
+            target.assign(source)
+
+    def get_variables(self, names: list[str]) -> list[Any]:
+        """The online network's trainable variables, as Acme's variable clients ask for them.
+
+        The moving statistics of batch normalization are not among them.
+        """
+        del names
+        return tf2_utils.to_numpy([self._network.trainable_variables])
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """TensorFlow objects for a checkpoint."""
+        return {
+            "network": self._network,
+            "target_network": self._target_network,
+            "optimizer": self._optimizer,
+            **super().state,
+        }
+
+
+def make_learner(
+    network: snt.Module, observation_spec: specs.Array, settings: RainbowSettings, **parts: Any
+) -> RainbowLearner:
+    """Creates the variables of a network, its target network and their learner.
+
+    Args:
+      network: the online network.
+      observation_spec: of one observation.
+      settings: the numbers.
+      **parts: `counter` and `logger` of the learner.
+    """
+    tf2_utils.create_variables(network, [observation_spec])
+    return RainbowLearner(network, copy.deepcopy(network), settings, **parts)
+
+
+def epsilons_at(settings: RainbowSettings, games: Sequence[str], step: int) -> np.ndarray:
+    """ε of each environment after so many environment steps; see `RainbowSettings`.
+
+    Args:
+      settings: the numbers.
+      games: the game of each environment, one name each. Each of several games has the whole range
+        of ε.
+      step: environment steps of all of them together.
+
+    Returns:
+      float32 [B]; numpy's, for TensorFlow caches each Python number that it is given for ever.
+    """
+    exponents, names = np.empty(len(games)), np.array(games)
+    for game in dict.fromkeys(games):
+        mine = names == game
+        exponents[mine] = np.linspace(*settings.epsilon_exponents, num=np.count_nonzero(mine))
+    grown = 1.0 + settings.epsilon_decay * min(step / settings.epsilon_steps, 1.0)
+    return np.power(float(settings.epsilon_base), exponents * grown).astype(np.float32)
+
+
+class Rainbow(LoopAgent):
+    """Rainbow for one environment and Acme's EnvironmentLoop, as Acme's own `DQN` is.
+
+    Args:
+      environment_spec: of the environment: images, discrete actions.
+      encoder: the encoder, not yet built; used itself, so that the α you hold is trained.
+      settings: the numbers, with `n_step` and `replay_capacity` (see `RainbowSettings.for_games`);
+        those of many environments and of evaluations are not used. By default ε falls from 0.4 over
+        25 million steps: set `epsilon_steps` to about the length of a shorter run.
+      seed: of the exploration.
+      counter: counts learner steps.
+      logger: is given the losses.
+      checkpoint_directory: where Acme's Checkpointer saves the learner every ten minutes, and from
+        where it resumes; None for nowhere. Replay is not saved.
+    """
+
+    def __init__(
+        self,
+        environment_spec: specs.EnvironmentSpec,
+        encoder: Encoder,
+        settings: RainbowSettings,
+        seed: int = 0,
+        counter: counting.Counter | None = None,
+        logger: loggers.Logger | None = None,
+        checkpoint_directory: str | None = None,
+    ) -> None:
+        for name in ("n_step", "replay_capacity"):
+            if getattr(settings, name) is None:
+                raise ConfigError(
+                    f"RainbowSettings.{name} is None: set it, or choose it by game with for_games"
+                )
+        network = make_network(encoder, environment_spec.actions.num_values, settings)
+        learner = make_learner(
+            network,
+            environment_spec.observations,
+            settings,
+            counter=counter,
+            logger=logger,
+        )
+        self._epsilon = tf.Variable(
+            self._epsilon_at(settings, 0), trainable=False, dtype=tf.float32, name="epsilon"
+        )
+        generator = make_generator(seed, "actions")
+        super().__init__(
+            EpsilonGreedy(network, self._epsilon, generator),
+            learner,
+            Replay(
+                environment_spec,
+                settings.replay_capacity,
+                settings.priority_exponent,
+                initial_priority=settings.initial_priority,
+            ),
+            settings,
+            settings.n_step,
+            {"epsilon": self._epsilon, "generator": generator},
+            checkpoint_directory,
+            "rainbow_learner",
+        )
+
+    def observe(self, action: Any, next_timestep: dm_env.TimeStep) -> None:
+        """Puts a step into replay, and lowers ε."""
+        super().observe(action, next_timestep)
+        self._epsilon.assign(self._epsilon_at(self._settings, int(self._steps)))
+
+    @staticmethod
+    def _epsilon_at(settings: RainbowSettings, step: int) -> np.float32:
+        return epsilons_at(settings, ["the only one"], step)[0]

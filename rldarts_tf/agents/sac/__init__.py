@@ -1,0 +1,1 @@
+"""SAC from Acme's parts."""

@@ -1,0 +1,1 @@
+"""How cells are computed fast: not public, used by ops, cells and encoders."""

@@ -1,0 +1,263 @@
+"""The three steps of RL-DARTS (Algorithm 1) as stages of a run directory, and the baseline.
+
+search (train the supernet) -> discretize (δ(α*) -> genotype.json) -> evaluate (train the discrete
+network from scratch). How an encoder is trained is the caller's business.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rldarts_tf.discretization import discretize
+from rldarts_tf.encoders import Encoder, as_search_space
+from rldarts_tf.errors import ConfigError, RLDartsError, RunError
+from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.pictures import drawing, plotting
+from rldarts_tf.runs import summary
+from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
+from rldarts_tf.runs.directory import RunDirectory
+from rldarts_tf.runs.paths import TRAINED_STAGES, StagePaths
+from rldarts_tf.training.settings import EncoderSettings
+
+STAGES = {
+    "all": ("search", "discretize", "evaluate"),
+    "search": ("search",),
+    "discretize": ("discretize",),
+    "evaluate": ("evaluate",),
+    "baseline": ("baseline",),
+}
+"""Values of `--stage`, and the stages that each runs."""
+
+Train = Callable[[str, StagePaths, Encoder], Mapping[str, Any]]
+"""(stage, its directory, encoder) -> the stage's entry in summary.json."""
+
+
+def check_encoders(
+    encoders: Mapping[str, EncoderSettings], genotype: Genotype | None = None
+) -> None:
+    """Makes each stage's encoder, without weights, so that a late stage cannot fail after hours.
+
+    Args:
+      encoders: as `Pipeline` takes them.
+      genotype: the cell to evaluate; None for one that a search will find.
+
+    Raises:
+      ConfigError: a setting is not valid.
+    """
+    for stage in TRAINED_STAGES:
+        settings = encoders[stage]
+        kind, cell = encoder_kind(stage, settings), None
+        try:
+            if kind == "discrete":
+                # Any cell of the space tells as much about the settings as the one to be found.
+                search = encoders["search"]
+                cell = genotype or random_genotype(
+                    as_search_space(search.search_space), random.Random(0), search.output_mode
+                )
+            settings.make(kind, cell)
+        except RLDartsError as error:
+            raise ConfigError(f"EncoderSettings: {error} (stage {stage!r})") from None
+
+
+class Pipeline:
+    """Runs stages in a run directory; those that are finished there are not run again.
+
+    Args:
+      run: the run directory.
+      train: trains an encoder.
+      encoders: the encoder settings of each stage in `TRAINED_STAGES`.
+      genotype: the cell to evaluate, which becomes the run's; None for that of the run.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        train: Train,
+        encoders: Mapping[str, EncoderSettings],
+        genotype: Genotype | None = None,
+    ) -> None:
+        self._run = run
+        self._train = train
+        self._encoders = encoders
+        self._given = genotype
+
+    def check(self, stage: str) -> None:
+        """Raises what `run` would raise before it trains; changes nothing.
+
+        Args:
+          stage: a key of `STAGES`.
+
+        Raises:
+          ConfigError: a genotype is missing, or given to a stage that does not evaluate one.
+          RunError: there is no search to discretize, or the directory holds a different cell.
+        """
+        if self._given is not None:
+            if stage != "evaluate":
+                raise ConfigError(
+                    f"genotype: is for --stage=evaluate alone; --stage={stage} would not use it"
+                )
+            self._check_replaceable(self._given)
+        elif stage == "evaluate":
+            self._genotype()
+        elif stage == "discretize":
+            self._search_log()
+
+    def run(self, stage: str) -> bool:
+        """Runs a key of `STAGES`; False if the training was interrupted on the way.
+
+        Raises:
+          ConfigError: see `check`.
+          RunError: see `check`; or the search that has just ended found another cell than the one
+            whose evaluation the directory holds.
+        """
+        self.check(stage)
+        if self._given is not None:
+            self._adopt(self._given)
+        for name in STAGES[stage]:
+            if name == "discretize":
+                self._discretize()
+            elif not self._run_training(name):
+                return False
+        if "discretize" in STAGES[stage]:
+            print(f"the cell found:\n{drawing.genotype_text(self._genotype())}")
+            print(f"genotype: {self._run.genotype_path}\ndrawings: {self._run.cells_dir}")
+        return True
+
+    def _run_training(self, name: str) -> bool:
+        entry = self._entry(name)
+        if entry.get("exit_state") != "finished":
+            genotype = self._genotype() if name == "evaluate" else None
+            settings = self._encoders[name]
+            encoder = settings.make(encoder_kind(name, settings), genotype)
+            entry = dict(self._train(name, self._run.stage(name), encoder))
+            if genotype is not None:
+                entry["genotype"] = genotype.to_dict()
+            summary.write_summary(self._run.summary_path, name, entry)
+            self._draw_curves()
+        summary.print_table(f"{name}: {entry['exit_state']}", _rows(entry))
+        return entry["exit_state"] == "finished"
+
+    def _discretize(self) -> None:
+        """Discretizes the last recorded α, which is that of the last checkpoint."""
+        settings = self._encoders["search"]
+        space = as_search_space(settings.search_space)
+        history = self._search_log()
+        try:
+            history.check(space)
+        except RunError as error:
+            raise RunError(f"{str(self._run.stage('search').alphas_path)!r}: {error}") from None
+        step, logits = history.at()
+        genotype = discretize(logits, space, output_mode=settings.output_mode)
+        self._adopt(genotype)
+        entry = {"exit_state": "finished", "search_steps": step}
+        summary.write_summary(self._run.summary_path, "discretize", entry)
+        print(f"discretize: the cell at step {entry['search_steps']:,}")
+
+    def _draw_curves(self) -> None:
+        """Draws the returns of all stages so far, and the op weights of the search."""
+        search = self._run.stage("search")
+        try:
+            if search.alphas_path.exists():
+                plotting.plot_op_weights(search.alphas_path, search.op_weights_path)
+            plotting.plot_run([str(self._run.root)], self._run.returns_path)
+        except (ImportError, RLDartsError) as error:
+            # A run without a finished episode has nothing to draw; its results stand all the same.
+            print(f"no curves drawn: {error}")
+
+    def _search_log(self) -> AlphaHistory:
+        """The search's α over time, with at least one record."""
+        path = self._run.stage("search").alphas_path
+        history = read_alphas(path) if path.exists() else None
+        # A search that was killed before its first checkpoint may leave a file without records.
+        if not history:
+            raise RunError(
+                f"root_dir {str(self._run.root)!r} holds no search to discretize "
+                f"({path.name} is missing or empty): run --stage=search first"
+            )
+        return history
+
+    def _adopt(self, genotype: Genotype) -> None:
+        """Makes a genotype the run's, with drawings; refuses to replace one that was evaluated."""
+        if self._check_replaceable(genotype):
+            # In this order, so that a genotype.json is never without its drawings.
+            drawing.draw_genotype(genotype, self._run.cells_dir)
+            genotype.save(self._run.genotype_path)
+
+    def _check_replaceable(self, genotype: Genotype) -> bool:
+        """Whether a genotype differs from the run's, which must not have been evaluated then."""
+        path = self._run.genotype_path
+        if path.exists() and Genotype.load(path) == genotype:
+            return False
+        if self._run.stage("evaluate").path.exists():
+            raise RunError(
+                f"root_dir {str(self._run.root)!r} holds an evaluation of another cell: "
+                "use another root_dir"
+            )
+        return True
+
+    def _genotype(self) -> Genotype:
+        if not self._run.genotype_path.exists():
+            raise ConfigError(
+                f"genotype: root_dir {str(self._run.root)!r} holds none yet: run --stage=search "
+                "and --stage=discretize first, or give --genotype=FILE"
+            )
+        return Genotype.load(self._run.genotype_path)
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        path = self._run.summary_path
+        return summary.read_summary(path)["stages"].get(name, {}) if path.exists() else {}
+
+
+def encoder_kind(stage: str, settings: EncoderSettings) -> str:
+    """The kind of encoder that a stage trains."""
+    return {"search": "supernet", "evaluate": "discrete"}.get(stage, settings.baseline)
+
+
+def _mode(entry: Mapping[str, Any]) -> str:
+    """Describes a stage's environments, beside their name."""
+    if "distribution_mode" in entry:
+        return entry["distribution_mode"]
+    return f"action repeat {entry['action_repeat']}"
+
+
+def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The lines of a stage's table."""
+
+    def number(key: str, form: str = ",.2f") -> str:
+        value = entry.get(key)
+        missing = value is None or (isinstance(value, float) and math.isnan(value))
+        return "-" if missing else format(value, form)
+
+    rows = [
+        (
+            "encoder",
+            f"{entry['encoder']}, {number('parameters', ',d')} parameters, "
+            f"{number('multiply_adds', ',d')} multiply-adds",
+        ),
+        ("game", f"{entry['game']} ({_mode(entry)}), seed {entry['seed']}"),
+        (
+            "environment steps",
+            f"{number('env_steps', ',d')} in {number('wall_time_s', ',.0f')} s "
+            f"({number('env_steps_per_second', ',.0f')} per second)",
+        ),
+        (
+            "training return",
+            f"{number('return_mean')} (normalized "
+            f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)",
+        ),
+    ]
+    unseen = "unseen levels" if "distribution_mode" in entry else "fresh episodes"
+    for name, shown in (("train", "training levels"), ("test", unseen)):
+        key = f"eval_{name}_return"
+        if f"{key}_mean" in entry:
+            rows.append(
+                (
+                    f"return, {shown}",
+                    f"{number(key + '_mean')} ± {number(key + '_std')} "
+                    f"(normalized {number(key + '_mean_normalized')})",
+                )
+            )
+    return rows

@@ -1,0 +1,1 @@
+"""Drawings of cells, plots of runs, and the report."""

@@ -1,0 +1,199 @@
+"""Runs -> one HTML file that needs nothing else: no network, no other files, no scripts."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rldarts_tf.errors import RLDartsError, RunError
+from rldarts_tf.files import PathLike, write_text
+from rldarts_tf.pictures import drawing, plotting
+from rldarts_tf.pictures.report import data
+from rldarts_tf.runs.paths import TRAINED_STAGES
+
+_MOST_CELLS = 18
+_COLUMNS = (
+    ("return_mean", "training episodes"),
+    ("eval_test_return_mean", "evaluations"),
+)
+_STAGE_NAMES = {"search": "supernet", "evaluate": "cell", "baseline": "baseline"}
+
+
+def write_report(run_dirs: Sequence[PathLike], output: PathLike) -> None:
+    """Writes a report of one run or several.
+
+    Runs that differ in nothing but their seed are shown as one line with a band.
+
+    Args:
+      run_dirs: run directories, finished or not.
+      output: the HTML file; replaced in one step.
+
+    Raises:
+      RunError: a directory is no run, is given twice, or the file cannot be written.
+    """
+    write_text(output, make_page(run_dirs))
+
+
+def make_page(run_dirs: Sequence[PathLike]) -> str:
+    """The content of that file."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise RunError("no report: install jinja2 (pip install rldarts_tf[report])") from error
+    roots = [Path(run_dir) for run_dir in run_dirs]
+    if len({root.resolve() for root in roots}) != len(roots):
+        raise RunError("a run directory is given twice")
+    runs = [data.read_run(root) for root in roots]
+    groups = data.group(runs)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rldarts_tf.pictures.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=", ".join(dict.fromkeys(run.game for run in runs)),
+        made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        groups=[_group(members, len(groups)) for members in groups],
+        differing=data.differing_settings(groups),
+        returns=_returns(groups),
+        runs=[_run(run) for run in runs],
+    )
+
+
+def _group(members: Sequence[data.Run], num_groups: int) -> dict[str, Any]:
+    return {
+        "label": _label(members),
+        "names": [run.name for run in members],
+        "rows": [row for run in members for row in _rows(run)],
+    }
+
+
+def _label(members: Sequence[data.Run]) -> str:
+    if len(members) == 1:
+        return members[0].name
+    return f"{members[0].name} and {len(members) - 1} more"
+
+
+def _rows(run: data.Run) -> list[dict[str, Any]]:
+    """A row of the table of results for each stage that trains."""
+    rows = []
+    for stage in TRAINED_STAGES:
+        entry = run.results.get(stage)
+        if entry is None and stage in run.metrics:
+            # It has not ended yet: what the table of metrics knows.
+            metrics = plotting.read_metrics(run.metrics[stage])
+            entry = {
+                "exit_state": "running or stopped",
+                "env_steps": int(metrics["step"][-1]),
+                "wall_time_s": float(metrics["wall_time"][-1]),
+                "return_mean": float(metrics["return_mean"][-1]),
+            }
+        if entry is None:
+            continue
+        rows.append(
+            {
+                "run": run.name,
+                "stage": stage,
+                "game": run.games.get(stage, ""),
+                "state": entry.get("exit_state", "?"),
+                "encoder": entry.get("encoder", ""),
+                "seed": entry.get("seed", ""),
+                "steps": _number(entry.get("env_steps"), ",.0f"),
+                "return": _number(entry.get("return_mean")),
+                "evaluation": _with_deviation(entry, "eval_test_return"),
+                "normalized": _number(entry.get("eval_test_return_mean_normalized")),
+                "parameters": _number(entry.get("parameters"), ",.0f"),
+                "multiply_adds": _number(entry.get("multiply_adds"), ",.0f"),
+                "hours": _duration(entry.get("wall_time_s")),
+                "speed": _number(entry.get("env_steps_per_second"), ",.1f"),
+            }
+        )
+    return rows
+
+
+def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
+    """Pictures of returns: one per column that has values, a line per group and stage."""
+    pictures = []
+    for column, what in _COLUMNS:
+        curves: dict[str, list[Path]] = {}
+        for members in groups:
+            for stage in TRAINED_STAGES:
+                files = [run.metrics[stage] for run in members if stage in run.metrics]
+                files = [file for file in files if plotting.has_values(file, column)]
+                if files:
+                    name = _STAGE_NAMES[stage]
+                    games = members[0].games
+                    if len(set(games.values())) > 1 and stage in games:
+                        name = f"{name} ({games[stage]})"
+                    label = name if len(groups) == 1 else f"{_label(members)}: {name}"
+                    curves[label] = files
+        if curves:
+            picture = plotting.returns_picture(curves, "svg", column=column)
+            pictures.append({"caption": f"Returns of {what}", "source": _embedded(picture)})
+    return pictures
+
+
+def _run(run: data.Run) -> dict[str, Any]:
+    """Everything that is shown of one run."""
+    weights = None
+    if run.alphas is not None:
+        changes = [step for step, _ in run.genotypes[1:]]
+        try:
+            weights = _embedded(plotting.op_weights_picture(run.alphas, "svg", changes))
+        except RLDartsError as error:
+            run.problems.append(str(error))
+    evolution = data.spans(run) if run.genotypes and "search" in run.metrics else []
+    shown = data.chosen(evolution, _MOST_CELLS)
+    last = max((end for _, end, _ in evolution), default=0) or 1
+    return {
+        "name": run.name,
+        "game": run.game,
+        "path": str(run.root),
+        "problems": run.problems,
+        "weights": weights,
+        "num_cells": len(evolution),
+        "axis": [
+            {"left": 100 * begin / last, "width": 100 * (end - begin) / last, "begin": begin}
+            for begin, end, _ in evolution
+        ],
+        "evolution": [
+            {"begin": begin, "end": end, "left": 100 * begin / last, "cells": _cells(genotype)}
+            for begin, end, genotype in shown
+        ],
+        "cells": _cells(run.genotype) if run.genotype is not None else [],
+        "text": drawing.genotype_text(run.genotype) if run.genotype is not None else "",
+        "settings": list(run.settings.items()),
+        "versions": list(run.versions.items()),
+    }
+
+
+def _cells(genotype: Any) -> list[dict[str, str]]:
+    pictures = drawing.cell_pictures(genotype, "svg")
+    return [{"name": name, "source": _embedded(content)} for name, content in pictures.items()]
+
+
+def _embedded(svg: bytes) -> str:
+    """A picture as the source of an <img>: in it, nothing of a picture can reach the page."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+
+
+def _number(value: Any, form: str = ",.2f") -> str:
+    is_number = isinstance(value, (int, float)) and value == value
+    return format(value, form) if is_number else "–"
+
+
+def _with_deviation(entry: Any, name: str) -> str:
+    mean, deviation = entry.get(f"{name}_mean"), entry.get(f"{name}_std")
+    return _number(mean) if deviation is None else f"{_number(mean)} ± {_number(deviation)}"
+
+
+def _duration(seconds: Any) -> str:
+    if not isinstance(seconds, (int, float)):
+        return "–"
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,1 @@
+"""Trains one encoder with one agent in one suite: the loop, what it records, and its settings."""
