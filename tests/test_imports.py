@@ -50,8 +50,7 @@ LAYERS = (
 )
 
 
-# By package what it may import, besides itself and the ground. What is not named here is a file of the
-# core, see `LAYERS`.
+# By package what it may import, besides itself and the ground. The files of the core: see `LAYERS`.
 ARCHITECTURE = {"search_space", "genotype", "discretization"}
 CORE = {
     *ARCHITECTURE,
