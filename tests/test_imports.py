@@ -27,11 +27,12 @@ FRAMEWORKS = (
     "rich",
     "tensorflow_probability",
 )
-GROUND = ("errors", "checks", "files")
+GROUND = ("errors", "checks", "settings_fields", "files")
 # From top to bottom: a file imports only files that stand before it.
 LAYERS = (
     "errors",
     "checks",
+    "settings_fields",
     "files",
     "search_space",
     "genotype",
@@ -131,7 +132,7 @@ def test_importing_the_package_loads_no_framework():
 
 
 def test_search_spaces_need_no_tensorflow_of_their_own():
-    for name in ("errors", "checks", "files", "search_space", "genotype"):
+    for name in (*GROUND, "search_space", "genotype"):
         assert not any(
             imported.split(".")[0] in ("tensorflow", "numpy")
             for imported in imports_of(PACKAGE / f"{name}.py")
