@@ -28,7 +28,7 @@ from tf_agents.specs import tensor_spec
 import rldarts_tf
 from rldarts_tf.agents.ppo.agent import Actor, Learner, make_agent, on_host
 from rldarts_tf.agents.ppo.collect import Collector
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer

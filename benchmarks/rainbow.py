@@ -30,7 +30,7 @@ import tensorflow as tf
 
 import rldarts_tf
 from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.runs.paths import StagePaths

@@ -32,7 +32,7 @@ import tensorflow as tf
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.sac.agent import SACNetworks
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.factory import make_encoder

@@ -28,7 +28,7 @@ import tensorflow as tf
 from acme.utils import loggers
 
 from rldarts_tf.agents.sac.agent import SAC
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.envs.dm_control.environment import DMControl
 from rldarts_tf.training.seeds import derived_seed
 

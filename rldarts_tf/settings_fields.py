@@ -62,8 +62,9 @@ class Settings:
             for name, field in vars(cls).items()
             if isinstance(field, dataclasses.Field)
         ]
-        attributes = textwrap.indent("\n".join(["Attributes:", *lines]), "      ")
-        cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n    {attributes.lstrip()}\n    "
+        if lines:
+            attributes = textwrap.indent("\n".join(lines), "      ")
+            cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n\n    Attributes:\n{attributes}\n    "
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -20,7 +20,7 @@ from rldarts_tf.agents.ppo import program as ppo_training
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.cost import Cost
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.envs.dm_control.suite import DMControlSuite

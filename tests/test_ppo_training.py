@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
 from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.procgen import joint
 from rldarts_tf.envs.procgen.batch import ProcgenEnvironment

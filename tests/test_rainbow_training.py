@@ -21,7 +21,7 @@ from replay_reader import read_items
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
 from rldarts_tf.agents.gradients import NORMS
 from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.procgen.games import GAMES
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
@@ -624,10 +624,6 @@ BAD_SETTINGS = {
     "a text": ({"n_step": "3"}, "n_step must be an integer"),
     "no default": ({"n_step_by_game": {"maze": 3}}, r"n_step_by_game must be .*'default'"),
     "no table": ({"n_step_by_game": 7}, "n_step_by_game must be a dictionary"),
-    "unknown game": (
-        {"n_step_by_game": {"default": 3, "mazes": 3}},
-        "n_step_by_game: there is no Procgen game 'mazes'",
-    ),
     "bad entry": (
         {"replay_capacity_by_game": {"default": 10, "maze": 0}},
         r"replay_capacity_by_game\['maze'\] must be an integer",
@@ -636,12 +632,7 @@ BAD_SETTINGS = {
         {"replay_capacity_by_game": {"default": 1.5}},
         r"replay_capacity_by_game\['default'\] must be an integer",
     ),
-    "unknown capacity game": (
-        {"replay_capacity_by_game": (("default", 10), ("pong", 5))},
-        "replay_capacity_by_game: there is no Procgen game 'pong'",
-    ),
     "no capacity": ({"replay_capacity": 0}, "replay_capacity must be an integer"),
-    "unknown mode": ({"reward_maximum": "extreme"}, "reward_maximum: 'extreme' is not supported"),
     "no rate": ({"learning_rate": 0.0}, "learning_rate must be positive"),
     "rate is text": ({"learning_rate": "1e-3"}, "learning_rate must be a finite number"),
     "no adam epsilon": ({"adam_epsilon": 0.0}, "adam_epsilon must be positive"),
@@ -686,6 +677,16 @@ BAD_FOR_GAMES = {
         ("maze", "leaper"),
         "num_envs = 1 must be at least the number of games, 2",
     ),
+    "unknown game": (
+        {"n_step_by_game": {"default": 3, "mazes": 3}},
+        ("maze",),
+        "n_step_by_game: there is no game 'mazes'",
+    ),
+    "unknown capacity game": (
+        {"replay_capacity_by_game": (("default", 10_000), ("pong", 5))},
+        ("maze",),
+        "replay_capacity_by_game: there is no game 'pong'",
+    ),
     "replay too small": (
         {"min_replay_size": 101, "replay_capacity": 100},
         ("maze",),
@@ -703,7 +704,7 @@ BAD_FOR_GAMES = {
 def test_settings_that_do_not_fit_the_games_are_refused(case):
     options, games, message = BAD_FOR_GAMES[case]
     with pytest.raises(ConfigError, match=rf"^RainbowSettings\.{message}") as caught:
-        RainbowSettings(**options).for_games(games)
+        RainbowSettings(**options).for_games(games, GAMES)
     assert "\n" not in str(caught.value)
 
 

@@ -24,7 +24,7 @@ from replay_reader import read_items
 from rldarts_tf import MICRO, PiSacCNN, RunError, Supernet, search_space
 from rldarts_tf.agents.sac import agent as sac
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics

@@ -11,7 +11,7 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from rldarts_tf.agents.gradients import diverged
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.envs.procgen.batch import ProcgenBatch
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.runs.checkpoints import part_of

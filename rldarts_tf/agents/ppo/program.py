@@ -11,7 +11,7 @@ from tf_agents.specs import tensor_spec
 from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo import collect
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rldarts_tf.envs.procgen.batch import ProcgenBatch
-from rldarts_tf.envs.procgen.games import normalized_return
+from rldarts_tf.envs.procgen.games import GAMES, normalized_return
 from rldarts_tf.envs.procgen.joint import make_procgen
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.envs.watchdog import Watchdog
@@ -62,7 +62,7 @@ class ProcgenSuite(Suite):
 
     def fit(self, algorithm: Any) -> Any:
         """See `Suite`."""
-        return algorithm.for_games(self.games)
+        return algorithm.for_games(self.games, GAMES)
 
     def describe(self) -> dict[str, Any]:
         """See `Suite`."""
