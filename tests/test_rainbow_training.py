@@ -30,7 +30,8 @@ from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
-from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import ProcgenSettings, TrainingSettings
 
 # Small, because tracing is what costs.
@@ -274,6 +275,8 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
         "step", "wall_time", "return_mean", "return_std", "return_mean_normalized", "episodes",
         "length_mean", *losses, "epsilon", "learner_steps", "replay_size", "skipped_updates",
         "steps_per_second", "seconds_left",
+        *(f"seconds_{part}" for part in ("act", "simulate", "store", "sample", "learn")),
+        "seconds_evaluate", "seconds_save",
         *evaluations, *(f"op_weight_normal_{op}" for op in SPACE.ops("normal")),
          "alpha_entropy_normal", "distinct_genotypes",
         "last_genotype_step",

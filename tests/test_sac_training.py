@@ -29,7 +29,8 @@ from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import DMControlSettings, TrainingSettings
 
 pytestmark = pytest.mark.timeout(600)

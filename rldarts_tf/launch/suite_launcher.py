@@ -15,7 +15,8 @@ from rldarts_tf.launch import launching
 from rldarts_tf.launch.stages import Pipeline, check_encoders
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.loop import MakeProgram, StageSettings, Training
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import MakeProgram, StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 FLAGS = flags.FLAGS

@@ -28,9 +28,10 @@ _FIRST_COLUMNS = ("step", "wall_time")
 class MetricsWriter:
     """Appends rows to metrics.csv and TensorBoard's events; `write` returns when the row is out.
 
-    Continuing a stage drops the rows after the restored checkpoint, because those steps are taken
-    again. TensorBoard's files are only ever added to: a new file repeats the steps that an
-    interrupted process had already written, and TensorBoard shows the later points.
+    Resuming a stage drops the rows after the restored checkpoint, because those steps are taken
+    again, and adds empty columns that an earlier version had not. TensorBoard's files are only ever
+    added to: a new file repeats the steps that an interrupted process had already written, and
+    TensorBoard shows the later points.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class MetricsWriter:
         rows: list[list[str]] = []
         if resume_step is not None and path.exists():
             old_header, rows = _read_rows(path)
-            if old_header and tuple(old_header) != header:
+            # An earlier version may have written fewer columns.
+            if old_header != [name for name in header if name in old_header]:
                 raise RunError(
                     f"{str(path)!r} has the columns {','.join(old_header)}, "
                     f"this run writes {','.join(header)}"
                 )
-            rows = [row for row in rows if int(row[0]) <= resume_step]
+            kept = (dict(zip(old_header, row)) for row in rows if int(row[0]) <= resume_step)
+            rows = [[row.get(name, "") for name in header] for row in kept]
         write_text(path, _csv_text([header, *rows]))
         self._last_step = int(rows[-1][0]) if rows else None
         self._tags = {

@@ -17,8 +17,12 @@ from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
-from rldarts_tf.training.loop import AgentProgram
+from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.seeds import derived_seed, make_generator
+from rldarts_tf.training.stopwatch import Stopwatch
+
+PARTS = ("act", "simulate", "store", "learn")
+"""The parts whose seconds are measured; "store" is the rest of the collection."""
 
 
 class PPOProgram(AgentProgram):
@@ -45,6 +49,7 @@ class PPOProgram(AgentProgram):
         del stage_dir
         self._settings = settings
         self._skipped = 0
+        self.stopwatch = Stopwatch(*PARTS)
         self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         self.agent = ppo.make_agent(
             settings,
@@ -68,6 +73,7 @@ class PPOProgram(AgentProgram):
                 settings.reward_clip,
                 groups=self.environment.games,
             ),
+            self.stopwatch,
         )
         self.trackables = {
             "actor": self.agent.actor_net,
@@ -83,9 +89,11 @@ class PPOProgram(AgentProgram):
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """Collects one batch of experience and makes one update of PPO."""
         del stopping
-        experience = self._collector.collect()
-        updated = self._learner.update(ppo.on_host(experience))
-        losses = {name: float(value) for name, value in updated.items()}
+        with self.stopwatch.measure("store"):
+            experience = self._collector.collect()
+        with self.stopwatch.measure("learn"):
+            updated = self._learner.update(ppo.on_host(experience))
+            losses = {name: float(value) for name, value in updated.items()}
         skipped, overflowed = (int(losses.pop(name, 0)) for name in ("skipped", "overflowed"))
         self._skipped += skipped
         if overflowed == self._settings.gradient_steps:
@@ -105,7 +113,7 @@ class PPOProgram(AgentProgram):
 
     def state(self) -> dict[str, np.ndarray]:
         """State of the environments and the reward normalizer."""
-        return {**self._collector.state(), "skipped_updates": np.int64(self._skipped)}
+        return {**self._collector.state(), "skipped_updates": np.array(self._skipped, np.int64)}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned."""
