@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder of checkpoints, the one of exactly this step",
     )
     parser.add_argument("--top_k", type=inputs.positive, help="K (default: that of the space)")
-    parser.add_argument(
-        "--space", help="search space (default: that of the run's config.gin)"
-    )
+    parser.add_argument("--space", help="search space (default: that of the run's config.gin)")
     parser.add_argument(
         "--output_mode", help="recorded in the genotype (default: that of config.gin, or concat)"
     )

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="evaluate",
         help="whose policy: of the supernet, the cell (default) or the baseline",
     )
-    parser.add_argument("--step", type=int, help="environment steps of the checkpoint (default: the newest)")
+    parser.add_argument(
+        "--step", type=int, help="environment steps of the checkpoint (default: the newest)"
+    )
     parser.add_argument(
         "--format",
         choices=("saved_model", "tflite"),
