@@ -215,9 +215,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         benchmark = Benchmark(args, folder)
 
         def made(encoder: str) -> Any:
-            program = benchmark.program(encoder)
-            stack.callback(program.close)
-            return program
+            return stack.enter_context(benchmark.program(encoder))
 
         program = made(args.encoder)
         program.start()

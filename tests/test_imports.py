@@ -27,7 +27,7 @@ FRAMEWORKS = (
     "rich",
     "tensorflow_probability",
 )
-GROUND = ("errors", "checks", "settings_fields", "files", "lazy")
+GROUND = ("errors", "checks", "settings_fields", "files", "lazy", "closing")
 # From top to bottom: a file imports only files that stand before it.
 LAYERS = (
     "errors",

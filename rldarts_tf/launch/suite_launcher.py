@@ -66,11 +66,9 @@ def main(
 
     def train(stage: str, stage_dir: StagePaths, encoder: Encoder) -> Mapping[str, Any]:
         launching.compile_quietly()
-        training = Training(stage_dir, stage, encoder, make_program, programs[stage], stopping)
-        try:
+        settings = programs[stage]
+        with Training(stage_dir, stage, encoder, make_program, settings, stopping) as training:
             return training.run()
-        finally:
-            training.close()
 
     with RunDirectory(root_dir) as run:
         pipeline = Pipeline(run, train, encoders, genotype)

@@ -12,11 +12,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
+from rldarts_tf.closing import Closing
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.files import PathLike, reason, write_text
 from rldarts_tf.runs.paths import StagePaths
@@ -25,7 +26,7 @@ from rldarts_tf.runs.reading import read_bytes
 _FIRST_COLUMNS = ("step", "wall_time")
 
 
-class MetricsWriter:
+class MetricsWriter(Closing):
     """Appends rows to metrics.csv and TensorBoard's events; `write` returns when the row is out.
 
     Resuming a stage drops the rows after the restored checkpoint, because those steps are taken
@@ -147,21 +148,10 @@ class MetricsWriter:
                 image = tf.io.decode_png(content, channels=3)
                 self._summary.image(name, image[None], step=int(step))
 
+    @override
     def close(self) -> None:
-        """Closes both files; a second call does nothing."""
         self._stream.close()
         self._events.close()
-
-    def __enter__(self) -> MetricsWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_metrics(path: PathLike) -> dict[str, np.ndarray]:

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
+from rldarts_tf.closing import Closing
 from rldarts_tf.cost import Cost, count_cost
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import RunError
@@ -36,7 +38,7 @@ PARTS = ("evaluate", "save")
 """The parts whose seconds `Training` measures, beside those of the program."""
 
 
-class Training:
+class Training(Closing):
     """Trains one encoder; resumes from the last checkpoint of its stage directory.
 
     Args:
@@ -140,8 +142,8 @@ class Training:
         cost = count_cost(self._encoder, self._program.environment.observation_spec().shape)
         return self._summary(evaluated, cost, interrupted)
 
+    @override
     def close(self) -> None:
-        """Closes background resources."""
         self._program.close()
 
     def _open_metrics(self) -> MetricsWriter:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rldarts_tf.closing import Closing
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.runs.paths import StagePaths
@@ -28,7 +29,7 @@ class StageSettings:
     training: TrainingSettings
 
 
-class AgentProgram(abc.ABC):
+class AgentProgram(Closing):
     """Interface of an agent and its environments, advanced by `Training` update by update.
 
     Attributes:
@@ -83,10 +84,6 @@ class AgentProgram(abc.ABC):
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` returned."""
 
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Closes background resources; may be called twice."""
-
     def before_checkpoint(self) -> Iterable[Path]:
         """Called before `state` is taken; returns files of its own that belong to the checkpoint.
 
@@ -94,7 +91,7 @@ class AgentProgram(abc.ABC):
         """
         return ()
 
-    def after_checkpoint(self, kept: Collection[Path]) -> None:  # noqa: B027
+    def after_checkpoint(self, kept: Collection[Path]) -> None:
         """Called when the checkpoint is safe on disk; no other files than these are needed now."""
 
 
