@@ -30,9 +30,9 @@ from rldarts_tf.agents.ppo.agent import Actor, Learner, make_agent, on_host
 from rldarts_tf.agents.ppo.collect import Collector
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.envs.procgen import games
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
-from rldarts_tf.training.settings import ProcgenSettings
 
 ENCODERS = ("impala_cnn", "micro", "classic")
 PARTS = ("act", "simulate", "store", "learn")

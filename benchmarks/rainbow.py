@@ -32,9 +32,9 @@ import rldarts_tf
 from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.envs.procgen import games
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.settings import ProcgenSettings
 
 ENCODERS = ("impala_cnn", "micro", "classic")
 PARTS = ("act", "simulate", "insert", "sample", "learn")

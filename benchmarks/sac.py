@@ -34,10 +34,10 @@ from rldarts_tf.agents.sac.agent import SACNetworks
 from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.factory import make_encoder
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.settings import DMControlSettings
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "pisac_cnn": {"encoder": "pisac_cnn", "depths": [32, 32, 32, 32]},

@@ -24,6 +24,7 @@ from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.procgen.games import GAMES
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.alpha_history import read_alphas
@@ -31,7 +32,7 @@ from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.training.loop import StageSettings, Training
-from rldarts_tf.training.settings import ProcgenSettings, TrainingSettings
+from rldarts_tf.training.settings import TrainingSettings
 
 # Small, because tracing is what costs.
 SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)
@@ -624,10 +625,6 @@ BAD_SETTINGS = {
     "a text": ({"n_step": "3"}, "n_step must be an integer"),
     "no default": ({"n_step_by_game": {"maze": 3}}, r"n_step_by_game must be .*'default'"),
     "no table": ({"n_step_by_game": 7}, "n_step_by_game must be a dictionary"),
-    "unknown game": (
-        {"n_step_by_game": {"default": 3, "mazes": 3}},
-        "n_step_by_game: there is no Procgen game 'mazes'",
-    ),
     "bad entry": (
         {"replay_capacity_by_game": {"default": 10, "maze": 0}},
         r"replay_capacity_by_game\['maze'\] must be an integer",
@@ -636,12 +633,7 @@ BAD_SETTINGS = {
         {"replay_capacity_by_game": {"default": 1.5}},
         r"replay_capacity_by_game\['default'\] must be an integer",
     ),
-    "unknown capacity game": (
-        {"replay_capacity_by_game": (("default", 10), ("pong", 5))},
-        "replay_capacity_by_game: there is no Procgen game 'pong'",
-    ),
     "no capacity": ({"replay_capacity": 0}, "replay_capacity must be an integer"),
-    "unknown mode": ({"reward_maximum": "extreme"}, "reward_maximum: 'extreme' is not supported"),
     "no rate": ({"learning_rate": 0.0}, "learning_rate must be positive"),
     "rate is text": ({"learning_rate": "1e-3"}, "learning_rate must be a finite number"),
     "no adam epsilon": ({"adam_epsilon": 0.0}, "adam_epsilon must be positive"),
@@ -696,6 +688,21 @@ BAD_FOR_GAMES = {
         ("starpilot",),
         "min_replay_size = 10001 is more than replay_capacity = 10000",
     ),
+    "unknown game": (
+        {"n_step_by_game": {"default": 1, "pong": 2}},
+        ("maze",),
+        "n_step_by_game: there is no game 'pong'",
+    ),
+    "unknown capacity game": (
+        {"replay_capacity_by_game": (("default", 20_000), ("pong", 5))},
+        ("maze",),
+        "replay_capacity_by_game: there is no game 'pong'",
+    ),
+    "unknown mode": (
+        {"reward_maximum": "extreme"},
+        ("maze",),
+        "reward_maximum: 'extreme' is not supported",
+    ),
 }
 
 
@@ -703,7 +710,7 @@ BAD_FOR_GAMES = {
 def test_settings_that_do_not_fit_the_games_are_refused(case):
     options, games, message = BAD_FOR_GAMES[case]
     with pytest.raises(ConfigError, match=rf"^RainbowSettings\.{message}") as caught:
-        RainbowSettings(**options).for_games(games)
+        ProcgenSuite(ProcgenSettings(games)).fit(RainbowSettings(**options))
     assert "\n" not in str(caught.value)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import gin
 
 from rldarts_tf.checks import check_integer, check_integers, check_number, is_number
-from rldarts_tf.envs.procgen import games
 from rldarts_tf.errors import ConfigError
 
 
@@ -96,12 +95,15 @@ class PPOSettings:
         """Minibatches of an update, in all its epochs."""
         return self.num_epochs * (self.batch_size // self.minibatch_size)
 
-    def for_games(self, names: Sequence[str]) -> PPOSettings:
+    def for_games(
+        self, names: Sequence[str], known_games: Sequence[str] | None = None
+    ) -> PPOSettings:
         """These settings, for they are the same for all games.
 
         Raises:
           ConfigError: there are fewer environments than games.
         """
+        del known_games
         _check_one_each(self, names)
         return self
 
@@ -217,8 +219,6 @@ class RainbowSettings:
             _check_numbers(self, "max_gradient_norm", positive=True)
         _check_at_most_one(self, "discount", "epsilon_base", "evaluation_epsilon")
         self._check_exponents()
-        if self.reward_maximum is not None:
-            games.check_distribution_mode(self.reward_maximum, "RainbowSettings.reward_maximum")
         for name in ("v_min", "v_max"):
             _check_finite(self, name)
         if not self.v_min < self.v_max:
@@ -246,24 +246,28 @@ class RainbowSettings:
             raise ConfigError(f"{field} must be a dictionary with an entry 'default'")
         object.__setattr__(self, name, table)
         for game, value in table.items():
-            if game != "default" and game not in games.GAMES:
-                raise ConfigError(f"{field}: there is no Procgen game {game!r}")
             table[game] = check_integer(f"{field}[{game!r}]", value, least=1)
 
-    def for_games(self, names: Sequence[str]) -> RainbowSettings:
+    def for_games(
+        self, names: Sequence[str], known_games: Sequence[str] | None = None
+    ) -> RainbowSettings:
         """These settings with `n_step` and `replay_capacity` chosen for the games.
 
         Args:
           names: the games; where there are several, the entries "default" hold.
+          known_games: the only games that the tables may name; None: any.
 
         Raises:
-          ConfigError: there are fewer environments than games, or `replay_capacity` is less than
-            `min_replay_size`.
+          ConfigError: there are fewer environments than games, a table names an unknown game, or
+            `replay_capacity` is less than `min_replay_size`.
         """
         _check_one_each(self, names)
         chosen = {}
         for name in ("n_step", "replay_capacity"):
             value, table = getattr(self, name), getattr(self, f"{name}_by_game")
+            for game in table if known_games is not None else ():
+                if game not in ("default", *known_games):
+                    raise ConfigError(f"RainbowSettings.{name}_by_game: there is no game {game!r}")
             game = names[0] if len(names) == 1 else "default"
             chosen[name] = table.get(game, table["default"]) if value is None else value
         if chosen["replay_capacity"] < self.min_replay_size:
@@ -342,6 +346,18 @@ class SACSettings:
                 f"SACSettings.min_replay_size = {self.min_replay_size} is more than "
                 f"replay_capacity = {self.replay_capacity}"
             )
+
+    def for_games(
+        self, names: Sequence[str], known_games: Sequence[str] | None = None
+    ) -> SACSettings:
+        """These settings, for they are the same for all games.
+
+        Raises:
+          ConfigError: there are fewer environments than games.
+        """
+        del known_games
+        _check_one_each(self, names)
+        return self
 
 
 ALGORITHMS = (PPOSettings, RainbowSettings, SACSettings)

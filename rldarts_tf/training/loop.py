@@ -317,15 +317,15 @@ class Training:
         return at_end or self._step // interval > before // interval
 
     def _evaluate(self, num_episodes: int) -> dict[str, float]:
-        """Plays fresh environments of every set of levels."""
+        """Plays fresh environments of every evaluation set."""
         games = self._suite.games
         num_envs = min(max(num_episodes, len(games)), self._settings.algorithm.num_envs)
         # The same seeds every time: what changes between evaluations is the policy.
         seed = self._settings.training.seed
         environment_seed = derived_seed(seed, "evaluation environments")
         results: dict[str, float] = {}
-        for name, overrides in self._suite.evaluation_sets.items():
-            environment = self._suite.make(num_envs, environment_seed, **overrides)
+        for name, chosen in self._suite.evaluation_sets.items():
+            environment = self._suite.make(num_envs, environment_seed, **chosen.overrides)
             policy = self._program.evaluation_policy(seed)
             try:
                 played = evaluate(environment, policy, num_episodes)
