@@ -49,7 +49,6 @@ from rldarts_tf.errors import ConfigError, one_line
 from rldarts_tf.factory import make_encoder
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.program import AgentProgram
-from rldarts_tf.training.settings import DMControlSettings, ProcgenSettings
 
 ENCODERS: dict[str, dict[str, Any]] = {
     "impala_cnn": {"encoder": "impala_cnn"},
@@ -70,7 +69,6 @@ class Case:
     program: Any
     settings: Any
     suite: Any
-    environments: Any
     encoder: str
     options: dict[str, Any]
     """Arguments of `make_encoder`."""
@@ -83,7 +81,6 @@ CASES = {
         PPOProgram,
         PPOSettings,
         ProcgenSuite,
-        ProcgenSettings,
         "impala_cnn",
         {},
         ("PPOSettings.steps_per_update = 64", "PPOSettings.minibatch_size = 512"),
@@ -92,7 +89,6 @@ CASES = {
         RainbowProgram,
         RainbowSettings,
         ProcgenSuite,
-        ProcgenSettings,
         "impala_cnn",
         {},
         (
@@ -105,7 +101,6 @@ CASES = {
         SACProgram,
         SACSettings,
         DMControlSuite,
-        DMControlSettings,
         "pisac_cnn",
         {"features": 50, "head": "layer_norm"},
         (
@@ -130,7 +125,7 @@ class Benchmark:
         gin.clear_config()
         try:
             gin.parse_config([*case.bindings, *args.gin_bindings])
-            self.suite = case.suite(case.environments())
+            self.suite = case.suite(case.suite.settings_class())
             self.settings = self.suite.fit(case.settings())
         except (ValueError, TypeError, SyntaxError) as error:
             reason, *_ = str(error).split("\n  In call to configurable")

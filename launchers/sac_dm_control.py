@@ -31,9 +31,9 @@ from absl import flags
 
 from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.sac.settings import SACSettings
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.launch import launching, suite_launcher
-from rldarts_tf.training.settings import DMControlSettings
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

@@ -22,6 +22,8 @@ from absl.testing import flagsaver
 from rldarts_tf import commands
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.settings import RETIRED, PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RunError
 from rldarts_tf.export import policies
@@ -36,12 +38,7 @@ from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
-from rldarts_tf.training.settings import (
-    DMControlSettings,
-    EncoderSettings,
-    ProcgenSettings,
-    TrainingSettings,
-)
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = {"ppo": 192, "rainbow": 192, "sac": 96}

@@ -23,6 +23,7 @@ from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.procgen import joint
 from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
@@ -34,7 +35,7 @@ from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.recorder import SearchRecorder
 from rldarts_tf.training.seeds import derived_seed
-from rldarts_tf.training.settings import ProcgenSettings, TrainingSettings
+from rldarts_tf.training.settings import TrainingSettings
 
 # Small, because tracing is what costs.
 SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=2)

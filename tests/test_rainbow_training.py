@@ -24,6 +24,7 @@ from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.procgen.games import GAMES
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.alpha_history import read_alphas
@@ -32,7 +33,7 @@ from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
-from rldarts_tf.training.settings import ProcgenSettings, TrainingSettings
+from rldarts_tf.training.settings import TrainingSettings
 
 # Small, because tracing is what costs.
 SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)
@@ -680,16 +681,6 @@ BAD_FOR_GAMES = {
         ("maze", "leaper"),
         "num_envs = 1 must be at least the number of games, 2",
     ),
-    "unknown game": (
-        {"n_step_by_game": {"default": 3, "mazes": 3}},
-        ("maze",),
-        "n_step_by_game: there is no game 'mazes'",
-    ),
-    "unknown capacity game": (
-        {"replay_capacity_by_game": (("default", 10_000), ("pong", 5))},
-        ("maze",),
-        "replay_capacity_by_game: there is no game 'pong'",
-    ),
     "replay too small": (
         {"min_replay_size": 101, "replay_capacity": 100},
         ("maze",),
@@ -700,6 +691,21 @@ BAD_FOR_GAMES = {
         ("starpilot",),
         "min_replay_size = 10001 is more than replay_capacity = 10000",
     ),
+    "unknown game": (
+        {"n_step_by_game": {"default": 1, "pong": 2}},
+        ("maze",),
+        "n_step_by_game: there is no game 'pong'",
+    ),
+    "unknown capacity game": (
+        {"replay_capacity_by_game": (("default", 20_000), ("pong", 5))},
+        ("maze",),
+        "replay_capacity_by_game: there is no game 'pong'",
+    ),
+    "unknown mode": (
+        {"reward_maximum": "extreme"},
+        ("maze",),
+        "reward_maximum: 'extreme' is not supported",
+    ),
 }
 
 
@@ -707,7 +713,7 @@ BAD_FOR_GAMES = {
 def test_settings_that_do_not_fit_the_games_are_refused(case):
     options, games, message = BAD_FOR_GAMES[case]
     with pytest.raises(ConfigError, match=rf"^RainbowSettings\.{message}") as caught:
-        RainbowSettings(**options).for_games(games, GAMES)
+        ProcgenSuite(ProcgenSettings(games)).fit(RainbowSettings(**options))
     assert "\n" not in str(caught.value)
 
 

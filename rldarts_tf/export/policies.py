@@ -18,6 +18,8 @@ from rldarts_tf.agents.settings import (
     SACSettings,
 )
 from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
@@ -29,7 +31,7 @@ from rldarts_tf.runs.paths import (
     checkpoint_steps,
     find_checkpoint,
 )
-from rldarts_tf.training.settings import DMControlSettings, EncoderSettings, ProcgenSettings
+from rldarts_tf.training.settings import EncoderSettings
 
 
 @dataclasses.dataclass(frozen=True)

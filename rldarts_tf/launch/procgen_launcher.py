@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from absl import flags
 
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.launch import suite_launcher
 from rldarts_tf.training.program import MakeProgram
-from rldarts_tf.training.settings import ProcgenSettings
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

@@ -217,13 +217,6 @@ def encoder_kind(stage: str, settings: EncoderSettings) -> str:
     return {"search": "supernet", "evaluate": "discrete"}.get(stage, settings.baseline)
 
 
-def _mode(entry: Mapping[str, Any]) -> str:
-    """Describes a stage's environments, beside their name."""
-    if "distribution_mode" in entry:
-        return entry["distribution_mode"]
-    return f"action repeat {entry['action_repeat']}"
-
-
 def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The lines of a stage's table."""
 
@@ -232,13 +225,15 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         missing = value is None or (isinstance(value, float) and math.isnan(value))
         return "-" if missing else format(value, form)
 
+    # Entries of earlier versions have no variant, and no words for their evaluations.
+    variant = entry.get("variant", entry.get("distribution_mode"))
     rows = [
         (
             "encoder",
             f"{entry['encoder']}, {number('parameters', ',d')} parameters, "
             f"{number('multiply_adds', ',d')} multiply-adds",
         ),
-        ("game", f"{entry['game']} ({_mode(entry)}), seed {entry['seed']}"),
+        ("game", f"{entry['game']}{f' ({variant})' if variant else ''}, seed {entry['seed']}"),
         (
             "environment steps",
             f"{number('env_steps', ',d')} in {number('wall_time_s', ',.0f')} s "
@@ -250,8 +245,8 @@ def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)",
         ),
     ]
-    unseen = "unseen levels" if "distribution_mode" in entry else "fresh episodes"
-    for name, shown in (("train", "training levels"), ("test", unseen)):
+    evaluations = entry.get("evaluations", {"test": "evaluation", "train": "training levels"})
+    for name, shown in evaluations.items():
         key = f"eval_{name}_return"
         if f"{key}_mean" in entry:
             rows.append(

@@ -90,8 +90,8 @@ class Evaluator:
         num_envs = min(max(num_episodes, len(games)), self._num_envs)
         seed = derived_seed(self._seed, "evaluation environments")
         results: dict[str, float] = {}
-        for name, overrides in self._suite.evaluation_sets.items():
-            environment = self._suite.make(num_envs, seed, **overrides)
+        for name, chosen in self._suite.evaluation_sets.items():
+            environment = self._suite.make(num_envs, seed, **chosen.overrides)
             policy = make_policy(self._seed)
             try:
                 played = evaluate(environment, policy, num_episodes)

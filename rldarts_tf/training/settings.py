@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
 import gin
 
-from rldarts_tf.checks import INT32_MAX, check_integers, check_number
+from rldarts_tf.checks import INT32_MAX, check_number
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.procgen import games
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
@@ -69,96 +67,6 @@ class EncoderSettings:
 make_search_space = gin.external_configurable(SearchSpace, module="rldarts_tf")
 
 
-@gin.configurable(module="rldarts_tf")
-@dataclasses.dataclass(frozen=True)
-class ProcgenSettings:
-    """Games and levels.
-
-    Attributes:
-      game: one of the 16 games; or several, as a list or separated by commas, that one learner
-        plays at once; or "all".
-      distribution_mode: "easy" or "hard".
-      num_levels: size of the set of training levels; 0 is all of them.
-      start_level: the first of them.
-      step_timeout: seconds that a step of all environments may take; a run whose simulator does not
-        answer in time ends.
-    """
-
-    game: str | Sequence[str] = "starpilot"
-    distribution_mode: str = "easy"
-    num_levels: int = 0
-    start_level: int = 0
-    step_timeout: float = 300.0
-
-    def __post_init__(self) -> None:
-        games.check_games(self.game)
-        games.check_distribution_mode(self.distribution_mode)
-        check_integers(self, "num_levels", "start_level", least=0, most=INT32_MAX)
-        if self.start_level and not self.num_levels:
-            raise ConfigError("ProcgenSettings.start_level has no effect where num_levels is 0")
-        _check_seconds("ProcgenSettings.step_timeout", self.step_timeout)
-
-    @property
-    def games(self) -> tuple[str, ...]:
-        """The names of the games."""
-        return games.check_games(self.game)
-
-    @property
-    def label(self) -> str:
-        """Name of the games in run directories; different games have different labels."""
-        names = self.games
-        if names == games.GAMES:
-            return "all"
-        joined = "+".join(names)
-        if len(names) <= 3:
-            return joined
-        return f"{len(names)}games-{zlib.crc32(joined.encode()):08x}"
-
-    @property
-    def levels(self) -> dict[str, Any]:
-        """The arguments of `make_procgen` that choose the levels."""
-        return {
-            "distribution_mode": self.distribution_mode,
-            "num_levels": self.num_levels,
-            "start_level": self.start_level,
-        }
-
-
-@gin.configurable(module="rldarts_tf")
-@dataclasses.dataclass(frozen=True)
-class DMControlSettings:
-    """A task of the DM Control Suite, from pixels.
-
-    Attributes:
-      domain_name: such as "cartpole".
-      task_name: such as "swingup".
-      action_repeat: physics steps of the task with one action, their rewards summed; None: that of
-        the task (`rldarts_tf.envs.dm_control.environment.ACTION_REPEAT`).
-      frame_stack: frames in an observation, the newest last.
-      image_size: height and width of a frame.
-      step_timeout: seconds that a step may take; a simulator that does not answer in time is
-        replaced by a new one, whose first episode begins.
-    """
-
-    domain_name: str = "cartpole"
-    task_name: str = "swingup"
-    action_repeat: int | None = None
-    frame_stack: int = 3
-    image_size: int = 64
-    step_timeout: float = 60.0
-
-    def __post_init__(self) -> None:
-        for name in ("domain_name", "task_name"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or not value:
-                raise ConfigError(f"DMControlSettings.{name} must be a name, got {value!r}")
-        if self.action_repeat is not None:
-            check_integers(self, "action_repeat", least=1)
-        check_integers(self, "frame_stack", least=1)
-        check_integers(self, "image_size", least=8)
-        _check_seconds("DMControlSettings.step_timeout", self.step_timeout)
-
-
 def _minutes(field: str, value: Any) -> float:
     """Infinity is never."""
     check_number(field, value, "a number >= 0", lambda minutes: minutes >= 0)
@@ -192,7 +100,3 @@ class TrainingSettings(Settings):
         "beginning and its end; 0: never",
         least=0,
     )
-
-
-def _check_seconds(field: str, value: object) -> None:
-    check_number(field, value, "a number of seconds above 0", lambda seconds: 0 < seconds < 1e9)

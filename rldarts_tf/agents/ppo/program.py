@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
 
 from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo import collect
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.program import AgentProgram
@@ -36,12 +36,10 @@ class PPOProgram(AgentProgram):
       stage_dir: not used.
     """
 
-    columns = (*ppo.LOSSES, "skipped_updates")
-
     def __init__(
         self,
         encoder: Encoder,
-        suite: ProcgenSuite,
+        suite: Suite,
         settings: PPOSettings,
         seed: int,
         stage_dir: StagePaths,
@@ -51,16 +49,14 @@ class PPOProgram(AgentProgram):
         self._skipped = 0
         self.stopwatch = Stopwatch(*PARTS)
         self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
-        self.agent = ppo.make_agent(
-            settings,
-            tensor_spec.from_spec(self.environment.time_step_spec()),
-            tensor_spec.from_spec(self.environment.action_spec()),
-            encoder,
+        time_step_spec, action_spec = ppo.tensor_specs(
+            self.environment.observation_spec(), self.environment.action_spec()
         )
+        self.agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
         generator = make_generator(seed, "actions and minibatches")
         self._loss_scale = self.agent.optimizer.loss_scale
-        if self._loss_scale is not None:
-            self.columns = (*self.columns, "loss_scale")
+        scale = () if self._loss_scale is None else ("loss_scale",)
+        self.columns = (*ppo.LOSSES, "skipped_updates", *self.environment.counters(), *scale)
         self._act = ppo.Actor(self.agent, generator)
         self._learner = ppo.Learner(self.agent, settings, generator)
         self._collector = collect.Collector(
@@ -91,6 +87,13 @@ class PPOProgram(AgentProgram):
         del stopping
         with self.stopwatch.measure("store"):
             experience = self._collector.collect()
+        steps = int(np.sum(experience.next_step_type[:, :-1] != ts.StepType.FIRST))
+        counted: dict[str, float] = {
+            "skipped_updates": self._skipped,
+            **self.environment.counters(),
+        }
+        if not steps:
+            return 0, counted
         with self.stopwatch.measure("learn"):
             updated = self._learner.update(ppo.on_host(experience))
             losses = {name: float(value) for name, value in updated.items()}
@@ -104,7 +107,7 @@ class PPOProgram(AgentProgram):
             raise diverged(bad[0], losses[bad[0]], PPOSettings)
         if self._loss_scale is not None:
             losses["loss_scale"] = float(self._loss_scale.value)
-        return self._settings.batch_size, {**losses, "skipped_updates": self._skipped}
+        return steps, {**losses, **counted, "skipped_updates": self._skipped}
 
     def evaluation_policy(self, seed: int) -> Policy:
         """Returns a policy that samples its actions, as in training."""
