@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 import rldarts_tf
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.factory import PRECISIONS, make_encoder
+from rldarts_tf.factory import make_encoder
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.kernels.precision import Conv2D, bias_add
 from rldarts_tf.ops import make_op, register_op
+from rldarts_tf.options import PRECISIONS
 from rldarts_tf.search_space import CLASSIC, MICRO, register_search_space
 
 SMALL_CLASSIC = register_search_space(
