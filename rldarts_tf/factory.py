@@ -77,6 +77,6 @@ def as_encoder(encoder: Encoder | str, **arguments: Any) -> Encoder:
 
 
 def _arguments(kind: type[Encoder]) -> set[str]:
-    """What the constructors of a class and of its bases take by name."""
+    """Names of the arguments of the constructors of a class and of its bases."""
     bases = [base for base in kind.__mro__ if issubclass(base, Encoder)]
     return {name for base in bases for name in inspect.signature(base.__init__).parameters}
