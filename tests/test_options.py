@@ -65,8 +65,12 @@ def test_each_door_takes_every_option_and_no_other():
     }
     assert set(changed) == set(OPTIONS)
     assert all(value != OPTIONS[name] for name, value in changed.items())
-    configs = [{**way(**changed).get_config(), "name": None} for way in ways]
-    assert configs == [configs[0]] * 4
+    names = set(changed) - {"precision", "kernel_size"}
+    expected = rldarts_tf.Supernet(
+        **{name: changed[name] for name in names}, dtype="mixed_bfloat16"
+    ).get_config()
+    for way in ways:
+        assert {**way(**changed).get_config(), "name": expected["name"]} == expected
     for way in ways:
         with pytest.raises(TypeError, match="dephts"):
             way(dephts=[3])
@@ -122,7 +126,9 @@ def test_a_new_option_is_a_field_and_an_argument_of_the_classes_that_have_it(mon
         ("features", 0, "features must be an integer of at least 1, got 0"),
         ("train_alpha", 1, "train_alpha must be True or False, got 1"),
         ("recompute", None, "recompute must be True or False, got None"),
+        ("recompute", "yes", "recompute must be True or False, got 'yes'"),
         ("precision", "float16", "precision must be one of None, float32, .*got 'float16'"),
+        ("precision", 16, "precision must be one of .*mixed_bfloat16, .*got 16"),
         ("head", "tanh", "head must be one of relu, layer_norm, got 'tanh'"),
         ("kernel_size", 0, "kernel_size must be an integer of at least 1, got 0"),
     ],
