@@ -260,13 +260,10 @@ class Supernet(CellNetwork):
         space = as_search_space(search_space)
         for cell_type in space.cell_types:
             check_ops(space.ops(cell_type), f"search space {space.name!r}")
-        for name, value in (
-            ("output_mode", output_mode),
-            ("inverse_temperature", inverse_temperature),
-            ("normalization", normalization),
-            ("train_alpha", train_alpha),
-        ):
-            check_option(name, value)
+        check_option("output_mode", output_mode)
+        check_option("inverse_temperature", inverse_temperature)
+        check_option("normalization", normalization)
+        check_option("train_alpha", train_alpha)
 
         def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
             ops = space.ops(cell_type)

@@ -395,6 +395,11 @@ def test_bad_gin_bindings_are_the_same_errors(gin_config):
     assert "'supernett'" in str(error.value).splitlines()[0]
 
 
+def test_a_binding_of_no_option_is_refused_where_it_is_read(gin_config):
+    with pytest.raises(ValueError, match="dephts"):
+        gin_config("rldarts_tf.EncodingNetwork.dephts = [4]")
+
+
 def test_preprocessing_that_makes_no_image_is_refused():
     network = EncodingNetwork(VECTOR, preprocessing_layers=tf.keras.layers.Dense(3), **SMALL)
     with pytest.raises(ConfigError, match="rank 4"):
