@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -19,12 +20,16 @@ from tf_agents.specs import tensor_spec
 import rldarts_tf
 from rldarts_tf import ops, search_space
 from rldarts_tf.agents.ppo.settings import PPOSettings
+from rldarts_tf.envs import suite
 from rldarts_tf.launch import launching
 from rldarts_tf.launch.stages import check_encoders
-from rldarts_tf.training.settings import EncoderSettings
+from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 from rldarts_tf.user_modules import import_modules
 
-NAMES = ("op", "space", "search", "gin", "baseline")
+NAMES = ("op", "space", "search", "gin", "baseline", "algorithm", "environment")
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
 
 
@@ -167,3 +172,61 @@ def test_the_search_method_trains_theta_and_alpha_and_makes_alpha_decide():
     entropy = supernet.alpha.entropy()["normal"]
     assert entropy < np.log(len(space.ops("normal")))
     assert supernet.discretize().search_space == "planted"
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The modules `my_environments` and `my_agents`, imported once: gin knows their classes then."""
+    folder, names = tmp_path_factory.mktemp("own"), ("environment", "algorithm")
+    for name, file in zip(names, ("my_environments.py", "my_agents.py")):
+        (folder / file).write_text(marked_block(name, EXTENDING), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield import_module("my_environments"), import_module("my_agents")
+    suite._SUITES.pop("SidesSettings")
+
+
+@pytest.fixture
+def sides(own):
+    return own[0].SidesSuite(own[0].SidesSettings())
+
+
+def test_the_environment_is_a_suite_of_episodes_of_one_length(sides):
+    assert suite.suite_of("SidesSettings") is type(sides)
+    assert sides.describe()["game"] == "sides" and sides.normalized(4.0, "sides") == 0.5
+    environments = sides.make(3, seed=0)
+    step = environments.reset()
+    assert step.observation.shape == (3, 8, 8, 1) and step.observation.dtype == np.uint8
+    for _ in range(2 * (8 + 1) - 1):  # the action after LAST begins an episode
+        white = step.observation[:, 0, :, 0].argmax(axis=1) // 4
+        step = environments.step(white)
+    finished = environments.episodes.take()
+    assert list(finished.returns) == [8.0] * 6 and list(finished.lengths) == [8] * 6
+
+
+def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, sides, tmp_path):
+    agents = own[1]
+    settings = sides.fit(agents.ReinforceSettings())
+    space = rldarts_tf.SearchSpace("sides", ("conv_3x3", "relu"), num_normal=1, num_nodes=1)
+
+    def trained(num_env_steps):
+        encoder = rldarts_tf.Supernet(space, [4], features=8)
+        training = TrainingSettings(
+            num_env_steps=num_env_steps, evaluation_interval=0, final_evaluation_episodes=16
+        )
+        stage = StageSettings(settings, sides, training)
+        session = Training(
+            StagePaths(tmp_path / "search"), "search", encoder, agents.ReinforceProgram, stage
+        )
+        try:
+            return session.run(), encoder
+        finally:
+            session.close()
+
+    summary, encoder = trained(8000)
+    assert summary["eval_test_return_mean_normalized"] > 0.9  # chance: 0.5
+    assert all(node.numpy().any() for node in encoder.alpha.logits["normal"])
+    again, resumed = trained(8200)
+    assert 8200 <= again["env_steps"] < 8600
+    assert again["eval_test_return_mean_normalized"] > 0.9
+    assert all(node.numpy().any() for node in resumed.alpha.logits["normal"])
