@@ -32,7 +32,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import flags
 
 from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.launch import launching, procgen_launcher
 
 flags.adopt_module_key_flags(procgen_launcher)

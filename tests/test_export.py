@@ -33,7 +33,8 @@ from rldarts_tf.genotype import random_genotype
 from rldarts_tf.launch.stages import encoder_kind
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import get_search_space
-from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 import random  # isort: skip

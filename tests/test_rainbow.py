@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from rldarts_tf import MICRO, ImpalaCNN, SearchSpace, Supernet
 from rldarts_tf.agents.off_policy.replay import TABLE
 from rldarts_tf.agents.rainbow import agent as rainbow
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.envs.catch import Catch
 from rldarts_tf.errors import RunError
 

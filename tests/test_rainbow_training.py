@@ -21,7 +21,7 @@ from replay_reader import read_items
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
 from rldarts_tf.agents.gradients import NORMS
 from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.procgen.games import GAMES
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
@@ -31,7 +31,8 @@ from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
-from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import TrainingSettings
 
 # Small, because tracing is what costs.
@@ -275,6 +276,8 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
         "step", "wall_time", "return_mean", "return_std", "return_mean_normalized", "episodes",
         "length_mean", *losses, "epsilon", "learner_steps", "replay_size", "skipped_updates",
         "steps_per_second", "seconds_left",
+        *(f"seconds_{part}" for part in ("act", "simulate", "store", "sample", "learn")),
+        "seconds_evaluate", "seconds_save",
         *evaluations, *(f"op_weight_normal_{op}" for op in SPACE.ops("normal")),
          "alpha_entropy_normal", "distinct_genotypes",
         "last_genotype_step",
@@ -678,6 +681,16 @@ BAD_FOR_GAMES = {
         ("maze", "leaper"),
         "num_envs = 1 must be at least the number of games, 2",
     ),
+    "unknown game": (
+        {"n_step_by_game": {"default": 3, "mazes": 3}},
+        ("maze",),
+        "n_step_by_game: there is no game 'mazes'",
+    ),
+    "unknown capacity game": (
+        {"replay_capacity_by_game": (("default", 10_000), ("pong", 5))},
+        ("maze",),
+        "replay_capacity_by_game: there is no game 'pong'",
+    ),
     "replay too small": (
         {"min_replay_size": 101, "replay_capacity": 100},
         ("maze",),
@@ -687,16 +700,6 @@ BAD_FOR_GAMES = {
         {"min_replay_size": 10_001},
         ("starpilot",),
         "min_replay_size = 10001 is more than replay_capacity = 10000",
-    ),
-    "unknown game": (
-        {"n_step_by_game": {"default": 1, "pong": 2}},
-        ("maze",),
-        "n_step_by_game: there is no game 'pong'",
-    ),
-    "unknown capacity game": (
-        {"replay_capacity_by_game": (("default", 20_000), ("pong", 5))},
-        ("maze",),
-        "replay_capacity_by_game: there is no game 'pong'",
     ),
     "unknown mode": (
         {"reward_maximum": "extreme"},

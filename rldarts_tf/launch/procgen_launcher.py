@@ -7,7 +7,7 @@ from absl import flags
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.launch import suite_launcher
-from rldarts_tf.training.loop import MakeProgram
+from rldarts_tf.training.program import MakeProgram
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

@@ -15,7 +15,8 @@ from rldarts_tf.launch import launching
 from rldarts_tf.launch.stages import Pipeline, check_encoders
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.loop import MakeProgram, StageSettings, Training
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import MakeProgram, StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 FLAGS = flags.FLAGS
@@ -65,11 +66,9 @@ def main(
 
     def train(stage: str, stage_dir: StagePaths, encoder: Encoder) -> Mapping[str, Any]:
         launching.compile_quietly()
-        training = Training(stage_dir, stage, encoder, make_program, programs[stage], stopping)
-        try:
+        settings = programs[stage]
+        with Training(stage_dir, stage, encoder, make_program, settings, stopping) as training:
             return training.run()
-        finally:
-            training.close()
 
     with RunDirectory(root_dir) as run:
         pipeline = Pipeline(run, train, encoders, genotype)

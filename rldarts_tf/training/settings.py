@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import gin
 
-from rldarts_tf.checks import INT32_MAX, check_integers, check_number
+from rldarts_tf.checks import INT32_MAX, check_number
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.settings_fields import Settings, setting
 
 
 @gin.configurable(module="rldarts_tf")
@@ -65,39 +67,36 @@ class EncoderSettings:
 make_search_space = gin.external_configurable(SearchSpace, module="rldarts_tf")
 
 
+def _minutes(field: str, value: Any) -> float:
+    """Infinity is never."""
+    check_number(field, value, "a number >= 0", lambda minutes: minutes >= 0)
+    return value
+
+
 @gin.configurable(module="rldarts_tf")
 @dataclasses.dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(Settings):
     """Length of a stage's training, evaluations, checkpoints and pictures.
 
-    Attributes:
-      num_env_steps: environment steps; the stage ends with the first update that reaches them.
-      seed: of weights, environments, actions and minibatches.
-      evaluation_interval: environment steps between two evaluations; 0 for none but the last.
-      evaluation_episodes: whole episodes in each.
-      final_evaluation_episodes: whole episodes in the last.
-      checkpoint_minutes: the least time between two checkpoints, which is longer where they take
-        more than a twentieth of it; 0 for one after each update.
-      pictures: how often a search shows its op weights by edge and its cell in TensorBoard, beside
-        its beginning and its end; 0 for never.
+    The stage ends with the first update that reaches `num_env_steps`. Checkpoints are rarer than
+    `checkpoint_minutes` where they take more than a twentieth of the time.
     """
 
-    num_env_steps: int = 25_000_000
-    seed: int = 0
-    evaluation_interval: int = 1_000_000
-    evaluation_episodes: int = 64
-    final_evaluation_episodes: int = 128
-    checkpoint_minutes: float = 5.0
-    pictures: int = 20
-
-    def __post_init__(self) -> None:
-        check_integers(self, "num_env_steps", least=1)
-        check_integers(self, "evaluation_episodes", "final_evaluation_episodes", least=1)
-        check_integers(self, "evaluation_interval", "pictures", least=0)
-        check_integers(self, "seed", least=0, most=INT32_MAX)
-        check_number(
-            "TrainingSettings.checkpoint_minutes",
-            self.checkpoint_minutes,
-            "a number >= 0",
-            lambda minutes: minutes >= 0,
-        )
+    num_env_steps: int = setting(25_000_000, "environment steps of the stage", least=1)
+    seed: int = setting(
+        0, "of weights, environments, actions and minibatches", least=0, most=INT32_MAX
+    )
+    evaluation_interval: int = setting(
+        1_000_000, "environment steps between two evaluations; 0: only the last", least=0
+    )
+    evaluation_episodes: int = setting(64, "whole episodes in each", least=1)
+    final_evaluation_episodes: int = setting(128, "whole episodes in the last", least=1)
+    checkpoint_minutes: float = setting(
+        5.0, "the least time between two checkpoints; 0: one after each update", check=_minutes
+    )
+    pictures: int = setting(
+        20,
+        "how often a search shows its op weights by edge and its cell in TensorBoard, beside its "
+        "beginning and its end; 0: never",
+        least=0,
+    )

@@ -20,7 +20,7 @@ from rldarts_tf.agents.off_policy.replay import BatchAdder, Replay, learner_step
 from rldarts_tf.envs.suite import Environments
 from rldarts_tf.runs.checkpoints import part_of
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.loop import AgentProgram
+from rldarts_tf.training.program import AgentProgram
 
 COLUMNS = ("learner_steps", "skipped_updates", "replay_size")
 """Metrics of every off-policy program."""
@@ -68,6 +68,7 @@ class OffPolicyProgram(AgentProgram):
     ) -> None:
         self.environment = environment
         self.learner = learner
+        self.stopwatch = learner.stopwatch
         scale = () if learner.loss_scale is None else ("loss_scale",)
         self.columns = (*self.losses, *environment.counters(), *COLUMNS, *scale)
         self._spec = spec
@@ -152,8 +153,8 @@ class OffPolicyProgram(AgentProgram):
         """State of the environments, counters, and the name of the replay checkpoint."""
         return {
             **{f"environment/{k}": v for k, v in self.environment.get_state().items()},
-            "step": np.int64(self._step),
-            "acted": np.int64(self._acted),
+            "step": np.array(self._step, np.int64),
+            "acted": np.array(self._acted, np.int64),
             "replay": np.array(self._saved_replay or ""),
         }
 
@@ -188,15 +189,18 @@ class OffPolicyProgram(AgentProgram):
             self.environment.close()
 
     def _act_once(self) -> None:
-        actions = self._actions(self.environment.current_time_step().observation)
-        time_step = self.environment.step(actions)
-        self._adder.add(
-            actions,
-            self._rewards(time_step.reward),
-            time_step.discount,
-            time_step.step_type,
-            time_step.observation,
-        )
+        with self.stopwatch.measure("act"):
+            actions = self._actions(self.environment.current_time_step().observation)
+        with self.stopwatch.measure("simulate"):
+            time_step = self.environment.step(actions)
+        with self.stopwatch.measure("store"):
+            self._adder.add(
+                actions,
+                self._rewards(time_step.reward),
+                time_step.discount,
+                time_step.step_type,
+                time_step.observation,
+            )
         self._acted += 1
         # Where an episode began, the action was ignored.
         self._step += int(np.sum(time_step.step_type != dm_env.StepType.FIRST))

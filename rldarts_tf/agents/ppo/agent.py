@@ -18,7 +18,7 @@ from tf_agents.utils import value_ops
 from rldarts_tf.agents.adam import MeasuredAdam
 from rldarts_tf.agents.gradients import NORMS, architecture_variables
 from rldarts_tf.agents.loss_scale import LossScale
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 

@@ -11,10 +11,11 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from rldarts_tf.agents.gradients import diverged
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.envs.suite import Environments
 from rldarts_tf.runs.checkpoints import part_of
+from rldarts_tf.training.stopwatch import Stopwatch
 
 Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]
 """uint8 [B, H, W, C] -> (actions [B], distribution parameters, values [B])."""
@@ -32,6 +33,7 @@ class Collector:
       act: the policy.
       num_steps: T, steps of each environment in a call.
       normalizer: of rewards; episode returns are recorded before it.
+      stopwatch: measures the parts "act" and "simulate".
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class Collector:
         act: Act,
         num_steps: int,
         normalizer: RewardNormalizer,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self._environment = environment
         self._act = act
         self._num_steps = num_steps
         self._normalizer = normalizer
+        self._stopwatch = stopwatch or Stopwatch("act", "simulate")
         environment.reset()
         self._observations = np.empty(
             (environment.batch_size, num_steps + 1, *environment.observation_spec().shape),
@@ -68,7 +72,8 @@ class Collector:
         time_step = self._environment.current_time_step()
         for t in range(self._num_steps + 1):
             self._observations[:, t] = time_step.observation
-            action, dist_params, value = checked_act(self._act, time_step.observation)
+            with self._stopwatch.measure("act"):
+                action, dist_params, value = checked_act(self._act, time_step.observation)
             step_type = time_step.step_type
             if self._environment.last_is_first:
                 step_type = np.where(step_type == ts.StepType.LAST, ts.StepType.FIRST, step_type)
@@ -81,7 +86,8 @@ class Collector:
                 "discount": np.ones_like(time_step.discount),
             }
             if t < self._num_steps:
-                time_step = self._environment.step(action)
+                with self._stopwatch.measure("simulate"):
+                    time_step = self._environment.step(action)
                 column["next_step_type"] = time_step.step_type
                 column["reward"] = self._normalizer(
                     time_step.reward,

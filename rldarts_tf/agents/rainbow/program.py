@@ -15,7 +15,7 @@ from rldarts_tf.agents.off_policy.program import (
 )
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.rainbow import agent as rainbow
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, num_actions
 from rldarts_tf.runs.paths import StagePaths

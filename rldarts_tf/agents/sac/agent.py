@@ -26,7 +26,7 @@ from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
 from rldarts_tf.agents.off_policy.replay import Replay
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.torso import Torso, training_options

@@ -13,7 +13,7 @@ from rldarts_tf.agents.off_policy.program import (
 )
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.sac import agent as sac
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, check_box
 from rldarts_tf.runs.paths import StagePaths
