@@ -344,13 +344,6 @@ class SACSettings:
             )
 
 
-ALGORITHMS = (PPOSettings, RainbowSettings, SACSettings)
-"""The settings of every algorithm."""
-
-RETIRED = {"RainbowSettings": ("epsilon_start", "epsilon_end")}
-"""Settings that config.gin of an older run may have, and nothing reads any more, by class."""
-
-
 def _check_finite(settings: Any, name: str) -> None:
     field = f"{type(settings).__name__}.{name}"
     check_number(field, getattr(settings, name), "a finite number", lambda x: abs(x) < math.inf)

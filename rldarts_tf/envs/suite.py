@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -51,7 +51,20 @@ class Environments(Protocol):
 
 
 class Suite(abc.ABC):
-    """A family of environments, as settings describe it."""
+    """A family of environments, as settings describe it.
+
+    Args:
+      settings: of the class `settings_class`.
+    """
+
+    settings_class: ClassVar[type]
+    """Frozen dataclass, configurable by gin."""
+
+    flags: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Flags of a launcher: by name, (the field of the settings that it sets, help)."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
 
     @property
     @abc.abstractmethod

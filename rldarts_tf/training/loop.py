@@ -37,7 +37,7 @@ class StageSettings:
     """All settings of a stage but those of its encoder."""
 
     algorithm: Any
-    """One of `rldarts_tf.agents.settings.ALGORITHMS`, fitted to the suite."""
+    """Of a class in `rldarts_tf.agents.registry`, fitted to the suite."""
     suite: Suite
     training: TrainingSettings
 

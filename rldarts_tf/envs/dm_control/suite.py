@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from rldarts_tf.envs.dm_control.batch import DMControlBatch
 from rldarts_tf.envs.dm_control.environment import action_repeat_of, check_task
@@ -17,8 +18,15 @@ class DMControlSuite(Suite):
       settings: the task.
     """
 
-    def __init__(self, settings: DMControlSettings) -> None:
-        self.settings = settings
+    settings_class = DMControlSettings
+    flags: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "domain_name": (
+            "domain_name",
+            "Domain of the suite. (DMControlSettings.domain_name; default cartpole)",
+        ),
+        "task_name": ("task_name", "Task in it. (DMControlSettings.task_name; default swingup)"),
+    }
+    settings: DMControlSettings
 
     @property
     def games(self) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from rldarts_tf.envs.procgen.batch import ProcgenBatch
 from rldarts_tf.envs.procgen.games import normalized_return
@@ -19,8 +20,15 @@ class ProcgenSuite(Suite):
       settings: games and levels.
     """
 
-    def __init__(self, settings: ProcgenSettings) -> None:
-        self.settings = settings
+    settings_class = ProcgenSettings
+    flags: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "env_name": (
+            "game",
+            "Procgen game; or several, separated by commas, or all, for one cell that is searched "
+            "jointly. (ProcgenSettings.game; default starpilot)",
+        )
+    }
+    settings: ProcgenSettings
 
     @property
     def games(self) -> tuple[str, ...]:

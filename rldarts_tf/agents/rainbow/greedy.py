@@ -1,0 +1,33 @@
+"""Rainbow's greedy policy, without what trains it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from acme import specs
+from acme.tf import utils as tf2_utils
+
+from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.procgen.batch import OBSERVATION_SHAPE
+from rldarts_tf.envs.procgen.games import NUM_ACTIONS
+from rldarts_tf.envs.suite import Suite
+
+
+def make_greedy(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tuple[Any, Any, Any]:
+    """Makes the policy of a stage: the action of the largest value.
+
+    Returns:
+      (image shape, observations -> outputs, objects to restore): see `export.policies`.
+    """
+    network = rainbow.make_network(encoder, NUM_ACTIONS, settings)
+    tf2_utils.create_variables(network, [specs.Array(OBSERVATION_SHAPE, np.uint8)])
+
+    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        q = network(images).mean()
+        return {"action": tf.argmax(q, axis=-1, output_type=tf.int32), "q": q}
+
+    return OBSERVATION_SHAPE, outputs, {"network": network}
