@@ -43,9 +43,7 @@ from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.commands.inputs import integers
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
-from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import ConfigError, one_line
 from rldarts_tf.factory import make_encoder
@@ -71,7 +69,6 @@ class Case:
     program: Any
     settings: Any
     suite: Any
-    environments: Any
     encoder: str
     options: dict[str, Any]
     """Arguments of `make_encoder`."""
@@ -84,7 +81,6 @@ CASES = {
         PPOProgram,
         PPOSettings,
         ProcgenSuite,
-        ProcgenSettings,
         "impala_cnn",
         {},
         ("PPOSettings.steps_per_update = 64", "PPOSettings.minibatch_size = 512"),
@@ -93,7 +89,6 @@ CASES = {
         RainbowProgram,
         RainbowSettings,
         ProcgenSuite,
-        ProcgenSettings,
         "impala_cnn",
         {},
         (
@@ -106,7 +101,6 @@ CASES = {
         SACProgram,
         SACSettings,
         DMControlSuite,
-        DMControlSettings,
         "pisac_cnn",
         {"features": 50, "head": "layer_norm"},
         (
@@ -131,7 +125,7 @@ class Benchmark:
         gin.clear_config()
         try:
             gin.parse_config([*case.bindings, *args.gin_bindings])
-            self.suite = case.suite(case.environments())
+            self.suite = case.suite(case.suite.settings_class())
             self.settings = self.suite.fit(case.settings())
         except (ValueError, TypeError, SyntaxError) as error:
             reason, *_ = str(error).split("\n  In call to configurable")

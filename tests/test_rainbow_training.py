@@ -681,16 +681,6 @@ BAD_FOR_GAMES = {
         ("maze", "leaper"),
         "num_envs = 1 must be at least the number of games, 2",
     ),
-    "unknown game": (
-        {"n_step_by_game": {"default": 3, "mazes": 3}},
-        ("maze",),
-        "n_step_by_game: there is no game 'mazes'",
-    ),
-    "unknown capacity game": (
-        {"replay_capacity_by_game": (("default", 10_000), ("pong", 5))},
-        ("maze",),
-        "replay_capacity_by_game: there is no game 'pong'",
-    ),
     "replay too small": (
         {"min_replay_size": 101, "replay_capacity": 100},
         ("maze",),

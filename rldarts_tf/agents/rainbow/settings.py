@@ -36,7 +36,8 @@ def _exponents(field: str, value: Any) -> tuple[float, float]:
     pair = isinstance(value, Sequence) and len(value) == 2
     if not pair or not all(is_number(e) and 0 <= e < math.inf for e in value):
         raise ConfigError(f"{field} must be two finite numbers >= 0, got {value!r}")
-    return tuple(value)
+    first, last = value
+    return first, last
 
 
 @gin.configurable(module="rldarts_tf")
@@ -127,6 +128,19 @@ class RainbowSettings(AlgorithmSettings):
             raise ConfigError(
                 f"RainbowSettings.v_min = {self.v_min} must be less than v_max = {self.v_max}"
             )
+
+    def chosen(self, name: str) -> int:
+        """Returns `n_step` or `replay_capacity`.
+
+        Raises:
+          ConfigError: it is still to be chosen by game.
+        """
+        value = getattr(self, name)
+        if value is None:
+            raise ConfigError(
+                f"RainbowSettings.{name} is None: set it, or choose it by game with for_games"
+            )
+        return value
 
     @override
     def for_games(
