@@ -691,16 +691,6 @@ BAD_FOR_GAMES = {
         ("starpilot",),
         "min_replay_size = 10001 is more than replay_capacity = 10000",
     ),
-    "unknown game": (
-        {"n_step_by_game": {"default": 1, "pong": 2}},
-        ("maze",),
-        "n_step_by_game: there is no game 'pong'",
-    ),
-    "unknown capacity game": (
-        {"replay_capacity_by_game": (("default", 20_000), ("pong", 5))},
-        ("maze",),
-        "replay_capacity_by_game: there is no game 'pong'",
-    ),
     "unknown mode": (
         {"reward_maximum": "extreme"},
         ("maze",),

@@ -11,6 +11,7 @@ import fcntl
 import os
 import warnings
 import weakref
+from collections.abc import Collection
 from pathlib import Path
 
 from typing_extensions import override
@@ -65,7 +66,7 @@ class RunDirectory(RunPaths, Closing):
         if locked:
             self._remove_leftovers()
 
-    def bind_config(self, text: str) -> None:
+    def bind_config(self, text: str, newer: Collection[str] = ()) -> None:
         """Ties the directory to a configuration, so that a run continues only as it began.
 
         The first call writes `text` to config.gin. Later calls, also of later processes, compare:
@@ -75,6 +76,7 @@ class RunDirectory(RunPaths, Closing):
 
         Args:
           text: a configuration in gin's syntax, as `gin.config_str()` writes it.
+          newer: settings that say nothing new, and that a config.gin of an earlier version lacks.
 
         Raises:
           RunError: a setting differs (the first one is named, old -> new), or a text is not gin.
@@ -88,7 +90,7 @@ class RunDirectory(RunPaths, Closing):
         old = canonical_settings(old_text, repr(str(self.config_path)))
         for name in [*old, *(name for name in new if name not in old)]:
             before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
-            if before != after:
+            if before != after and not (name in newer and name not in old):
                 # A configuration is complete: what only one of the two has, the other's version
                 # does not know.
                 old_is = "version" if _NOT_SET in (before, after) else "setting"

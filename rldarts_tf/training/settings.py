@@ -41,7 +41,7 @@ class EncoderSettings(EncoderOptions):
 
 
 # Every field of a space is a setting, such as search/SearchSpace.normal_ops = ['conv_3x3', 'relu'].
-# The core knows nothing of gin; `launching.resolve` registers what is defined so.
+# The core knows nothing of gin; `launch.gin_files.resolve` registers what is defined so.
 make_search_space = gin.external_configurable(SearchSpace, module="rldarts_tf")
 
 

@@ -88,12 +88,9 @@ class PPOProgram(AgentProgram):
         with self.stopwatch.measure("store"):
             experience = self._collector.collect()
         steps = int(np.sum(experience.next_step_type[:, :-1] != ts.StepType.FIRST))
-        counted: dict[str, float] = {
-            "skipped_updates": self._skipped,
-            **self.environment.counters(),
-        }
+        counters = self.environment.counters()
         if not steps:
-            return 0, counted
+            return 0, {**counters, "skipped_updates": self._skipped}
         with self.stopwatch.measure("learn"):
             updated = self._learner.update(ppo.on_host(experience))
             losses = {name: float(value) for name, value in updated.items()}
@@ -107,7 +104,7 @@ class PPOProgram(AgentProgram):
             raise diverged(bad[0], losses[bad[0]], PPOSettings)
         if self._loss_scale is not None:
             losses["loss_scale"] = float(self._loss_scale.value)
-        return steps, {**losses, **counted, "skipped_updates": self._skipped}
+        return steps, {**losses, **counters, "skipped_updates": self._skipped}
 
     def evaluation_policy(self, seed: int) -> Policy:
         """Returns a policy that samples its actions, as in training."""

@@ -1,7 +1,17 @@
-"""Catch, the smallest game that can be learned from pixels alone."""
+"""Catch, the smallest game that can be learned from pixels alone.
 
-from rldarts_tf.envs.lazy import lazy
+Names are imported when they are first used.
+"""
 
-_MODULES = {"Catch": "environment", "CatchSettings": "settings", "CatchSuite": "suite"}
-__all__ = list(_MODULES)
-__getattr__ = lazy(__name__, _MODULES)
+from typing import TYPE_CHECKING
+
+from rldarts_tf.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from rldarts_tf.envs.catch.environment import Catch
+    from rldarts_tf.envs.catch.settings import CatchSettings
+    from rldarts_tf.envs.catch.suite import CatchSuite
+
+__all__ = ["Catch", "CatchSettings", "CatchSuite"]
+
+__getattr__ = lazy_names(__name__, ("environment", "settings", "suite"), __all__)

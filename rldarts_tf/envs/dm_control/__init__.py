@@ -1,12 +1,18 @@
-"""The DM Control Suite from pixels: one task, a crash-safe batch, and a suite."""
+"""The DM Control Suite from pixels: one task, a crash-safe batch of it, and a suite.
 
-from rldarts_tf.envs.lazy import lazy
+Names are imported when they are first used: workers must not load TensorFlow.
+"""
 
-_MODULES = {
-    "DMControl": "environment",
-    "DMControlBatch": "batch",
-    "DMControlSettings": "settings",
-    "DMControlSuite": "suite",
-}
-__all__ = list(_MODULES)
-__getattr__ = lazy(__name__, _MODULES)
+from typing import TYPE_CHECKING
+
+from rldarts_tf.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from rldarts_tf.envs.dm_control.batch import DMControlBatch
+    from rldarts_tf.envs.dm_control.environment import DMControl
+    from rldarts_tf.envs.dm_control.settings import DMControlSettings
+    from rldarts_tf.envs.dm_control.suite import DMControlSuite
+
+__all__ = ["DMControl", "DMControlBatch", "DMControlSettings", "DMControlSuite"]
+
+__getattr__ = lazy_names(__name__, ("environment", "settings", "batch", "suite"), __all__)

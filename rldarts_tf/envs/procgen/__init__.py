@@ -1,16 +1,31 @@
-"""Procgen: for TF-Agents, for Acme, and as a suite of the training programs."""
+"""Procgen: for TF-Agents, for Acme, and as a suite of the training programs.
 
-from rldarts_tf.envs.lazy import lazy
+Names are imported when they are first used: the games and settings load no framework.
+"""
 
-_MODULES = {
-    "DmProcgen": "environment",
-    "GAMES": "games",
-    "JointEnvironment": "joint",
-    "ProcgenBatch": "batch",
-    "ProcgenEnvironment": "batch",
-    "ProcgenSettings": "settings",
-    "ProcgenSuite": "suite",
-    "make_procgen": "joint",
-}
-__all__ = list(_MODULES)
-__getattr__ = lazy(__name__, _MODULES)
+from typing import TYPE_CHECKING
+
+from rldarts_tf.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from rldarts_tf.envs.procgen.batch import ProcgenBatch, ProcgenEnvironment
+    from rldarts_tf.envs.procgen.environment import DmProcgen
+    from rldarts_tf.envs.procgen.games import GAMES
+    from rldarts_tf.envs.procgen.joint import JointEnvironment, make_procgen
+    from rldarts_tf.envs.procgen.settings import ProcgenSettings
+    from rldarts_tf.envs.procgen.suite import ProcgenSuite
+
+__all__ = [
+    "GAMES",
+    "DmProcgen",
+    "JointEnvironment",
+    "ProcgenBatch",
+    "ProcgenEnvironment",
+    "ProcgenSettings",
+    "ProcgenSuite",
+    "make_procgen",
+]
+
+__getattr__ = lazy_names(
+    __name__, ("games", "settings", "batch", "joint", "environment", "suite"), __all__
+)
