@@ -13,15 +13,15 @@ pytest.importorskip("tf_agents")
 
 import gin
 import tensorflow as tf
-from absl.testing import flagsaver
 from readme import EXTENDING, marked_block
 from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 from rldarts_tf import ops, search_space
 from rldarts_tf.agents.ppo.settings import PPOSettings
+from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.envs import suite
-from rldarts_tf.launch import launching
+from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.loop import Training
@@ -105,8 +105,6 @@ def test_the_space_makes_a_supernet_that_trains_and_a_network(capsys):
 
 @pytest.fixture
 def launch_flags():
-    if not launching.FLAGS.is_parsed():
-        launching.FLAGS.mark_as_parsed()
     gin.clear_config()
     yield
     gin.clear_config()
@@ -118,9 +116,8 @@ def test_the_gin_file_defines_a_space_of_the_imported_ops(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     import_modules(["my_ops"])
-    with flagsaver.flagsaver(gin_file=["classic.gin", "my_space.gin"], gin_bindings=[]):
-        launching.load_gin(default_file="none.gin", algorithm="PPOSettings")
-        resolved = launching.resolve(EncoderSettings, PPOSettings)
+    gin_files.load(["classic.gin", "my_space.gin"], algorithm=ALGORITHMS["ppo"])
+    resolved = gin_files.resolve(EncoderSettings, PPOSettings)
     encoders = {stage: settings[0] for stage, settings in resolved.items()}
     check_encoders(encoders)
     supernet = encoders["search"].make("supernet")
@@ -176,7 +173,7 @@ def test_the_search_method_trains_theta_and_alpha_and_makes_alpha_decide():
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """The modules `my_environments` and `my_agents`, imported once: gin knows their classes then."""
+    """The modules `my_environments` and `my_agents`, imported once, for gin then knows them."""
     folder, names = tmp_path_factory.mktemp("own"), ("environment", "algorithm")
     for name, file in zip(names, ("my_environments.py", "my_agents.py")):
         (folder / file).write_text(marked_block(name, EXTENDING), "utf-8")
@@ -212,7 +209,10 @@ def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, s
     def trained(num_env_steps):
         encoder = rldarts_tf.Supernet(space, [4], features=8)
         training = TrainingSettings(
-            num_env_steps=num_env_steps, evaluation_interval=0, final_evaluation_episodes=16
+            num_env_steps=num_env_steps,
+            evaluation_interval=0,
+            final_evaluation_episodes=16,
+            pictures=0,
         )
         stage = StageSettings(settings, sides, training)
         session = Training(
@@ -223,10 +223,10 @@ def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, s
         finally:
             session.close()
 
-    summary, encoder = trained(8000)
+    summary, encoder = trained(7000)
     assert summary["eval_test_return_mean_normalized"] > 0.9  # chance: 0.5
     assert all(node.numpy().any() for node in encoder.alpha.logits["normal"])
-    again, resumed = trained(8200)
-    assert 8200 <= again["env_steps"] < 8600
+    again, resumed = trained(7200)
+    assert 7200 <= again["env_steps"] < 7500
     assert again["eval_test_return_mean_normalized"] > 0.9
     assert all(node.numpy().any() for node in resumed.alpha.logits["normal"])
