@@ -4,8 +4,4 @@ from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.agents.sac.settings import SACSettings
 
-ALGORITHMS = (PPOSettings, RainbowSettings, SACSettings)
-
-RETIRED = {kind.__name__: kind.retired for kind in ALGORITHMS}
-
-__all__ = ["ALGORITHMS", "RETIRED", "PPOSettings", "RainbowSettings", "SACSettings"]
+__all__ = ["PPOSettings", "RainbowSettings", "SACSettings"]
