@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,18 +21,23 @@ from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 from rldarts_tf import ops, search_space
+from rldarts_tf.agents import registry
 from rldarts_tf.agents.ppo.settings import PPOSettings
-from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.envs import suite
+from rldarts_tf.envs.procgen import settings as procgen_settings  # noqa: F401 - for gin
 from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 from rldarts_tf.user_modules import import_modules
 
-NAMES = ("op", "space", "search", "gin", "baseline", "algorithm", "environment")
+NAMES = (
+    *("op", "space", "search", "gin", "baseline"),
+    *("algorithm", "launcher", "experiment", "environment"),
+)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
 
 
@@ -116,7 +124,7 @@ def test_the_gin_file_defines_a_space_of_the_imported_ops(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     import_modules(["my_ops"])
-    gin_files.load(["classic.gin", "my_space.gin"], algorithm=ALGORITHMS["ppo"])
+    gin_files.load(["classic.gin", "my_space.gin"], algorithm=registry.ALGORITHMS["ppo"])
     resolved = gin_files.resolve(EncoderSettings, PPOSettings)
     encoders = {stage: settings[0] for stage, settings in resolved.items()}
     check_encoders(encoders)
@@ -173,19 +181,27 @@ def test_the_search_method_trains_theta_and_alpha_and_makes_alpha_decide():
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """The modules `my_environments` and `my_agents`, imported once, for gin then knows them."""
-    folder, names = tmp_path_factory.mktemp("own"), ("environment", "algorithm")
-    for name, file in zip(names, ("my_environments.py", "my_agents.py")):
-        (folder / file).write_text(marked_block(name, EXTENDING), "utf-8")
+    """A folder with all that an algorithm and an environment family consist of, imported once."""
+    folder = tmp_path_factory.mktemp("own")
+    for file, name in {
+        "my_environments.py": "environment",
+        "my_agents.py": "algorithm",
+        "my_launcher.py": "launcher",
+        "my_experiment.gin": "experiment",
+    }.items():
+        language = "gin" if file.endswith("gin") else "python"
+        (folder / file).write_text(marked_block(name, EXTENDING, language), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "_SUITES", dict(suite._SUITES))
+        patch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
         patch.syspath_prepend(str(folder))
-        yield import_module("my_environments"), import_module("my_agents")
-    suite._SUITES.pop("SidesSettings")
+        environments, agents = map(import_module, ("my_environments", "my_agents"))
+        yield SimpleNamespace(folder=folder, environments=environments, agents=agents)
 
 
 @pytest.fixture
 def sides(own):
-    return own[0].SidesSuite(own[0].SidesSettings())
+    return own.environments.SidesSuite(own.environments.SidesSettings())
 
 
 def test_the_environment_is_a_suite_of_episodes_of_one_length(sides):
@@ -202,8 +218,7 @@ def test_the_environment_is_a_suite_of_episodes_of_one_length(sides):
 
 
 def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, sides, tmp_path):
-    agents = own[1]
-    settings = sides.fit(agents.ReinforceSettings())
+    settings = sides.fit(own.agents.ReinforceSettings())
     space = rldarts_tf.SearchSpace("sides", ("conv_3x3", "relu"), num_normal=1, num_nodes=1)
 
     def trained(num_env_steps):
@@ -216,7 +231,7 @@ def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, s
         )
         stage = StageSettings(settings, sides, training)
         session = Training(
-            StagePaths(tmp_path / "search"), "search", encoder, agents.ReinforceProgram, stage
+            StagePaths(tmp_path / "search"), "search", encoder, own.agents.ReinforceProgram, stage
         )
         try:
             return session.run(), encoder
@@ -230,3 +245,24 @@ def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, s
     assert 7200 <= again["env_steps"] < 7500
     assert again["eval_test_return_mean_normalized"] > 0.9
     assert all(node.numpy().any() for node in resumed.alpha.logits["normal"])
+
+
+@pytest.mark.slow
+def test_the_launcher_searches_and_its_policy_is_exported(own):
+    imports = ["--import", "my_agents", "--import", "my_environments"]
+    for arguments in (
+        ["my_launcher.py", "--root_dir=run", "--num_env_steps=500", "--stage=search"],
+        ["-m", "rldarts_tf", *imports, "export", "run", "--output=policy", "--stage=search"],
+    ):
+        ended = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=own.folder,
+            env={**os.environ, "PYTHONPATH": str(EXTENDING.parents[1])},
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 0, ended.stderr
+    summary = read_summary(own.folder / "run" / "summary.json")
+    assert summary["stages"]["search"]["game"] == "sides"
+    policy = tf.saved_model.load(str(own.folder / "policy")).signatures["serving_default"]
+    assert policy(observation=tf.zeros((3, 8, 8, 1), tf.uint8))["action"].shape == (3,)
