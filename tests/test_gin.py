@@ -14,7 +14,9 @@ from absl.testing import flagsaver
 from gin import config_parser
 
 from rldarts_tf import search_space
-from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
@@ -29,6 +31,7 @@ from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 ROOT = Path(__file__).resolve().parents[1]
 GIN = ROOT / "gin"
 FILES = sorted(str(path.relative_to(GIN)) for path in GIN.rglob("*.gin"))
+ALGORITHMS = (PPOSettings, RainbowSettings, SACSettings)
 SETTINGS = (EncoderSettings, *ALGORITHMS, ProcgenSettings, DMControlSettings, TrainingSettings)
 
 

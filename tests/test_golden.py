@@ -20,8 +20,11 @@ import tensorflow as tf
 from absl.testing import flagsaver
 
 from rldarts_tf import commands
+from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.settings import RETIRED, PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
+from rldarts_tf.agents.registry import ALGORITHMS
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
@@ -40,6 +43,7 @@ from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
+RETIRED = {a.settings.__name__: a.retired for a in ALGORITHMS.values()}
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = {"ppo": 192, "rainbow": 192, "sac": 96}
 STAGES = [("ppo", "search"), ("ppo", "evaluate"), ("rainbow", "search"), ("sac", "search")]
