@@ -184,9 +184,9 @@ def _check_algorithm(files: Sequence[str], own: Algorithm) -> None:
     """Refuses a configuration for another algorithm."""
     named = [values["name"] for _, name, values in _bound() if name == "Algorithm"]
     for name in named or _complete():
-        if name not in ALGORITHMS:
+        if name not in [*ALGORITHMS]:  # A list also looks for what cannot be hashed.
             raise ConfigError(
-                f"{ALGORITHM_NAME} must be one of {', '.join(ALGORITHMS)}, not {name!r}"
+                f"{ALGORITHM_NAME} must be one of {', '.join(ALGORITHMS)}, got {name!r}"
             )
         if name != own.name:
             raise ConfigError(
