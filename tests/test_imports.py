@@ -36,6 +36,7 @@ LAYERS = (
     "files",
     "lazy",
     "search_space",
+    "options",
     "genotype",
     "discretization",
     "alpha",
@@ -57,6 +58,7 @@ ARCHITECTURE = {"search_space", "genotype", "discretization"}
 CORE = {
     *ARCHITECTURE,
     "kernels",
+    "options",
     "alpha",
     "ops",
     "cells",
@@ -133,7 +135,7 @@ def test_importing_the_package_loads_no_framework():
 
 
 def test_search_spaces_need_no_tensorflow_of_their_own():
-    for name in (*GROUND, "search_space", "genotype"):
+    for name in (*GROUND, "search_space", "options", "genotype"):
         assert not any(
             imported.split(".")[0] in ("tensorflow", "numpy")
             for imported in imports_of(PACKAGE / f"{name}.py")
@@ -171,8 +173,22 @@ def test_file_of_the_core_imports_only_files_above_it(name):
 @pytest.mark.parametrize("name", [*LAYERS, "cost", "__init__"])
 def test_file_of_the_core_imports_only_tensorflow_and_numpy_besides(name):
     allowed = {*sys.stdlib_module_names, "__future__", "numpy", "tensorflow", "rldarts_tf"}
+    allowed.add("typing_extensions")  # comes with TensorFlow
     for imported in imports_of(PACKAGE / f"{name.replace('.', '/')}.py"):
         assert imported.split(".")[0] in allowed
+
+
+def test_type_checkers_see_the_names_that_there_are():
+    import rldarts_tf
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    seen = [
+        (alias.asname, node.module.split(".")[-1])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        for alias in node.names
+    ]
+    assert sorted(seen) == sorted(rldarts_tf._MODULES.items())
 
 
 def test_package_shows_every_public_name_once():
