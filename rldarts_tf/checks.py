@@ -85,6 +85,17 @@ def check_seconds(field: str, value: object) -> None:
     check_number(field, value, "a number of seconds above 0", lambda seconds: 0 < seconds < 1e9)
 
 
+def check_flag(field: str, value: Any) -> bool:
+    """Returns the value, which must be True or False.
+
+    Raises:
+      ConfigError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{field} must be True or False, got {shown(value)}")
+    return value
+
+
 def check_choice(field: str, value: Any, choices: Collection[Any]) -> Any:
     """Returns the value, which must be one of the choices.
 

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from rldarts_tf.checks import check_integer, check_number, shown
+from rldarts_tf.checks import check_flag, check_integer, check_number
 from rldarts_tf.errors import ConfigError
 
 Check = Callable[[str, Any], Any]
@@ -73,7 +73,11 @@ class Settings:
 
 
 def checked(name: str, value: Any, field: dataclasses.Field[Any]) -> Any:
-    """Returns the value to keep."""
+    """Returns the value to keep of a field that `setting` made.
+
+    Raises:
+      ConfigError: the value does not fit; the message begins with `name`.
+    """
     kind, bounds = str(field.type), field.metadata
     if value is None and kind.endswith(" | None"):
         return None
@@ -84,8 +88,8 @@ def checked(name: str, value: Any, field: dataclasses.Field[Any]) -> Any:
         return check_integer(name, value, bounds["least"], bounds["most"])
     if kind == "float":
         _check_float(name, value, bounds["least"], bounds["most"], bounds["positive"])
-    if kind == "bool" and not isinstance(value, bool):
-        raise ConfigError(f"{name} must be True or False, got {shown(value)}")
+    if kind == "bool":
+        check_flag(name, value)
     return value
 
 

@@ -20,10 +20,12 @@ import tensorflow as tf
 from readme import EXPORT, marked_block
 
 from rldarts_tf import commands, export
+from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.rainbow.program import RainbowProgram
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.envs.procgen.settings import ProcgenSettings

@@ -13,8 +13,10 @@ import pytest
 from gin import config_parser
 
 from rldarts_tf import search_space
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.registry import ALGORITHMS
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
