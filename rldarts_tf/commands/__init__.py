@@ -1,7 +1,7 @@
 """The subcommands of `python -m rldarts_tf`.
 
-Each is a module of its name with `HELP` and `EXAMPLES` (text for --help), `add_arguments(parser)` and
-`run(arguments)`, which prints to standard output. Bad input ends with one line and exit code 2.
+Each is a module of its name with `HELP` and `EXAMPLES` (text for --help), `add_arguments(parser)`
+and `run(arguments)`, which prints to standard output. Bad input ends with one line and exit code 2.
 """
 
 from __future__ import annotations

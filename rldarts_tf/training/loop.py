@@ -21,7 +21,7 @@ from rldarts_tf.cost import count_cost
 from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.errors import RunError
-from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints, part_of
+from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints
 from rldarts_tf.runs.metrics import MetricsWriter
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy, evaluate
@@ -30,6 +30,7 @@ from rldarts_tf.training.recorder import SearchRecorder
 from rldarts_tf.training.returns import ReturnTracker, game_columns, summarize
 from rldarts_tf.training.seeds import derived_seed
 from rldarts_tf.training.settings import TrainingSettings
+from rldarts_tf.training.state import part_of
 
 
 @dataclasses.dataclass(frozen=True)

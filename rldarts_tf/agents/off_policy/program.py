@@ -18,9 +18,9 @@ from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.replay import BatchAdder, Replay, learner_steps_due
 from rldarts_tf.envs.suite import Environments
-from rldarts_tf.runs.checkpoints import part_of
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.loop import AgentProgram
+from rldarts_tf.training.state import part_of
 
 COLUMNS = ("learner_steps", "skipped_updates", "replay_size")
 """Metrics of every off-policy program; a subclass adds those of its learner."""

@@ -14,7 +14,7 @@ from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.envs.procgen.batch import ProcgenBatch
 from rldarts_tf.envs.reward import RewardNormalizer
-from rldarts_tf.runs.checkpoints import part_of
+from rldarts_tf.training.state import part_of
 
 Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]
 """uint8 [B, H, W, C] -> (actions [B], distribution parameters, values [B])."""
