@@ -10,7 +10,7 @@ of op are cheaper than that, and cells know them by their class:
 * `Convolution`: those that leave the same node run as one wide convolution;
 * `ParameterFree`: computed once per node, however many edges use the result.
 
-See `rldarts_tf.kernels.banks` for how.
+See `rldarts_tf.kernels` for how.
 """
 
 from __future__ import annotations

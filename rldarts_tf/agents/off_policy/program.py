@@ -25,11 +25,11 @@ from rldarts_tf.agents.off_policy.replay import (
 )
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
-from rldarts_tf.runs.checkpoints import part_of
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.seeds import derived_seed
+from rldarts_tf.training.state import part_of
 
 T = TypeVar("T")
 
