@@ -21,6 +21,8 @@ import tensorflow as tf
 from rldarts_tf import commands
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.registry import ALGORITHMS
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RunError
 from rldarts_tf.export import policies
@@ -38,13 +40,9 @@ from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.runs.summary import read_summary
-from rldarts_tf.training.loop import StageSettings, Training
-from rldarts_tf.training.settings import (
-    DMControlSettings,
-    EncoderSettings,
-    ProcgenSettings,
-    TrainingSettings,
-)
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = {"ppo": 192, "rainbow": 192, "sac": 96}
@@ -278,7 +276,7 @@ def test_a_setting_that_is_newer_than_a_configuration_is_named(tmp_path):
         RunDirectory(tmp_path) as directory,
         pytest.raises(RunError, match=r"PPOSettings\.reward_discount: \(not set\) -> 0\.99"),
     ):
-        directory.bind_config(gin.operative_config_str())
+        directory.bind_config(gin.operative_config_str(), [gin_files.ALGORITHM_NAME])
 
 
 def test_settings_that_are_read_without_gin_are_those_of_the_launcher(tmp_path):

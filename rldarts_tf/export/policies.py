@@ -11,9 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.agents.registry import ALGORITHMS, Algorithm
-from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.suite import Suite
+from rldarts_tf.envs.suite import Suite, suite_names, suite_of
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch.stages import encoder_kind
@@ -24,7 +23,7 @@ from rldarts_tf.runs.paths import (
     checkpoint_steps,
     find_checkpoint,
 )
-from rldarts_tf.training.settings import DMControlSettings, EncoderSettings, ProcgenSettings
+from rldarts_tf.training.settings import EncoderSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +83,8 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     genotype = Genotype.load(paths.genotype_path) if kind == "discrete" else None
     encoder = encoder_settings.make(kind, genotype)
     algorithm = _algorithm(config, stage)
-    if algorithm.settings is SACSettings:
-        from rldarts_tf.envs.dm_control.suite import DMControlSuite
-
-        suite: Suite = DMControlSuite(settings(DMControlSettings))
-    else:
-        from rldarts_tf.envs.procgen.suite import ProcgenSuite
-
-        suite = ProcgenSuite(settings(ProcgenSettings))
+    kind_of_suite = _suite(config, stage)
+    suite = kind_of_suite(settings(kind_of_suite.settings_class))
     numbers = settings(algorithm.settings, algorithm.retired)
     shape, outputs, trackables = algorithm.greedy(encoder, numbers, suite)
     try:
@@ -116,11 +109,19 @@ def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
             if np.issubdtype(spec.dtype, np.integer):
                 actions = rng.integers(0, int(spec.maximum) + 1, num_envs).astype(np.int32)
             else:
-                actions = rng.uniform(-1, 1, (num_envs, *spec.shape)).astype(np.float32)
+                size = (num_envs, *spec.shape)
+                actions = rng.uniform(spec.minimum, spec.maximum, size).astype(np.float32)
             frames.append(environment.step(actions).observation)
     finally:
         environment.close()
     return np.concatenate(frames)[:number]
+
+
+def _suite(config: Path, stage: str) -> type[Suite]:
+    for name in suite_names():
+        if read_settings(config, stage, name):
+            return suite_of(name)
+    raise RunError(f"{str(config)!r} has the settings of no environments")
 
 
 def _algorithm(config: Path, stage: str) -> Algorithm:

@@ -7,13 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def _mode(entry: Mapping[str, Any]) -> str:
-    """Describes a stage's environments, beside their name."""
-    if "distribution_mode" in entry:
-        return entry["distribution_mode"]
-    return f"action repeat {entry['action_repeat']}"
-
-
 def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The lines of a stage's table: (what, value).
 
@@ -26,13 +19,15 @@ def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
         missing = value is None or (isinstance(value, float) and math.isnan(value))
         return "-" if missing else format(value, form)
 
+    # Entries of earlier versions have no variant, and no words for their evaluations.
+    variant = entry.get("variant", entry.get("distribution_mode"))
     lines = [
         (
             "encoder",
             f"{entry['encoder']}, {number('parameters', ',d')} parameters, "
             f"{number('multiply_adds', ',d')} multiply-adds",
         ),
-        ("game", f"{entry['game']} ({_mode(entry)}), seed {entry['seed']}"),
+        ("game", f"{entry['game']}{f' ({variant})' if variant else ''}, seed {entry['seed']}"),
         (
             "environment steps",
             f"{number('env_steps', ',d')} in {number('wall_time_s', ',.0f')} s "
@@ -44,8 +39,8 @@ def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)",
         ),
     ]
-    unseen = "unseen levels" if "distribution_mode" in entry else "fresh episodes"
-    for name, shown in (("train", "training levels"), ("test", unseen)):
+    evaluations = entry.get("evaluations", {"test": "evaluation", "train": "training levels"})
+    for name, shown in evaluations.items():
         key = f"eval_{name}_return"
         if f"{key}_mean" in entry:
             lines.append(

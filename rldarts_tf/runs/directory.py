@@ -12,8 +12,10 @@ import os
 import warnings
 import weakref
 from pathlib import Path
-from types import TracebackType
 
+from typing_extensions import override
+
+from rldarts_tf.closing import Closing
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike, reason, write_text
 from rldarts_tf.runs.configs import ALGORITHM_NAME, canonical_settings, read_config
@@ -24,11 +26,11 @@ _NOT_SET = "(not set)"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class RunDirectory(RunPaths):
+class RunDirectory(RunPaths, Closing):
     """A directory that this process alone writes to, until `close` or its end.
 
     The lock is the kernel's (`flock` on `lock_path`), so it vanishes with the process however
-    that ends. Also a context manager.
+    that ends.
     """
 
     def __init__(self, root_dir: PathLike) -> None:
@@ -97,20 +99,10 @@ class RunDirectory(RunPaths):
                     f"{name}: {before} -> {after}; use another root_dir or the old {old_is}"
                 )
 
+    @override
     def close(self) -> None:
         """Gives the directory up for others; a second call does nothing."""
         self._finalizer()
-
-    def __enter__(self) -> RunDirectory:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _lock(self, text: str) -> bool:
         """Takes the lock; False where the file system has none."""

@@ -8,21 +8,19 @@ import tensorflow as tf
 
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.sac import agent as sac
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.suite import Suite, check_box
 
 
-def make_greedy(encoder: Encoder, settings: SACSettings, suite: Any) -> tuple[Any, Any, Any]:
+def make_greedy(encoder: Encoder, settings: SACSettings, suite: Suite) -> tuple[Any, Any, Any]:
     """Makes the policy of a stage: tanh(μ).
 
     Returns:
       (image shape, observations -> outputs, objects to restore): see `export.policies`.
     """
-    environment = suite.make(1, 0)
-    try:
-        spec = environment_spec(environment.observation_spec(), environment.action_spec())
-    finally:
-        environment.close()
+    check_box(suite.action_spec(), "SAC")
+    spec = environment_spec(suite.observation_spec(), suite.action_spec())
     networks = sac.SACNetworks(spec, encoder, settings)
 
     def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
