@@ -13,6 +13,9 @@ from rldarts_tf.genotype import read_space
 from rldarts_tf.runs.reading import read_bytes
 from rldarts_tf.search_space import SearchSpace
 
+ALGORITHM_NAME = "Algorithm.name"
+"""The setting that says which algorithm a configuration is for."""
+
 _MAX_BYTES = 1 << 22
 
 
