@@ -14,8 +14,10 @@ import pytest
 from gin import config_parser
 
 from rldarts_tf import search_space
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.registry import ALGORITHMS
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
@@ -260,12 +262,12 @@ MICRO = {
     "search": {
         **RAINBOW,
         "EncoderSettings.search_space": "micro",
-        "EncoderSettings.depths": [16, 16, 16],
+        "EncoderSettings.depths": (16, 16, 16),
         "EncoderSettings.inverse_temperature": 10.0,
         "EncoderSettings.output_mode": "concat",
     },
-    "evaluate": {**RAINBOW, "EncoderSettings.depths": [64, 64, 64]},
-    "baseline": {**RAINBOW, "EncoderSettings.depths": [64, 64, 64]},
+    "evaluate": {**RAINBOW, "EncoderSettings.depths": (64, 64, 64)},
+    "baseline": {**RAINBOW, "EncoderSettings.depths": (64, 64, 64)},
 }
 REACTIVE = {"bigfish", "bossfight", "chaser", "dodgeball", "miner", "plunder", "starpilot"}
 CLASSIC = {
@@ -273,7 +275,7 @@ CLASSIC = {
         **COMMON,
         **ONE_V100,
         "EncoderSettings.search_space": "classic",
-        "EncoderSettings.depths": [16, 16, 16],
+        "EncoderSettings.depths": (16, 16, 16),
         "EncoderSettings.inverse_temperature": 5.0,
         "EncoderSettings.output_mode": "concat",
         "EncoderSettings.normalization": None,
@@ -283,7 +285,7 @@ CLASSIC = {
     "evaluate": {
         **COMMON,
         **ONE_V100,
-        "EncoderSettings.depths": [64, 64, 64],
+        "EncoderSettings.depths": (64, 64, 64),
         "EncoderSettings.features": 256,
     },
     "baseline": {
@@ -291,7 +293,7 @@ CLASSIC = {
         "PPOSettings.minibatch_size": 64 * 256 // 8,
         "PPOSettings.learning_rate": 5e-4,
         "PPOSettings.num_epochs": 3,
-        "EncoderSettings.depths": [64, 64, 64],
+        "EncoderSettings.depths": (64, 64, 64),
         "EncoderSettings.features": 256,
     },
 }
@@ -331,8 +333,8 @@ def differing(*files, base):
 def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64_x_5():
     assert differing("joint.gin", base="micro.gin") == {
         "search/ProcgenSettings.game": "all",
-        "evaluate/EncoderSettings.depths": [64] * 5,
-        "baseline/EncoderSettings.depths": [64] * 5,
+        "evaluate/EncoderSettings.depths": (64,) * 5,
+        "baseline/EncoderSettings.depths": (64,) * 5,
     }
     resolved = resolve("joint.gin")
     assert resolved["search"][ProcgenSettings].games == games.GAMES
@@ -351,7 +353,7 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
         (
             "depths_64x5",
             "classic.gin",
-            {f"{stage}/EncoderSettings.depths": [64] * 5 for stage in ("evaluate", "baseline")},
+            {f"{stage}/EncoderSettings.depths": (64,) * 5 for stage in ("evaluate", "baseline")},
         ),
         (
             "levels_200",
@@ -364,7 +366,7 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
             "classic.gin",
             {
                 "baseline/EncoderSettings.kernel_size": 5,
-                "baseline/EncoderSettings.depths": [64] * 5,
+                "baseline/EncoderSettings.depths": (64,) * 5,
                 "baseline/TrainingSettings.num_env_steps": 50_000_000,
             },
         ),
