@@ -484,7 +484,7 @@ def test_the_probe_draws_for_real():
 def test_states_need_no_renderer():
     program = (
         "import os\n"
-        "from rldarts_tf.envs import rendering\n"
+        "from rldarts_tf.envs.dm_control import rendering\n"
         "rendering.probe = lambda renderer: 'broken'\n"
         "from rldarts_tf.envs.dm_control.environment import DMControl\n"
         "environment = DMControl('pendulum', 'swingup', seed=0, observations='state')\n"
