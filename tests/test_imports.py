@@ -27,13 +27,16 @@ FRAMEWORKS = (
     "rich",
     "tensorflow_probability",
 )
-GROUND = ("errors", "checks", "files")
+GROUND = ("errors", "checks", "settings_fields", "files", "lazy", "closing")
 # From top to bottom: a file imports only files that stand before it.
 LAYERS = (
     "errors",
     "checks",
+    "settings_fields",
     "files",
+    "lazy",
     "search_space",
+    "options",
     "genotype",
     "discretization",
     "alpha",
@@ -58,6 +61,7 @@ ARCHITECTURE = {"search_space", "genotype", "discretization"}
 CORE = {
     *ARCHITECTURE,
     "kernels",
+    "options",
     "alpha",
     "ops",
     "cells",
@@ -134,7 +138,7 @@ def test_importing_the_package_loads_no_framework():
 
 
 def test_search_spaces_and_plans_of_cells_need_no_tensorflow_of_their_own():
-    for name in ("errors", "checks", "files", "search_space", "genotype", "kernels/plan"):
+    for name in (*GROUND, "search_space", "options", "genotype", "kernels/plan"):
         assert not any(
             imported.split(".")[0] in ("tensorflow", "numpy")
             for imported in imports_of(PACKAGE / f"{name}.py")
@@ -177,6 +181,19 @@ def test_file_of_the_core_imports_only_tensorflow_and_numpy_besides(name):
         assert imported.split(".")[0] in allowed
 
 
+def test_type_checkers_see_the_names_that_there_are():
+    import rldarts_tf
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    seen = [
+        (alias.asname, node.module.split(".")[-1])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        for alias in node.names
+    ]
+    assert sorted(seen) == sorted(rldarts_tf._MODULES.items())
+
+
 def test_package_shows_every_public_name_once():
     import rldarts_tf
 
@@ -192,6 +209,27 @@ def test_a_name_is_imported_when_it_is_used():
     )
     output = output_of(program)
     assert output.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("package", "settings", "name"),
+    [
+        ("ppo", "PPOSettings", "PPOProgram"),
+        ("rainbow", "RainbowSettings", "Rainbow"),
+        ("sac", "SACSettings", "SAC"),
+    ],
+)
+def test_settings_of_an_algorithm_load_no_framework_and_its_other_names_do(package, settings, name):
+    pytest.importorskip("acme")
+    pytest.importorskip("tf_agents")
+    program = (
+        f"import sys; from rldarts_tf.agents.{package} import {settings}; {settings}(); "
+        "early = {'tensorflow', 'acme', 'tf_agents', 'sonnet', 'reverb'} & {*sys.modules}; "
+        f"from rldarts_tf.agents import {package}; {package}.{name}; print(sorted(early), "
+        f"'tensorflow' in sys.modules, all(getattr({package}, n) for n in {package}.__all__), "
+        f"hasattr({package}, 'nonsense'))"
+    )
+    assert output_of(program).splitlines()[-1] == "[] True True False"
 
 
 def test_package_has_no_other_names():
