@@ -1,7 +1,4 @@
-"""The run directory for the process that writes: who may, and with which settings.
-
-Nothing but the root and its lock is created before something is written.
-"""
+"""The run directory of the process that writes: its lock, and the settings it is bound to."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ class RunDirectory(RunPaths):
     """A directory that this process alone writes to, until `close` or its end.
 
     The lock is the kernel's (`flock` on `lock_path`), so it vanishes with the process however
-    that ends. Also a context manager.
+    that ends. Nothing else is created before something is written. Also a context manager.
     """
 
     def __init__(self, root_dir: PathLike) -> None:
@@ -64,7 +61,7 @@ class RunDirectory(RunPaths):
             self._remove_leftovers()
 
     def bind_config(self, text: str) -> None:
-        """Ties the directory to a configuration, so that a run continues only as it began.
+        """Binds the directory to a configuration, so that a run resumes only with its own settings.
 
         The first call writes `text` to config.gin. Later calls, also of later processes, compare:
         settings are equal when gin reads equal values, so comments, blank lines, line breaks, the
@@ -97,7 +94,7 @@ class RunDirectory(RunPaths):
                 )
 
     def close(self) -> None:
-        """Gives the directory up for others; a second call does nothing."""
+        """Releases the lock; a second call does nothing."""
         self._finalizer()
 
     def __enter__(self) -> RunDirectory:
