@@ -8,9 +8,12 @@ import fcntl
 import os
 import warnings
 import weakref
+from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 
+from typing_extensions import override
+
+from rldarts_tf.closing import Closing
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike, reason, write_text
 from rldarts_tf.runs.configs import canonical_settings, read_config
@@ -21,11 +24,11 @@ _NOT_SET = "(not set)"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class RunDirectory(RunPaths):
+class RunDirectory(RunPaths, Closing):
     """A directory that this process alone writes to, until `close` or its end.
 
     The lock is the kernel's (`flock` on `lock_path`), so it vanishes with the process however
-    that ends. Nothing else is created before something is written. Also a context manager.
+    that ends. Nothing else is created before something is written.
     """
 
     def __init__(self, root_dir: PathLike) -> None:
@@ -60,7 +63,7 @@ class RunDirectory(RunPaths):
         if locked:
             self._remove_leftovers()
 
-    def bind_config(self, text: str) -> None:
+    def bind_config(self, text: str, newer: Collection[str] = ()) -> None:
         """Binds the directory to a configuration, so that a run resumes only with its own settings.
 
         The first call writes `text` to config.gin. Later calls, also of later processes, compare:
@@ -70,6 +73,7 @@ class RunDirectory(RunPaths):
 
         Args:
           text: a configuration in gin's syntax, as `gin.config_str()` writes it.
+          newer: settings that say nothing new, and that a config.gin of an earlier version lacks.
 
         Raises:
           RunError: a setting differs (the first one is named, old -> new), or a text is not gin.
@@ -83,7 +87,7 @@ class RunDirectory(RunPaths):
         old = canonical_settings(old_text, repr(str(self.config_path)))
         for name in [*old, *(name for name in new if name not in old)]:
             before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
-            if before != after:
+            if before != after and not (name in newer and name not in old):
                 # A configuration is complete: what only one of the two has, the other's version
                 # does not know.
                 old_is = "version" if _NOT_SET in (before, after) else "setting"
@@ -93,20 +97,10 @@ class RunDirectory(RunPaths):
                     f"{name}: {before} -> {after}; use another root_dir or the old {old_is}"
                 )
 
+    @override
     def close(self) -> None:
         """Releases the lock; a second call does nothing."""
         self._finalizer()
-
-    def __enter__(self) -> RunDirectory:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _lock(self, text: str) -> bool:
         """Takes the lock; False where the file system has none."""
