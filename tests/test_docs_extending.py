@@ -22,8 +22,9 @@ from tf_agents.specs import tensor_spec
 import rldarts_tf
 from rldarts_tf import ops, search_space
 from rldarts_tf.agents import registry
+from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.ppo.settings import PPOSettings
-from rldarts_tf.envs import suite
+from rldarts_tf.envs import suite as suites
 from rldarts_tf.envs.procgen import settings as procgen_settings  # noqa: F401 - for gin
 from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
@@ -36,7 +37,7 @@ from rldarts_tf.user_modules import import_modules
 
 NAMES = (
     *("op", "space", "search", "gin", "baseline"),
-    *("algorithm", "launcher", "experiment", "environment"),
+    *("algorithm", "launcher", "experiment", "suite"),
 )
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
 
@@ -133,6 +134,51 @@ def test_the_gin_file_defines_a_space_of_the_imported_ops(tmp_path, monkeypatch,
     assert supernet.space.normal_ops == ("gated_3x3", "conv_3x3", "relu")
 
 
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with all that an algorithm and an environment family consist of, imported once."""
+    folder = tmp_path_factory.mktemp("own")
+    for file, name in {
+        "my_games.py": "suite",
+        "my_agents.py": "algorithm",
+        "my_launcher.py": "launcher",
+        "my_experiment.gin": "experiment",
+    }.items():
+        language = "gin" if file.endswith("gin") else "python"
+        (folder / file).write_text(marked_block(name, EXTENDING, language), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites, "_SUITES", dict(suites._SUITES))
+        patch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
+        patch.syspath_prepend(str(folder))
+        games, agents = map(import_module, ("my_games", "my_agents"))
+        yield SimpleNamespace(folder=folder, games=games, agents=agents)
+
+
+def test_ppo_trains_in_the_suite_and_its_specs_and_scale_are_its_own(own, tmp_path):
+    kind = suites.suite_of("SidesSettings")
+    assert kind is own.games.SidesSuite
+    suite = kind(kind.settings_class(size=4))
+    assert suite.observation_spec().shape == (4, 4, 1) and suite.action_spec().num_values == 2
+    assert suite.normalized(5.0, "sides") == 0.5
+    numbers = PPOSettings(num_envs=8, steps_per_update=33, minibatch_size=66, learning_rate=0.01)
+    length = TrainingSettings(num_env_steps=1200, final_evaluation_episodes=8)
+    (tmp_path / "stage").mkdir()
+    training = Training(
+        StagePaths(tmp_path / "stage"),
+        "baseline",
+        rldarts_tf.ImpalaCNN([4], features=16),
+        PPOProgram,
+        StageSettings(suite.fit(numbers), suite, length),
+    )
+    try:
+        summary = training.run()
+    finally:
+        training.close()
+    # One step in eleven only begins an episode.
+    assert summary["env_steps"] == 5 * 8 * 30
+    assert summary["eval_test_return_mean_normalized"] > 0.6
+
+
 def test_the_baseline_is_an_encoder_of_tf_agents_and_is_saved_by_its_config():
     spec = tensor_spec.BoundedTensorSpec((16, 16, 3), tf.uint8, 0, 255)
     made = run("baseline", observation_spec=spec)
@@ -179,45 +225,8 @@ def test_the_search_method_trains_theta_and_alpha_and_makes_alpha_decide():
     assert supernet.discretize().search_space == "planted"
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory):
-    """A folder with all that an algorithm and an environment family consist of, imported once."""
-    folder = tmp_path_factory.mktemp("own")
-    for file, name in {
-        "my_environments.py": "environment",
-        "my_agents.py": "algorithm",
-        "my_launcher.py": "launcher",
-        "my_experiment.gin": "experiment",
-    }.items():
-        language = "gin" if file.endswith("gin") else "python"
-        (folder / file).write_text(marked_block(name, EXTENDING, language), "utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suite, "_SUITES", dict(suite._SUITES))
-        patch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
-        patch.syspath_prepend(str(folder))
-        environments, agents = map(import_module, ("my_environments", "my_agents"))
-        yield SimpleNamespace(folder=folder, environments=environments, agents=agents)
-
-
-@pytest.fixture
-def sides(own):
-    return own.environments.SidesSuite(own.environments.SidesSettings())
-
-
-def test_the_environment_is_a_suite_of_episodes_of_one_length(sides):
-    assert suite.suite_of("SidesSettings") is type(sides)
-    assert sides.describe()["game"] == "sides" and sides.normalized(4.0, "sides") == 0.5
-    environments = sides.make(3, seed=0)
-    step = environments.reset()
-    assert step.observation.shape == (3, 8, 8, 1) and step.observation.dtype == np.uint8
-    for _ in range(2 * (8 + 1) - 1):  # the action after LAST begins an episode
-        white = step.observation[:, 0, :, 0].argmax(axis=1) // 4
-        step = environments.step(white)
-    finished = environments.episodes.take()
-    assert list(finished.returns) == [8.0] * 6 and list(finished.lengths) == [8] * 6
-
-
-def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, sides, tmp_path):
+def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, tmp_path):
+    sides = own.games.SidesSuite(own.games.SidesSettings(length=8))
     settings = sides.fit(own.agents.ReinforceSettings())
     space = rldarts_tf.SearchSpace("sides", ("conv_3x3", "relu"), num_normal=1, num_nodes=1)
 
@@ -249,7 +258,7 @@ def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, s
 
 @pytest.mark.slow
 def test_the_launcher_searches_and_its_policy_is_exported(own):
-    imports = ["--import", "my_agents", "--import", "my_environments"]
+    imports = ["--import", "my_agents", "--import", "my_games"]
     for arguments in (
         ["my_launcher.py", "--root_dir=run", "--num_env_steps=500", "--stage=search"],
         ["-m", "rldarts_tf", *imports, "export", "run", "--output=policy", "--stage=search"],
