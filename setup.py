@@ -61,7 +61,6 @@ EXTRAS = {
     "report": [
         "jinja2>=3",
         "matplotlib>=3.7",
-        "pydot>=2",
         "rich>=13",
         "tensorboard~=2.15.0",
         "setuptools<82",  # TensorBoard 2.15 imports pkg_resources, which 82 removed
@@ -86,8 +85,19 @@ setup(
     version=VERSION,
     description="Differentiable architecture search for RL encoders, for TF-Agents and Acme",
     license="Apache-2.0",
-    packages=find_packages(include=["rldarts_tf", "rldarts_tf.*"]),
-    package_data={"rldarts_tf": ["py.typed"], "rldarts_tf.pictures.report": ["page.html.j2"]},
+    # gin/ and launchers/ stand beside the package in a checkout and are installed inside it, where
+    # rldarts_tf/shipped.py looks for them.
+    packages=[
+        *find_packages(include=["rldarts_tf", "rldarts_tf.*"]),
+        "rldarts_tf.gin",
+        "rldarts_tf.launchers",
+    ],
+    package_dir={"rldarts_tf.gin": "gin", "rldarts_tf.launchers": "launchers"},
+    package_data={
+        "rldarts_tf": ["py.typed"],
+        "rldarts_tf.gin": ["**/*.gin"],
+        "rldarts_tf.pictures.report": ["page.html.j2"],
+    },
     zip_safe=False,
     python_requires=">=3.9,<3.12",
     install_requires=[

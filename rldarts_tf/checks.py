@@ -80,6 +80,11 @@ def check_number(field: str, value: Any, wanted: str, holds: Callable[[Any], boo
         raise ConfigError(f"{field} must be {wanted}, got {shown(value)}")
 
 
+def check_seconds(field: str, value: object) -> None:
+    """Checks a number of seconds: above 0, and not so many that a clock overflows."""
+    check_number(field, value, "a number of seconds above 0", lambda seconds: 0 < seconds < 1e9)
+
+
 def shown(value: Any) -> str:
     """repr that keeps an error message to one readable line whatever a file holds."""
     try:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SERVER = """
 import json, os, runpy, signal, sys, traceback
 import importlib
-import rldarts_tf.launch.launching
+import rldarts_tf.launch
 
 importlib.import_module(sys.argv[1])
 

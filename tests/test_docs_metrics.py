@@ -13,26 +13,34 @@ pytest.importorskip("acme")
 
 import numpy as np
 
+from rldarts_tf.agents.off_policy import learner
 from rldarts_tf.agents.off_policy.program import OffPolicyProgram
 from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo import collect
-from rldarts_tf.agents.ppo import program as ppo_training
+from rldarts_tf.agents.ppo import program as ppo_program
 from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.cost import Cost
 from rldarts_tf.encoders import Supernet
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.launch.stages import TRAINED_STAGES, Pipeline
 from rldarts_tf.runs import metrics, summary
 from rldarts_tf.runs.directory import RunDirectory
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.search_space import CLASSIC, num_edges
+from rldarts_tf.training import loop
+from rldarts_tf.training.evaluation import Evaluator
 from rldarts_tf.training.loop import Training
+from rldarts_tf.training.recorder import make_recorder
 from rldarts_tf.training.returns import ReturnTracker
-from rldarts_tf.training.settings import DMControlSettings, EncoderSettings, ProcgenSettings
+from rldarts_tf.training.settings import EncoderSettings
+from rldarts_tf.training.stopwatch import Stopwatch
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 GAMES = ("bigfish", "starpilot")
@@ -71,15 +79,20 @@ def supernet():
 
 
 @pytest.fixture(scope="module")
-def training(supernet):
+def training(supernet, tmp_path_factory):
     """All that `Training` needs to say what it writes; nothing is trained."""
+    folder = tmp_path_factory.mktemp("stage")
     return SimpleNamespace(
         _returns=ReturnTracker(GAMES, SUITE.normalized),
-        _program=SimpleNamespace(columns=("of the algorithm",)),
-        _suite=SUITE,
-        _settings=SimpleNamespace(training=SimpleNamespace(seed=3)),
+        _program=SimpleNamespace(
+            columns=("of the algorithm",),
+            stopwatch=Stopwatch(*dict.fromkeys((*ppo_program.PARTS, *learner.PARTS))),
+        ),
+        _settings=SimpleNamespace(suite=SUITE, training=SimpleNamespace(seed=3)),
         _encoder=supernet,
-        _is_search=True,
+        _evaluator=Evaluator(SUITE, 2, seed=3),
+        _recorder=make_recorder(supernet, StagePaths(folder), None),
+        _stopwatch=Stopwatch(*loop.PARTS),
         _step=0,
         _seconds=0.0,
     )
@@ -95,23 +108,27 @@ def ppo_columns(monkeypatch):
     scaled = SimpleNamespace(optimizer=SimpleNamespace(loss_scale=object()))
     for part in ("actor_net", "value_net", "train_step_counter"):
         setattr(scaled, part, None)
-    environment = SimpleNamespace(games=32 * GAMES, time_step_spec=tuple, action_spec=tuple)
+    environment = SimpleNamespace(
+        games=32 * GAMES,
+        observation_spec=SUITE.observation_spec,
+        action_spec=SUITE.action_spec,
+        counters=dict,
+    )
     monkeypatch.setattr(ppo, "make_agent", lambda *_: scaled)
-    monkeypatch.setattr(ppo_training.tensor_spec, "from_spec", lambda spec: spec)
     monkeypatch.setattr(collect, "Collector", lambda *_: None)
     suite = SimpleNamespace(make=lambda *_: environment)
     return PPOProgram(None, suite, PPOSettings(), 0, None).columns
 
 
-def off_policy_columns(kind):
+def off_policy_columns(kind, *counters):
     program = kind.__new__(kind)
-    learner = SimpleNamespace(loss_scale=object())
+    environment = SimpleNamespace(counters=lambda: dict.fromkeys(counters, 0))
+    learner = SimpleNamespace(loss_scale=object(), stopwatch=None)
     OffPolicyProgram.__init__(
         program,
-        *(None, None, learner, None, None, SimpleNamespace(replay_dir=None)),
+        *(environment, None, learner, None, None, SimpleNamespace(replay_dir=None)),
         n_step=1,
         priority_exponent=None,
-        last_is_first=False,
     )
     return program.columns
 
@@ -119,7 +136,7 @@ def off_policy_columns(kind):
 def test_the_columns_of_each_algorithm(monkeypatch):
     assert documented("PPO (`learning`)") == set(ppo_columns(monkeypatch))
     assert documented("Rainbow (`learning`)") == set(off_policy_columns(RainbowProgram))
-    assert documented("SAC (`learning`)") == set(off_policy_columns(SACProgram))
+    assert documented("SAC (`learning`)") == set(off_policy_columns(SACProgram, "crashes"))
 
 
 def test_the_columns_that_all_algorithms_share(groups):
@@ -160,7 +177,8 @@ def test_the_entries_of_a_summary(training, tmp_path):
             edges = num_edges(CLASSIC.num_nodes)
             log.record(5, {t: rng.normal(size=(edges, len(ops[t]))) for t in ops})
             log.flush()
-        fake = SimpleNamespace(**{**vars(training), "_suite": suites.get(stage, SUITE)})
+        settings = SimpleNamespace(suite=suites.get(stage, SUITE), training=SimpleNamespace(seed=3))
+        fake = SimpleNamespace(**{**vars(training), "_settings": settings})
         return Training._summary(fake, evaluated, Cost(1, 2, 3), interrupted=False)
 
     encoders = {stage: EncoderSettings(depths=[2]) for stage in TRAINED_STAGES}

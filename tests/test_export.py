@@ -23,7 +23,9 @@ from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.export import policies
@@ -31,13 +33,9 @@ from rldarts_tf.genotype import random_genotype
 from rldarts_tf.launch.stages import encoder_kind
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import get_search_space
-from rldarts_tf.training.loop import StageSettings, Training
-from rldarts_tf.training.settings import (
-    DMControlSettings,
-    EncoderSettings,
-    ProcgenSettings,
-    TrainingSettings,
-)
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 import random  # isort: skip
 

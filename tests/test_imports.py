@@ -27,12 +27,14 @@ FRAMEWORKS = (
     "rich",
     "tensorflow_probability",
 )
-GROUND = ("errors", "checks", "files")
+GROUND = ("errors", "checks", "settings_fields", "files", "lazy", "closing")
 # From top to bottom: a file imports only files that stand before it.
 LAYERS = (
     "errors",
     "checks",
+    "settings_fields",
     "files",
+    "lazy",
     "search_space",
     "genotype",
     "discretization",
@@ -131,7 +133,7 @@ def test_importing_the_package_loads_no_framework():
 
 
 def test_search_spaces_need_no_tensorflow_of_their_own():
-    for name in ("errors", "checks", "files", "search_space", "genotype"):
+    for name in (*GROUND, "search_space", "genotype"):
         assert not any(
             imported.split(".")[0] in ("tensorflow", "numpy")
             for imported in imports_of(PACKAGE / f"{name}.py")
@@ -188,6 +190,27 @@ def test_a_name_is_imported_when_it_is_used():
     )
     output = output_of(program)
     assert output.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("package", "settings", "name"),
+    [
+        ("ppo", "PPOSettings", "PPOProgram"),
+        ("rainbow", "RainbowSettings", "Rainbow"),
+        ("sac", "SACSettings", "SAC"),
+    ],
+)
+def test_settings_of_an_algorithm_load_no_framework_and_its_other_names_do(package, settings, name):
+    pytest.importorskip("acme")
+    pytest.importorskip("tf_agents")
+    program = (
+        f"import sys; from rldarts_tf.agents.{package} import {settings}; {settings}(); "
+        "early = {'tensorflow', 'acme', 'tf_agents', 'sonnet', 'reverb'} & {*sys.modules}; "
+        f"from rldarts_tf.agents import {package}; {package}.{name}; print(sorted(early), "
+        f"'tensorflow' in sys.modules, all(getattr({package}, n) for n in {package}.__all__), "
+        f"hasattr({package}, 'nonsense'))"
+    )
+    assert output_of(program).splitlines()[-1] == "[] True True False"
 
 
 def test_package_has_no_other_names():

@@ -20,10 +20,10 @@ from rldarts_tf.agents.off_policy.replay import BatchAdder, Replay, learner_step
 from rldarts_tf.envs.suite import Environments
 from rldarts_tf.runs.checkpoints import part_of
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.loop import AgentProgram
+from rldarts_tf.training.program import AgentProgram
 
 COLUMNS = ("learner_steps", "skipped_updates", "replay_size")
-"""Metrics of every off-policy program; a subclass adds those of its learner."""
+"""Metrics of every off-policy program."""
 
 
 class OffPolicyProgram(AgentProgram):
@@ -46,8 +46,12 @@ class OffPolicyProgram(AgentProgram):
       n_step: rewards in a return.
       priority_exponent: see `Replay`.
       initial_priority: see `Replay`.
-      last_is_first: see `BatchAdder`.
+
+    Attributes:
+      losses: the metrics of the learner, and what else a subclass adds.
     """
+
+    losses: tuple[str, ...]
 
     def __init__(
         self,
@@ -60,13 +64,13 @@ class OffPolicyProgram(AgentProgram):
         *,
         n_step: int,
         priority_exponent: float | None,
-        last_is_first: bool,
         initial_priority: float = 1.0,
     ) -> None:
         self.environment = environment
         self.learner = learner
-        if learner.loss_scale is not None:
-            self.columns = (*self.columns, "loss_scale")
+        self.stopwatch = learner.stopwatch
+        scale = () if learner.loss_scale is None else ("loss_scale",)
+        self.columns = (*self.losses, *environment.counters(), *COLUMNS, *scale)
         self._spec = spec
         self._log = log
         self._settings = settings
@@ -74,7 +78,6 @@ class OffPolicyProgram(AgentProgram):
         self._n_step = n_step
         self._priority_exponent = priority_exponent
         self._initial_priority = initial_priority
-        self._last_is_first = last_is_first
         self._step = 0
         self._acted = 0
         self._sampling = False
@@ -86,9 +89,8 @@ class OffPolicyProgram(AgentProgram):
     def _actions(self, observations: np.ndarray) -> np.ndarray:
         """Acts as in training: [B, ...] -> [B, ...]."""
 
-    def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Scales rewards float32 [B] for learning; `ended` [B] marks the ends of episodes."""
-        del ended
+    def _rewards(self, rewards: np.ndarray) -> np.ndarray:
+        """Scales rewards float32 [B] for learning."""
         return rewards
 
     @property
@@ -111,7 +113,11 @@ class OffPolicyProgram(AgentProgram):
         )
         self.learner.connect(self._replay.sample(settings.batch_size), self._replay.client)
         self._adder = BatchAdder(
-            self._replay, settings.num_envs, self._n_step, settings.discount, self._last_is_first
+            self._replay,
+            settings.num_envs,
+            self._n_step,
+            settings.discount,
+            self.environment.last_is_first,
         )
         self._adder.add_first(self.environment.current_time_step().observation)
 
@@ -132,8 +138,9 @@ class OffPolicyProgram(AgentProgram):
                 self.learner.step()
             if stopping():
                 break
-        metrics = {
-            **self._log.take(self.columns),
+        metrics: dict[str, float] = {
+            **self._log.take(self.losses),
+            **self.environment.counters(),
             "learner_steps": self.learner.num_steps,
             "skipped_updates": self.learner.num_skipped,
             "replay_size": self.replay.size,
@@ -146,8 +153,8 @@ class OffPolicyProgram(AgentProgram):
         """State of the environments, counters, and the name of the replay checkpoint."""
         return {
             **{f"environment/{k}": v for k, v in self.environment.get_state().items()},
-            "step": np.int64(self._step),
-            "acted": np.int64(self._acted),
+            "step": np.array(self._step, np.int64),
+            "acted": np.array(self._acted, np.int64),
             "replay": np.array(self._saved_replay or ""),
         }
 
@@ -182,15 +189,18 @@ class OffPolicyProgram(AgentProgram):
             self.environment.close()
 
     def _act_once(self) -> None:
-        actions = self._actions(self.environment.current_time_step().observation)
-        time_step = self.environment.step(actions)
-        self._adder.add(
-            actions,
-            self._rewards(time_step.reward, time_step.step_type == dm_env.StepType.LAST),
-            time_step.discount,
-            time_step.step_type,
-            time_step.observation,
-        )
+        with self.stopwatch.measure("act"):
+            actions = self._actions(self.environment.current_time_step().observation)
+        with self.stopwatch.measure("simulate"):
+            time_step = self.environment.step(actions)
+        with self.stopwatch.measure("store"):
+            self._adder.add(
+                actions,
+                self._rewards(time_step.reward),
+                time_step.discount,
+                time_step.step_type,
+                time_step.observation,
+            )
         self._acted += 1
         # Where an episode began, the action was ignored.
         self._step += int(np.sum(time_step.step_type != dm_env.StepType.FIRST))

@@ -278,18 +278,19 @@ def learner_steps_due(settings: Any, steps: int) -> int:
 
 
 def environment_spec(
-    observation: Any, action: specs.Array, name: str = "observation"
+    observation: Any, action: Any, name: str = "observation"
 ) -> specs.EnvironmentSpec:
-    """The spec of one environment with float32 rewards and discounts.
+    """The spec of one environment with float32 rewards and discounts, for Acme.
 
     Args:
       observation: an object with the shape and dtype of one observation.
-      action: the spec of one action.
+      action: the same of one action, with its minimum and maximum.
       name: of the observation.
     """
+    shape, dtype = tuple(action.shape), action.dtype
     return specs.EnvironmentSpec(
         observations=specs.Array(tuple(observation.shape), observation.dtype, name),
-        actions=action,
+        actions=specs.BoundedArray(shape, dtype, action.minimum, action.maximum, "action"),
         rewards=specs.Array((), np.float32, "reward"),
         discounts=specs.BoundedArray((), np.float32, 0.0, 1.0, "discount"),
     )

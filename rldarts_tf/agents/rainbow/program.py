@@ -6,10 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from acme import specs
 
 from rldarts_tf.agents.off_policy.program import (
-    COLUMNS,
     MeanLogger,
     OffPolicyProgram,
     checked,
@@ -17,11 +15,9 @@ from rldarts_tf.agents.off_policy.program import (
 )
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.rainbow import agent as rainbow
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.procgen.games import NUM_ACTIONS
-from rldarts_tf.envs.procgen.suite import ProcgenSuite
-from rldarts_tf.envs.reward import MaximumReturnScale
+from rldarts_tf.envs.suite import Suite, num_actions
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.seeds import derived_seed, generator_state, make_generator
@@ -39,27 +35,28 @@ class RainbowProgram(OffPolicyProgram):
     """
 
     # "epsilon" is the mean over the environments.
-    columns = (*rainbow.LOSSES, "epsilon", *COLUMNS)
+    losses = (*rainbow.LOSSES, "epsilon")
 
     def __init__(
         self,
         encoder: Encoder,
-        suite: ProcgenSuite,
+        suite: Suite,
         settings: RainbowSettings,
         seed: int,
         stage_dir: StagePaths,
     ) -> None:
         environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
-        environment.reset()
-        spec = environment_spec(
-            environment.observation_spec(), specs.DiscreteArray(NUM_ACTIONS, dtype=np.int32)
-        )
-        self._scale = MaximumReturnScale(
-            environment.games, settings.reward_maximum or suite.distribution_mode
-        )
-        network = rainbow.make_network(encoder, NUM_ACTIONS, settings)
-        log = MeanLogger()
-        learner = rainbow.make_learner(network, spec.observations, settings, logger=log)
+        try:
+            environment.reset()
+            actions = num_actions(environment.action_spec(), "Rainbow")
+            spec = environment_spec(environment.observation_spec(), environment.action_spec())
+            self._scale = suite.reward_scale(environment.games, settings.reward_maximum)
+            network = rainbow.make_network(encoder, actions, settings)
+            log = MeanLogger()
+            learner = rainbow.make_learner(network, spec.observations, settings, logger=log)
+        except BaseException:
+            environment.close()
+            raise
         super().__init__(
             environment,
             spec,
@@ -70,7 +67,6 @@ class RainbowProgram(OffPolicyProgram):
             n_step=settings.n_step,
             priority_exponent=settings.priority_exponent,
             initial_priority=settings.initial_priority,
-            last_is_first=True,
         )
         generator = make_generator(seed, "actions")
         self._epsilon = tf.Variable(self._epsilons(), trainable=False, name="epsilon")
@@ -102,8 +98,8 @@ class RainbowProgram(OffPolicyProgram):
         """ε of each environment now, float32 [B]."""
         return rainbow.epsilons_at(self._settings, self.environment.games, self._step)
 
-    def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        return self._scale(rewards, ended)
+    def _rewards(self, rewards: np.ndarray) -> np.ndarray:
+        return self._scale(rewards)
 
     @staticmethod
     def _checked(acted: tuple[tf.Tensor, tf.Tensor]) -> np.ndarray:

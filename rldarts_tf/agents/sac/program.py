@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.agents.off_policy.program import (
-    COLUMNS,
     MeanLogger,
     OffPolicyProgram,
     checked,
@@ -16,9 +13,9 @@ from rldarts_tf.agents.off_policy.program import (
 )
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.sac import agent as sac
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.envs.suite import Suite, check_box
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.seeds import derived_seed, make_generator
@@ -35,12 +32,12 @@ class SACProgram(OffPolicyProgram):
       stage_dir: where replay is saved.
     """
 
-    columns = (*sac.LOSSES, "crashes", *COLUMNS)
+    losses = sac.LOSSES
 
     def __init__(
         self,
         encoder: Encoder,
-        suite: DMControlSuite,
+        suite: Suite,
         settings: SACSettings,
         seed: int,
         stage_dir: StagePaths,
@@ -48,6 +45,7 @@ class SACProgram(OffPolicyProgram):
         environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         try:
             environment.reset()
+            check_box(environment.action_spec(), "SAC")
             spec = environment_spec(environment.observation_spec(), environment.action_spec())
             networks = sac.SACNetworks(spec, encoder, settings)
             log = MeanLogger()
@@ -64,18 +62,12 @@ class SACProgram(OffPolicyProgram):
             stage_dir,
             n_step=1,
             priority_exponent=None,
-            last_is_first=False,
         )
         generator = make_generator(seed, "actions")
         self._uniform = tf.Variable(True, trainable=False, name="uniform")
         self._act = traced(networks.policy(generator, uniform=self._uniform).act)
         self._act_evaluating = traced(networks.policy(None, greedy=True).act)
         self.trackables = {**learner.state, "generator": generator}
-
-    def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
-        """See `OffPolicyProgram`."""
-        steps, metrics = super().advance(stopping)
-        return steps, {**metrics, "crashes": self.environment.crashes}
 
     def evaluation_policy(self, seed: int) -> Policy:
         """Returns the deterministic policy tanh(μ), as PI-SAC evaluates."""
