@@ -105,7 +105,7 @@ class GymnasiumBatch:
         """Spec of one action: int32 from 0 on, or float32 [A] in -1 to 1."""
         return self._actions.spec
 
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> dict[str, float]:
         """Nothing is counted."""
         return {}
 

@@ -34,7 +34,7 @@ def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
     mode = settings.vectorization
     if mode == "auto":
         mode = "vector_entry_point" if spec.vector_entry_point and not wrappers else "sync"
-    options = dict(settings.kwargs)
+    options = dict(settings.kwargs or {})
     if settings.max_episode_steps is not None:
         options["max_episode_steps"] = settings.max_episode_steps
     vector_kwargs: dict[str, Any] = {}
