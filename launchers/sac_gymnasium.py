@@ -1,5 +1,10 @@
 r"""RL-DARTS with SAC on a Gymnasium environment: search, discretize, evaluate.
-@@
+
+Examples:
+  An environment with box actions, of Gymnasium or of your own, which importing a module registers
+  (its code is run):
+    python launchers/sac_gymnasium.py --env_name=CarRacing-v3
+    python launchers/sac_gymnasium.py --env_module=my_package.envs --env_name=My/Robot-v0
 """
 
 from rldarts_tf import launch

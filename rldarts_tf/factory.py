@@ -6,13 +6,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rldarts_tf.baselines import ImpalaCNN, NatureCNN, PiSacCNN
+from rldarts_tf.baselines import ImpalaCNN, MinAtarCNN, NatureCNN, PiSacCNN
 from rldarts_tf.encoders import DiscreteNetwork, Encoder, Supernet
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.search_space import SearchSpace
 
-BASELINES = ("impala_cnn", "nature_cnn", "pisac_cnn")
+BASELINES = ("impala_cnn", "nature_cnn", "pisac_cnn", "minatar_cnn")
 ENCODERS = ("supernet", "discrete", *BASELINES)
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -52,10 +52,12 @@ def make_encoder(
     """Makes an encoder; arguments that the chosen kind does not have are not used.
 
     Args:
-      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn" or "pisac_cnn".
+      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn", "pisac_cnn" or
+        "minatar_cnn".
       search_space: of the supernet; a space or the name of a registered one.
       genotype: of the discrete network; a genotype or the path of its file.
-      depths: channels of each block, for pisac_cnn of each convolution; not for nature_cnn.
+      depths: channels of each block, for pisac_cnn of each convolution; not for nature_cnn
+        and minatar_cnn.
       output_mode: of the supernet's cells ("discrete": the genotype says it).
       inverse_temperature: β of the supernet.
       normalization: of the convolutions in the cells: None, "layer" or "batch".
@@ -86,6 +88,8 @@ def make_encoder(
         )
     if encoder == "nature_cnn":
         return NatureCNN(features=features, head=head, dtype=precision)
+    if encoder == "minatar_cnn":
+        return MinAtarCNN(features=features, head=head, dtype=precision)
     if encoder == "pisac_cnn":
         return PiSacCNN(depths, features=features, head=head, dtype=precision)
     if genotype is not None:
