@@ -103,6 +103,7 @@ setup(
     install_requires=[
         "tensorflow>=2.8,<2.16",  # from 2.16 on tf.keras is Keras 3
         "numpy<2",  # TensorFlow before 2.18 is compiled against numpy 1
+        "typing-extensions>=4.4",  # TensorFlow needs it too; from 4.4 on it has `override`
     ],
     extras_require=EXTRAS,
 )

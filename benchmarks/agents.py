@@ -35,16 +35,12 @@ import gin
 import tensorflow as tf
 
 from rldarts_tf.agents.off_policy.program import OffPolicyProgram
-from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.ppo.settings import PPOSettings
-from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.rainbow.settings import RainbowSettings
-from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.sac.settings import SACSettings
+from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.commands.inputs import integers
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
+from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import ConfigError, one_line
 from rldarts_tf.factory import make_encoder
 from rldarts_tf.runs.paths import StagePaths
@@ -64,11 +60,9 @@ ENCODERS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An algorithm on a family of environments."""
+    """How an algorithm is measured."""
 
-    program: Any
-    settings: Any
-    suite: Any
+    suite: type[Suite]
     encoder: str
     options: dict[str, Any]
     """Arguments of `make_encoder`."""
@@ -78,16 +72,12 @@ class Case:
 
 CASES = {
     "ppo": Case(
-        PPOProgram,
-        PPOSettings,
         ProcgenSuite,
         "impala_cnn",
         {},
         ("PPOSettings.steps_per_update = 64", "PPOSettings.minibatch_size = 512"),
     ),
     "rainbow": Case(
-        RainbowProgram,
-        RainbowSettings,
         ProcgenSuite,
         "impala_cnn",
         {},
@@ -98,8 +88,6 @@ CASES = {
         ),
     ),
     "sac": Case(
-        SACProgram,
-        SACSettings,
         DMControlSuite,
         "pisac_cnn",
         {"features": 50, "head": "layer_norm"},
@@ -126,24 +114,25 @@ class Benchmark:
         try:
             gin.parse_config([*case.bindings, *args.gin_bindings])
             self.suite = case.suite(case.suite.settings_class())
-            self.settings = self.suite.fit(case.settings())
+            self.settings = self.suite.fit(ALGORITHMS[args.algorithm].settings())
         except (ValueError, TypeError, SyntaxError) as error:
             reason, *_ = str(error).split("\n  In call to configurable")
             raise ConfigError(f"--gin_bindings: {one_line(reason)}") from None
         self.suite.check()
-        self._case = case
+        self._program = ALGORITHMS[args.algorithm].program
+        self._options = case.options
         self._depths = {} if args.depths is None else {"depths": args.depths}
         self._folder = folder
 
     def encoder(self, name: str) -> Encoder:
         """The encoder of a name, not yet built."""
-        return make_encoder(**{**ENCODERS[name], **self._case.options, **self._depths})
+        return make_encoder(**{**ENCODERS[name], **self._options, **self._depths})
 
     def program(self, encoder: str) -> AgentProgram:
         """A new program, not yet started."""
         tf.keras.utils.set_random_seed(0)
         place = StagePaths(self._folder / encoder)
-        return self._case.program(self.encoder(encoder), self.suite, self.settings, 0, place)
+        return self._program(self.encoder(encoder), self.suite, self.settings, 0, place)
 
 
 def never() -> bool:
@@ -281,10 +270,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, prints and writes."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    case = CASES[args.algorithm]
-    args.encoder = args.encoder or case.encoder
-    if args.beside and not issubclass(case.program, OffPolicyProgram):
-        parser.error(f"--beside: {args.algorithm} has no replay")
+    args.encoder = args.encoder or CASES[args.algorithm].encoder
+    if args.beside and args.algorithm == "ppo":
+        parser.error("--beside: ppo has no replay")
     result = measure(args)
     common.print_table(
         f"{args.algorithm}, {args.encoder}: {result['env_steps_per_second']:,.1f} environment "

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from rldarts_tf.checks import check_integer, check_number, shown
+from rldarts_tf.checks import check_flag, check_integer, check_number
 from rldarts_tf.errors import ConfigError
 
 Check = Callable[[str, Any], Any]
@@ -84,8 +84,8 @@ def _checked(name: str, value: Any, field: dataclasses.Field[Any]) -> Any:
         return check_integer(name, value, bounds["least"], bounds["most"])
     if kind == "float":
         _check_float(name, value, bounds["least"], bounds["most"], bounds["positive"])
-    if kind == "bool" and not isinstance(value, bool):
-        raise ConfigError(f"{name} must be True or False, got {shown(value)}")
+    if kind == "bool":
+        check_flag(name, value)
     return value
 
 

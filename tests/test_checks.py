@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from rldarts_tf import checks
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.baselines import ImpalaCNN
 from rldarts_tf.discretization import discretize
 from rldarts_tf.envs.dm_control.settings import DMControlSettings

@@ -17,8 +17,8 @@ from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 from rldarts_tf import ops, search_space
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.agents.registry import ALGORITHMS
-from rldarts_tf.agents.settings import PPOSettings
 from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
 from rldarts_tf.training.settings import EncoderSettings

@@ -14,16 +14,15 @@ pytest.importorskip("acme")
 import numpy as np
 
 from rldarts_tf.agents.off_policy import learner
-from rldarts_tf.agents.off_policy.program import OffPolicyProgram
-from rldarts_tf.agents.ppo import agent as ppo
-from rldarts_tf.agents.ppo import collect
+from rldarts_tf.agents.ppo import PPOProgram, PPOSettings
 from rldarts_tf.agents.ppo import program as ppo_program
-from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.ppo.settings import PPOSettings
-from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.sac.program import SACProgram
+from rldarts_tf.agents.rainbow import RainbowProgram, RainbowSettings
+from rldarts_tf.agents.sac import SACProgram, SACSettings
+from rldarts_tf.baselines import ImpalaCNN
 from rldarts_tf.cost import Cost
 from rldarts_tf.encoders import Supernet
+from rldarts_tf.envs.catch.settings import CatchSettings
+from rldarts_tf.envs.catch.suite import CatchSuite
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
@@ -103,40 +102,22 @@ def groups(training):
     return Training._columns(training)
 
 
-def ppo_columns(monkeypatch):
-    """Those of a program whose loss is scaled: all that there may be."""
-    scaled = SimpleNamespace(optimizer=SimpleNamespace(loss_scale=object()))
-    for part in ("actor_net", "value_net", "train_step_counter"):
-        setattr(scaled, part, None)
-    environment = SimpleNamespace(
-        games=32 * GAMES,
-        observation_spec=SUITE.observation_spec,
-        action_spec=SUITE.action_spec,
-        counters=dict,
-    )
-    monkeypatch.setattr(ppo, "make_agent", lambda *_: scaled)
-    monkeypatch.setattr(collect, "Collector", lambda *_: None)
-    suite = SimpleNamespace(make=lambda *_: environment)
-    return PPOProgram(None, suite, PPOSettings(), 0, None).columns
+CATCH = CatchSuite(CatchSettings())
+PENDULUM = DMControlSuite(DMControlSettings("pendulum", "swingup", image_size=32))
+PROGRAMS = {
+    "PPO": (PPOProgram, CATCH, PPOSettings(num_envs=2, steps_per_update=2, minibatch_size=2)),
+    "Rainbow": (RainbowProgram, CATCH, RainbowSettings(num_envs=2).for_games(CATCH.games)),
+    "SAC": (SACProgram, PENDULUM, SACSettings(hidden_sizes=(4,))),
+}
 
 
-def off_policy_columns(kind, *counters):
-    program = kind.__new__(kind)
-    environment = SimpleNamespace(counters=lambda: dict.fromkeys(counters, 0))
-    learner = SimpleNamespace(loss_scale=object(), stopwatch=None)
-    OffPolicyProgram.__init__(
-        program,
-        *(environment, None, learner, None, None, SimpleNamespace(replay_dir=None)),
-        n_step=1,
-        priority_exponent=None,
-    )
-    return program.columns
-
-
-def test_the_columns_of_each_algorithm(monkeypatch):
-    assert documented("PPO (`learning`)") == set(ppo_columns(monkeypatch))
-    assert documented("Rainbow (`learning`)") == set(off_policy_columns(RainbowProgram))
-    assert documented("SAC (`learning`)") == set(off_policy_columns(SACProgram, "crashes"))
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_columns_of_each_algorithm(name, tmp_path):
+    kind, suite, settings = PROGRAMS[name]
+    # The loss is scaled then: these are all the columns that there may be.
+    encoder = ImpalaCNN([2], features=4, dtype="mixed_float16")
+    with kind(encoder, suite, settings, 0, StagePaths(tmp_path)) as program:
+        assert documented(f"{name} (`learning`)") == set(program.columns)
 
 
 def test_the_columns_that_all_algorithms_share(groups):

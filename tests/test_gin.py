@@ -13,8 +13,10 @@ import pytest
 from gin import config_parser
 
 from rldarts_tf import search_space
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.registry import ALGORITHMS
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
@@ -259,12 +261,12 @@ MICRO = {
     "search": {
         **RAINBOW,
         "EncoderSettings.search_space": "micro",
-        "EncoderSettings.depths": [16, 16, 16],
+        "EncoderSettings.depths": (16, 16, 16),
         "EncoderSettings.inverse_temperature": 10.0,
         "EncoderSettings.output_mode": "concat",
     },
-    "evaluate": {**RAINBOW, "EncoderSettings.depths": [64, 64, 64]},
-    "baseline": {**RAINBOW, "EncoderSettings.depths": [64, 64, 64]},
+    "evaluate": {**RAINBOW, "EncoderSettings.depths": (64, 64, 64)},
+    "baseline": {**RAINBOW, "EncoderSettings.depths": (64, 64, 64)},
 }
 REACTIVE = {"bigfish", "bossfight", "chaser", "dodgeball", "miner", "plunder", "starpilot"}
 CLASSIC = {
@@ -272,7 +274,7 @@ CLASSIC = {
         **COMMON,
         **ONE_V100,
         "EncoderSettings.search_space": "classic",
-        "EncoderSettings.depths": [16, 16, 16],
+        "EncoderSettings.depths": (16, 16, 16),
         "EncoderSettings.inverse_temperature": 5.0,
         "EncoderSettings.output_mode": "concat",
         "EncoderSettings.normalization": None,
@@ -282,7 +284,7 @@ CLASSIC = {
     "evaluate": {
         **COMMON,
         **ONE_V100,
-        "EncoderSettings.depths": [64, 64, 64],
+        "EncoderSettings.depths": (64, 64, 64),
         "EncoderSettings.features": 256,
     },
     "baseline": {
@@ -290,7 +292,7 @@ CLASSIC = {
         "PPOSettings.minibatch_size": 64 * 256 // 8,
         "PPOSettings.learning_rate": 5e-4,
         "PPOSettings.num_epochs": 3,
-        "EncoderSettings.depths": [64, 64, 64],
+        "EncoderSettings.depths": (64, 64, 64),
         "EncoderSettings.features": 256,
     },
 }
@@ -330,8 +332,8 @@ def differing(*files, base):
 def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64_x_5():
     assert differing("joint.gin", base="micro.gin") == {
         "search/ProcgenSettings.game": "all",
-        "evaluate/EncoderSettings.depths": [64] * 5,
-        "baseline/EncoderSettings.depths": [64] * 5,
+        "evaluate/EncoderSettings.depths": (64,) * 5,
+        "baseline/EncoderSettings.depths": (64,) * 5,
     }
     resolved = resolve("joint.gin")
     assert resolved["search"][ProcgenSettings].games == games.GAMES
@@ -350,7 +352,7 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
         (
             "depths_64x5",
             "classic.gin",
-            {f"{stage}/EncoderSettings.depths": [64] * 5 for stage in ("evaluate", "baseline")},
+            {f"{stage}/EncoderSettings.depths": (64,) * 5 for stage in ("evaluate", "baseline")},
         ),
         (
             "levels_200",
@@ -363,7 +365,7 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
             "classic.gin",
             {
                 "baseline/EncoderSettings.kernel_size": 5,
-                "baseline/EncoderSettings.depths": [64] * 5,
+                "baseline/EncoderSettings.depths": (64,) * 5,
                 "baseline/TrainingSettings.num_env_steps": 50_000_000,
             },
         ),

@@ -958,7 +958,7 @@ def test_the_versions_are_those_of_the_imported_packages():
     assert all(isinstance(value, str) and value for value in found.values())
 
 
-def test_a_damaged_summary_is_set_aside_and_the_result_is_kept(tmp_path):
+def test_a_damaged_summary_is_renamed_and_the_result_is_kept(tmp_path):
     path = tmp_path / "summary.json"
     for text in ("{", "[]", '{"stages": 3}'):
         path.write_text(text)

@@ -20,9 +20,11 @@ from aiming import AimingSettings, AimingSuite
 import rldarts_tf
 from rldarts_tf import SearchSpace, Supernet, export
 from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.agents.rainbow.program import RainbowProgram
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.envs.catch import Catch, CatchSettings, CatchSuite
 from rldarts_tf.envs.suite import Suite, register_suite, suite_names, suite_of
 from rldarts_tf.errors import ConfigError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.settings_fields import Settings
@@ -14,11 +14,9 @@ class AlgorithmSettings(Settings):
 
     Attributes:
       num_envs: environments, stepped together.
-      retired: names of fields that config.gin of an older run may have and nothing reads any more.
     """
 
     num_envs: int
-    retired: ClassVar[tuple[str, ...]] = ()
 
     def for_games(self, names: Sequence[str], known_games: Sequence[str] | None = None) -> Any:
         """These settings with the values that depend on the games; most have none.

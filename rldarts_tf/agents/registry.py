@@ -10,11 +10,13 @@ import dataclasses
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rldarts_tf.training.loop import MakeProgram
+    from rldarts_tf.training.program import MakeProgram
 
 
 @dataclasses.dataclass(frozen=True)

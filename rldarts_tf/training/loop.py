@@ -20,7 +20,7 @@ from rldarts_tf.closing import Closing
 from rldarts_tf.cost import Cost, count_cost
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import RunError
-from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints, part_of
+from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints
 from rldarts_tf.runs.metrics import MetricsWriter
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Evaluator

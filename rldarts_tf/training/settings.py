@@ -8,58 +8,45 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import gin
 
-from rldarts_tf.checks import INT32_MAX, check_number
+from rldarts_tf.checks import INT32_MAX, check_choice, check_number
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.options import EncoderOptions
 from rldarts_tf.search_space import SearchSpace
 from rldarts_tf.settings_fields import Settings, setting
 
 
 @gin.configurable(module="rldarts_tf")
 @dataclasses.dataclass(frozen=True)
-class EncoderSettings:
-    """The encoder of a stage.
+class EncoderSettings(EncoderOptions):
+    """The encoder of a stage: `EncoderOptions`, and the kind that the stage "baseline" trains.
 
-    Attributes:
-      search_space: the name of a registered space, or of the one that `SearchSpace` defines in gin.
-      baseline: the kind of encoder that the stage "baseline" trains.
-      All others: see `rldarts_tf.factory.make_encoder`.
+    `search_space` may also be the name of the space that `SearchSpace` defines in gin.
+
+    Raises:
+      ConfigError: a setting is not valid.
     """
 
-    search_space: str | SearchSpace = "classic"
-    depths: Sequence[int] = (16, 16, 16)
-    output_mode: str = "concat"
-    inverse_temperature: float = 5.0
-    normalization: str | None = None
-    features: int = 256
-    train_alpha: bool = True
-    recompute: bool = False
-    precision: str | None = None
-    head: str = "relu"
-    kernel_size: int = 3
     baseline: str = "impala_cnn"
 
     def __post_init__(self) -> None:
-        if self.baseline not in BASELINES:
-            raise ConfigError(
-                f"EncoderSettings.baseline must be one of {', '.join(BASELINES)}, "
-                f"got {self.baseline!r}"
-            )
+        try:
+            super().__post_init__()
+            check_choice("baseline", self.baseline, tuple(BASELINES))
+        except ConfigError as error:
+            raise ConfigError(f"EncoderSettings.{error}") from None
 
     def make(
         self, encoder: str, genotype: Genotype | str | os.PathLike[str] | None = None
     ) -> Encoder:
         """Makes the encoder of a kind."""
-        options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del options["baseline"]
-        return make_encoder(encoder, genotype=genotype, **options)
+        return make_encoder(encoder, genotype, options=self)
 
 
 # Every field of a space is a setting, such as search/SearchSpace.normal_ops = ['conv_3x3', 'relu'].

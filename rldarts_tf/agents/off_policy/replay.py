@@ -89,7 +89,7 @@ class Replay:
             line = one_line(error)
             raise RunError(f"replay checkpoint {checkpoint!r} cannot be read: {line}") from error
         self.address = f"localhost:{self._server.port}"
-        self.client = ReverbClient(self.address)
+        self.client: Any = ReverbClient(self.address)
         if checkpoint is not None and not self.size:
             # Reverb takes files that are missing or cut off at their beginning for empty ones.
             self.close()
@@ -138,12 +138,11 @@ class Replay:
         Raises:
           RunError: it cannot be written, or there is no `checkpoints_dir`.
         """
-        if self._checkpoints_dir is None:
-            raise RunError("the replay table cannot be saved: it has no checkpoints_dir")
+        folder = self._folder
         try:
             with quiet_stderr():
                 path = Path(self.client.checkpoint())
-            path.rename(self._checkpoints_dir / path.name)
+            path.rename(folder / path.name)
             path.parent.rmdir()
             return path.name
         except (RuntimeError, OSError) as error:
@@ -157,13 +156,24 @@ class Replay:
           RunError: the files cannot be changed.
         """
         with self._changing_files():
-            for path in self._checkpoints_dir.iterdir():
+            for path in self._folder.iterdir():
                 if path.name not in checkpoints and path.is_dir():
                     shutil.rmtree(path)
 
+    @property
+    def _folder(self) -> Path:
+        """The folder of checkpoints.
+
+        Raises:
+          RunError: there is none.
+        """
+        if self._checkpoints_dir is None:
+            raise RunError("the replay table cannot be saved: it has no checkpoints_dir")
+        return self._checkpoints_dir
+
     def _prepare_folder(self, checkpoint: str | None) -> None:
         """Refuses to begin without the checkpoint; forgets one that was never finished."""
-        folder = self._checkpoints_dir
+        folder = self._folder
         # Reverb writes DONE last; it skips a folder without it, and would begin empty.
         if checkpoint is not None and not (folder / checkpoint / "DONE").is_file():
             raise RunError(
@@ -212,7 +222,7 @@ class BatchAdder:
         discount: float,
         last_is_first: bool = False,
     ) -> None:
-        self._make = functools.partial(replay.adder, n_step, discount)
+        self._make: Any = functools.partial(replay.adder, n_step, discount)
         self._adders = [self._make() for _ in range(num_envs)]
         self._running = [False] * num_envs
         self._last_is_first = last_is_first

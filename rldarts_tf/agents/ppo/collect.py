@@ -14,7 +14,7 @@ from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.envs.suite import Environments
-from rldarts_tf.runs.checkpoints import part_of
+from rldarts_tf.training.state import part_of
 from rldarts_tf.training.stopwatch import Stopwatch
 
 Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]

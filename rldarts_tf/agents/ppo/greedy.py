@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
 
 from rldarts_tf.agents.ppo import agent as ppo
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from tf_agents.trajectories import time_step as ts
+from typing_extensions import override
 
 from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.ppo import agent as ppo
@@ -26,7 +27,7 @@ PARTS = ("act", "simulate", "store", "learn")
 
 
 class PPOProgram(AgentProgram):
-    """See `AgentProgram`.
+    """`AgentProgram` of PPO; evaluations sample their actions, as training does.
 
     Args:
       encoder: the encoder, not yet built.
@@ -79,9 +80,11 @@ class PPOProgram(AgentProgram):
             "generator": generator,
         }
 
+    @override
     def start(self) -> None:
         """Does nothing: PPO has nothing to start."""
 
+    @override
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """Collects one batch of experience and makes one update of PPO."""
         del stopping
@@ -106,20 +109,20 @@ class PPOProgram(AgentProgram):
             losses["loss_scale"] = float(self._loss_scale.value)
         return steps, {**losses, **counters, "skipped_updates": self._skipped}
 
+    @override
     def evaluation_policy(self, seed: int) -> Policy:
-        """Returns a policy that samples its actions, as in training."""
         act = self._act.drawing_from(make_generator(seed, "evaluation actions"))
         return lambda observations: collect.checked_act(act, observations)[0]
 
+    @override
     def state(self) -> dict[str, np.ndarray]:
-        """State of the environments and the reward normalizer."""
         return {**self._collector.state(), "skipped_updates": np.array(self._skipped, np.int64)}
 
+    @override
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned."""
         self._collector.set_state(state)
         self._skipped = int(state["skipped_updates"])
 
+    @override
     def close(self) -> None:
-        """Closes the simulators."""
         self.environment.close()

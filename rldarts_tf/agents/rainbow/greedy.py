@@ -9,7 +9,7 @@ from acme import specs
 from acme.tf import utils as tf2_utils
 
 from rldarts_tf.agents.rainbow import agent as rainbow
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, num_actions
 

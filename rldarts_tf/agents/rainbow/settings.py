@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gin
 from typing_extensions import override
@@ -120,8 +120,6 @@ class RainbowSettings(AlgorithmSettings):
         16, "environment steps of each environment between two rows of metrics", least=1
     )
 
-    retired: ClassVar[tuple[str, ...]] = ("epsilon_start", "epsilon_end")
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.v_min < self.v_max:
@@ -160,8 +158,8 @@ class RainbowSettings(AlgorithmSettings):
         chosen = {}
         for name in ("n_step", "replay_capacity"):
             value, table = getattr(self, name), getattr(self, f"{name}_by_game")
-            for game in table if known_games is not None else ():
-                if game not in ("default", *known_games):
+            if known_games is not None:
+                for game in table.keys() - {"default", *known_games}:
                     raise ConfigError(f"RainbowSettings.{name}_by_game: there is no game {game!r}")
             game = names[0] if len(names) == 1 else "default"
             chosen[name] = table.get(game, table["default"]) if value is None else value

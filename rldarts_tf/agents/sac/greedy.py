@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.sac import agent as sac
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, check_box
 
