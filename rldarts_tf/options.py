@@ -63,7 +63,8 @@ class EncoderOptions:
     """Search space of a supernet, or the name of a registered one."""
 
     depths: Sequence[int] = _option((16, 16, 16), _depths)
-    """Channels of each block, for "pisac_cnn" of each convolution; not of "nature_cnn"."""
+    """Channels of each block, for "pisac_cnn" of each convolution; not of "nature_cnn" and
+    "minatar_cnn"."""
 
     output_mode: str = _option("concat", _choice(*OUTPUT_MODES))
     """How the output of a supernet's cell follows from its nodes; a genotype has its own."""

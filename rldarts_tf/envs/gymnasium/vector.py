@@ -129,7 +129,8 @@ class Stepper:
         with self._watched():
             if self._async:
                 self._vector.reset_async(seed=seed)
-                return self._vector.reset_wait(self._timeout)[0]
+                with _silent_logger():
+                    return self._vector.reset_wait(self._timeout)[0]
             return self._vector.reset(seed=seed)[0]
 
     def step(self, actions: np.ndarray, finish: Callable[[Any], Any]) -> Any:
@@ -137,7 +138,8 @@ class Stepper:
         with self._watched():
             if self._async:
                 self._vector.step_async(actions)
-                return finish(self._vector.step_wait(self._timeout))
+                with _silent_logger():
+                    return finish(self._vector.step_wait(self._timeout))
             return finish(self._vector.step(actions))
 
     @contextlib.contextmanager
@@ -179,3 +181,14 @@ class Stepper:
             self._vector.close()
         except Exception:  # of the environment's own code, when nothing is wanted of it any more
             self._kill()
+
+
+@contextlib.contextmanager
+def _silent_logger() -> Iterator[None]:
+    """Keeps Gymnasium from writing a traceback of an error that is also raised."""
+    logger = load_gymnasium().logger
+    level, logger.min_level = logger.min_level, logger.ERROR + 1
+    try:
+        yield
+    finally:
+        logger.min_level = level
