@@ -61,7 +61,6 @@ EXTRAS = {
     "report": [
         "jinja2>=3",
         "matplotlib>=3.7",
-        "pydot>=2",
         "rich>=13",
         "tensorboard~=2.15.0",
         "setuptools<82",  # TensorBoard 2.15 imports pkg_resources, which 82 removed

@@ -26,7 +26,7 @@ import numpy as np
 
 import rldarts_tf
 from rldarts_tf.files import write_bytes
-from rldarts_tf.pictures import drawing, plotting
+from rldarts_tf.pictures import figures, plotting
 from rldarts_tf.search_space import num_edges
 
 OPS = ("conv_3x3_relu", "dil_conv_3x3_relu", "conv_3x3", "dil_conv_3x3")
@@ -152,20 +152,20 @@ def per_block(points: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
 
 def draw(sweeps: Sequence[Mapping[str, Any]], path: str) -> None:
     """A panel per sweep with its line, and one of all points over multiply-adds."""
-    with plotting._matplotlib_style():
-        picture = plotting._new_figure()
+    with figures.style(**plotting.STYLE):
+        picture = plotting.new_figure()
         columns = -(-(len(sweeps) + 1) // 2)
         panels = picture.subplots(2, columns, squeeze=False).ravel()
-        for colour, axes, sweep in zip(drawing._PALETTE, panels, sweeps):
+        for colour, axes, sweep in zip(figures.PALETTE, panels, sweeps):
             x = np.array([point["x"] for point in sweep["points"]])
             line = sweep["fit"]
-            axes.plot(x, 1e3 * (line["slope"] * x + line["intercept"]), color=plotting._GREY)
+            axes.plot(x, 1e3 * (line["slope"] * x + line["intercept"]), color=figures.GREY)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_title(f"R² = {line['r_squared']:.3f}", loc="right", fontsize=11)
             _draw_points(axes, sweep, "x", 1, colour)
             axes.set_xlabel(sweep["axis"])
         together = panels[len(sweeps)]
-        for colour, sweep in zip(drawing._PALETTE, sweeps):
+        for colour, sweep in zip(figures.PALETTE, sweeps):
             _draw_points(together, sweep, "multiply_adds", 1e9, colour)
         together.set_xlabel("10⁹ multiply-adds, forward")
         together.legend(frameon=False, fontsize=11)
@@ -177,16 +177,14 @@ def draw(sweeps: Sequence[Mapping[str, Any]], path: str) -> None:
             axes.set_visible(False)
         for axes in panels[::columns]:
             axes.set_ylabel("train step, ms")
-        write_bytes(path, plotting._content(picture, "png"))
+        write_bytes(path, figures.encode(picture, "png"))
 
 
 def _draw_points(axes: Any, sweep: Mapping[str, Any], key: str, unit: float, colour: str) -> None:
     x = [point[key] / unit for point in sweep["points"]]
     y = [1e3 * point["train_seconds"] for point in sweep["points"]]
     axes.plot(x, y, "o", color=colour, label=sweep["sweep"], zorder=3)
-    axes.grid(color=plotting._GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plotting.plain_axes(axes)
 
 
 def print_results(sweeps: Sequence[Mapping[str, Any]]) -> None:

@@ -132,13 +132,14 @@ def test_show_counts_nothing_where_it_is_not_asked_to(run, genotype_file):
     assert json.loads(out) == {"genotype": genotype.to_dict(), "cost": None}
 
 
-# Each prints, after its own output, whether TensorFlow has been loaded.
+# Each prints, after its own output, whether TensorFlow has been loaded; pyplot never should be.
 WATCHED = """
 import json, sys
 from rldarts_tf import commands
 for line in json.load(sys.stdin):
     code = commands.main(line)
-    print("LOADED" if "tensorflow" in sys.modules else "not loaded", code, line[0], flush=True)
+    loaded = {"tensorflow", "matplotlib.pyplot"} & set(sys.modules)
+    print("LOADED" if loaded else "not loaded", code, line[0], flush=True)
 """
 
 
@@ -155,6 +156,7 @@ def test_no_command_that_makes_no_network_loads_tensorflow(logged, genotype_file
         ["compare", str(root / "genotype.json"), f"{tmp_path}/random/genotype-0.json"],
         ["compare", str(root), str(root)],
         ["discretize", str(root)],
+        ["plot", str(root), f"--output={tmp_path}/returns.png"],
         ["report", str(root), f"--output={tmp_path}/report.html"],
     ]
     ended = subprocess.run(

@@ -24,7 +24,7 @@ from rldarts_tf.launch.stages import check_encoders
 from rldarts_tf.training.settings import EncoderSettings
 from rldarts_tf.user_modules import import_modules
 
-NAMES = ("op", "space", "gin", "baseline")
+NAMES = ("op", "space", "search", "gin", "baseline")
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
 
 
@@ -134,3 +134,36 @@ def test_the_baseline_is_an_encoder_of_tf_agents_and_is_saved_by_its_config():
     twin(IMAGES)
     twin.set_weights(encoder.get_weights())
     np.testing.assert_array_equal(twin(IMAGES), encoder(IMAGES))
+
+
+def test_the_search_method_trains_theta_and_alpha_and_makes_alpha_decide():
+    space = rldarts_tf.SearchSpace("planted", ("tanh", "conv_3x3"), num_nodes=1)
+    supernet = rldarts_tf.Supernet(space, depths=[4], features=8)
+    head = tf.keras.layers.Dense(1)
+    head(supernet(IMAGES[:, :8, :8]))
+    made = run("search")
+    weights = [*supernet.trainable_variables, *head.trainable_variables]
+    alpha = supernet.alpha.trainable_variables
+    weights = [w for w in weights if not any(w is a for a in alpha)]
+
+    def loss(batch):
+        images, labels = batch
+        return tf.reduce_mean(tf.square(head(supernet(images))[:, 0] - labels))
+
+    # The label: whether the columns of an image are all the same.
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (64, 8, 8, 3)).astype(np.uint8)
+    labels = random.integers(0, 2, 64).astype(np.float32)
+    images[labels == 1] = images[labels == 1][:, :, :1]
+    batches = [(images[i::2], labels[i::2]) for i in range(2)]
+    search = made["AlternatingSearch"](supernet, loss, weights, num_steps=30)
+    before = [float(loss(batch)) for batch in batches]
+    theta = [w.numpy() for w in weights]
+    for step in range(30):
+        search.step(batches[step % 2], batches[1 - step % 2])
+    assert np.mean([float(loss(batch)) for batch in batches]) < np.mean(before)
+    assert any(np.any(w.numpy() != old) for w, old in zip(weights, theta))
+    assert all(np.any(a.numpy()) for a in alpha)
+    entropy = supernet.alpha.entropy()["normal"]
+    assert entropy < np.log(len(space.ops("normal")))
+    assert supernet.discretize().search_space == "planted"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import io
-import json
 import os
 import random
 import re
-import shutil
 import socket
 import sys
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from hypothesis import strategies as st
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.genotype import Genotype, random_genotype
-from rldarts_tf.pictures import drawing
+from rldarts_tf.pictures import drawing, figures, layout, topology
 from rldarts_tf.search_space import CLASSIC
 
 MODES = ("concat", "last", "sum", "average", "weighted_sum")
@@ -50,32 +49,6 @@ HAND_MADE = AnyCells(
 )
 
 
-@pytest.fixture
-def without_dot(monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-
-
-@pytest.fixture
-def fake_dot(tmp_path, monkeypatch):
-    """A `dot` that writes down what it is asked and answers with marked bytes."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    program = folder / "dot"
-    program.write_text(
-        f"#!{sys.executable}\n"
-        "import json, pathlib, sys\n"
-        "here = pathlib.Path(__file__).parent\n"
-        "source = sys.stdin if sys.argv[-1].startswith('-') else open(sys.argv[-1])\n"
-        "text = source.read()\n"
-        "with (here / 'calls.jsonl').open('a') as stream:\n"
-        "    stream.write(json.dumps([sys.argv[1:], text]) + '\\n')\n"
-        "sys.stdout.write('picture ' + sys.argv[1])\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return folder / "calls.jsonl"
-
-
 def random_cell(seed, num_nodes, top_k, ops=("conv_3x3_relu", "relu", "skip_connect")):
     rng = random.Random(seed)
     return tuple(
@@ -102,14 +75,14 @@ def test_live_nodes_are_those_with_a_path_to_the_output(seed, num_nodes, top_k, 
     adjacent[num_nodes if mode == "last" else slice(1, num_nodes + 1), num_nodes + 1] = 1
     paths = sum(np.linalg.matrix_power(adjacent, n) for n in range(1, num_nodes + 2))
     expected = {j for j in range(num_nodes + 1) if paths[j, num_nodes + 1]}
-    assert drawing._live_nodes(nodes, mode) == expected
+    assert topology.live_nodes(nodes, mode) == expected
 
 
 # --- text ---------------------------------------------------------------------------------------
 
 
 def test_the_text_has_one_line_per_node():
-    assert drawing.genotype_text(HAND_MADE) == (
+    assert topology.genotype_text(HAND_MADE) == (
         "normal cell (mine)\n"
         "  node 1 = conv_3x3(input)\n"
         "  node 2 = tanh(node 1) + relu(node 1)   [not used by the output]\n"
@@ -121,7 +94,7 @@ def test_the_text_has_one_line_per_node():
 
 def test_the_text_of_a_genotype_names_every_edge_of_every_cell():
     genotype = random_genotype(CLASSIC, random.Random(0), output_mode="weighted_sum")
-    text = drawing.genotype_text(genotype)
+    text = topology.genotype_text(genotype)
     blocks = re.split(r"(?m)^(\w+) cell \(classic\)\n", text)[1:]
     assert blocks[::2] == list(genotype.cells)
     for cell_type, block in zip(blocks[::2], blocks[1::2]):
@@ -136,7 +109,7 @@ def test_the_text_of_a_genotype_names_every_edge_of_every_cell():
         assert "output = weighted sum(node 1, node 2, node 3, node 4)" in block
 
 
-# --- layout without graphviz --------------------------------------------------------------------
+# --- layout -------------------------------------------------------------------------------------
 
 
 def overlap(a, b):
@@ -146,7 +119,7 @@ def overlap(a, b):
 
 def label_box(line, width):
     x, y = line.label_at
-    height = drawing._LABEL_HEIGHT
+    height = layout.LABEL_HEIGHT
     return (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
 
@@ -185,27 +158,27 @@ def test_no_label_is_covered_and_no_edge_runs_through_another_s_label(nodes, mod
     def text_width(text):
         return 0.08 * len(text)
 
-    layout = drawing._lay_out(nodes, mode, text_width)
-    half = drawing._NODE_HEIGHT / 2
-    boxes = [(box.left, -half, box.right, half) for box in layout.boxes]
+    placed = layout.lay_out(nodes, mode, text_width)
+    half = layout.NODE_HEIGHT / 2
+    boxes = [(box.left, -half, box.right, half) for box in placed.boxes]
     labels = {
         k: label_box(line, text_width(line.label))
-        for k, line in enumerate(layout.lines)
+        for k, line in enumerate(placed.lines)
         if line.label
     }
     rectangles = boxes + list(labels.values())
     for k, one in enumerate(rectangles):
         assert not any(overlap(one, other) for other in rectangles[k + 1 :])
-    for k, line in enumerate(layout.lines):
+    for k, line in enumerate(placed.lines):
         for piece in pieces(line):
             assert not any(overlap(piece, labels[m]) for m in labels if m != k)
             assert not any(overlap(piece, box) for box in boxes)
     # A label stands on its own line, away from the corners.
     for k, (left, low, right, high) in labels.items():
-        line = layout.lines[k]
+        line = placed.lines[k]
         y = (low + high) / 2
         assert any(
-            a + drawing._CORNER <= left and right <= b - drawing._CORNER
+            a + layout.CORNER <= left and right <= b - layout.CORNER
             for a, low2, b, high2 in pieces(line)
             if low2 == high2 == y
         )
@@ -214,22 +187,22 @@ def test_no_label_is_covered_and_no_edge_runs_through_another_s_label(nodes, mod
 @given(cells, st.sampled_from(MODES))
 @settings(max_examples=100, deadline=None)
 def test_lines_connect_the_right_nodes_and_two_edges_never_coincide(nodes, mode):
-    layout = drawing._lay_out(nodes, mode, lambda text: 0.08 * len(text))
-    half = drawing._NODE_HEIGHT / 2
-    drawn = [line for line in layout.lines if line.label]
+    placed = layout.lay_out(nodes, mode, lambda text: 0.08 * len(text))
+    half = layout.NODE_HEIGHT / 2
+    drawn = [line for line in placed.lines if line.label]
     assert sorted((line.source, line.target, line.label) for line in drawn) == op_edges(nodes)
     outputs = [len(nodes)] if mode == "last" else list(range(1, len(nodes) + 1))
-    to_output = [line for line in layout.lines if not line.label]
+    to_output = [line for line in placed.lines if not line.label]
     assert [(line.source, line.target) for line in to_output] == [
         (j, len(nodes) + 1) for j in outputs
     ]
-    for line in layout.lines:
+    for line in placed.lines:
         for end, node in ((line.points[0], line.source), (line.points[-1], line.target)):
-            box = layout.boxes[node]
+            box = placed.boxes[node]
             on_side = end[1] == 0 and min(abs(end[0] - box.left), abs(end[0] - box.right)) < 1e-9
             on_top = abs(end[1]) == half and box.left < end[0] < box.right
             assert on_side or on_top
-        assert all(layout.bottom <= y <= layout.top for _, y in line.points)
+        assert all(placed.bottom <= y <= placed.top for _, y in line.points)
     # Vertical pieces keep a visible distance; horizontal ones are in lanes of their own.
     verticals = sorted(p[0] for line in drawn for p in pieces(line) if p[0] == p[2])
     assert all(b - a > 0.09 for a, b in zip(verticals, verticals[1:]))
@@ -239,7 +212,7 @@ def test_lines_connect_the_right_nodes_and_two_edges_never_coincide(nodes, mode)
             assert y != y2 or right <= left2 or right2 <= left
 
 
-# --- files by matplotlib ------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------
 
 
 def svg_labels(path):
@@ -248,7 +221,6 @@ def svg_labels(path):
     return [text.strip() for text in re.findall(r"<!-- (.*?) -->", path.read_text(), re.S)]
 
 
-@pytest.mark.usefixtures("without_dot")
 def test_every_cell_becomes_an_svg_and_a_png(tmp_path, monkeypatch):
     def no_network(*args, **kwargs):
         raise AssertionError("a drawing asked for the network")
@@ -273,7 +245,6 @@ def test_every_cell_becomes_an_svg_and_a_png(tmp_path, monkeypatch):
         assert any("concat" in label for label in labels)
 
 
-@pytest.mark.usefixtures("without_dot")
 def test_a_png_shows_ops_in_colours_and_dead_ends_in_grey(tmp_path):
     from matplotlib import colors, image
 
@@ -285,7 +256,7 @@ def test_a_png_shows_ops_in_colours_and_dead_ends_in_grey(tmp_path):
         return {
             name: int((np.abs(pixels - colors.to_rgb(colour)).max(axis=-1) < 0.01).sum())
             for name, colour in {
-                **drawing.op_colours(drawing._ops_by_cell(genotype)),
+                **figures.op_colours(drawing._ops_by_cell(genotype)),
                 "grey": drawing._PALE,
             }.items()
         }
@@ -300,7 +271,6 @@ def test_a_png_shows_ops_in_colours_and_dead_ends_in_grey(tmp_path):
     assert with_dead_end["conv_3x3"] == pytest.approx(all_live["conv_3x3"], rel=0.35)
 
 
-@pytest.mark.usefixtures("without_dot")
 def test_equal_genotypes_make_equal_files(tmp_path):
     for folder in ("a", "b"):
         drawing.draw_genotype(HAND_MADE, tmp_path / folder)
@@ -308,74 +278,38 @@ def test_equal_genotypes_make_equal_files(tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_a_matplotlibrc_of_the_user_changes_nothing(tmp_path):
+    import matplotlib
+
+    drawing.draw_genotype(HAND_MADE, tmp_path / "a")
+    theirs = {"font.family": "monospace", "font.size": 20.0, "figure.dpi": 40, "savefig.dpi": 40}
+    with matplotlib.rc_context({**theirs, "savefig.bbox": "tight", "text.usetex": True}):
+        drawing.draw_genotype(HAND_MADE, tmp_path / "b")
+        assert matplotlib.rcParams["font.size"] == 20.0
+    for name in ("normal.svg", "normal.png"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_ops_have_any_name(tmp_path):
+    odd = AnyCells({"normal": (((0, 'a "b"\\'), (0, r"$\nonsense{$"), (0, "<c>&")),)})
+    (path,) = drawing.draw_genotype(odd, tmp_path, formats=["svg"])
+    ElementTree.parse(path)
+    texts = {html.unescape(text) for text in svg_labels(path)}
+    assert {'a "b"\\', r"$\nonsense{$", "<c>&"} <= texts
+
+
 def test_ops_have_distinct_colours_however_many_there_are():
     nodes = tuple(((0, f"op_{k}"),) for k in range(25))
-    colours = drawing.op_colours(drawing._ops_by_cell(AnyCells({"a": nodes[:13], "b": nodes[12:]})))
+    colours = figures.op_colours(drawing._ops_by_cell(AnyCells({"a": nodes[:13], "b": nodes[12:]})))
     assert len(set(colours.values())) == len(colours) == 25
     for colour in colours.values():
         red, green, blue = (int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5))
         assert 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.6  # dark on white
 
 
-# --- files by graphviz --------------------------------------------------------------------------
-
-
-def test_graphviz_gets_the_whole_graph(tmp_path, fake_dot):
-    pydot = pytest.importorskip("pydot")
-    genotype = dataclasses.replace(
-        HAND_MADE, cells={"normal": HAND_MADE.cells["normal"], "odd": (((0, 'a "b"\\'),),)}
-    )
-    paths = drawing.draw_genotype(genotype, tmp_path / "cells")
-    assert [path.read_text() for path in paths] == ["picture -Tsvg", "picture -Tpng"] * 2
-    calls = [json.loads(line) for line in fake_dot.read_text().splitlines()]
-    (graph,) = pydot.graph_from_dot_data(calls[0][1])
-    assert graph.get_rankdir() == "LR"
-    labels = {n.get_name(): n.get_label() for n in graph.get_nodes() if n.get_label()}
-    assert labels["n0"] == '"input"' and labels["n5"] == '"output\\n(last)"'
-    assert [labels[f"n{j}"] for j in range(1, 5)] == ['"1"', '"2"', '"3"', '"4"']
-    drawn, to_output = [], []
-    for edge in graph.get_edges():
-        i, j = int(edge.get_source()[1:]), int(edge.get_destination()[1:])
-        if edge.get_label() is None:
-            to_output.append((i, j))
-        else:
-            op = edge.get_label().strip('" ')
-            drawn.append((i, j, op))
-            colour = (
-                drawing._PALE if j == 2 else drawing.op_colours(drawing._ops_by_cell(genotype))[op]
-            )
-            assert edge.get_color() == f'"{colour}"'
-    assert sorted(drawn) == op_edges(genotype.cells["normal"])
-    assert to_output == [(4, 5)]
-    grey = [n.get_name() for n in graph.get_nodes() if n.get_color() == f'"{drawing._PALE}"']
-    assert grey == ["n2"]
-    # Odd names must not break out of their quotes.
-    assert r'" a \"b\"\\ "' in calls[1][1]
-
-
-def test_a_graphviz_that_fails_is_replaced_by_matplotlib(tmp_path, fake_dot):
-    (fake_dot.parent / "dot").write_text("#!/bin/sh\nexit 1\n")
-    paths = drawing.draw_genotype(HAND_MADE, tmp_path / "cells")
-    assert "conv_3x3" in svg_labels(paths[0])
-    assert paths[1].read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.skipif(shutil.which("dot") is None, reason="graphviz is not installed")
-def test_real_graphviz_draws_every_label(tmp_path):
-    genotype = random_genotype(CLASSIC, random.Random(2))
-    for path in drawing.draw_genotype(genotype, tmp_path):
-        if path.suffix == ".png":
-            assert path.read_bytes().startswith(b"\x89PNG")
-            continue
-        texts = [t.text.strip() for t in ElementTree.parse(path).iter() if t.tag.endswith("}text")]
-        for _, _, op in op_edges(genotype.cells[path.stem]):
-            assert op in texts
-
-
 # --- bad input ----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("without_dot")
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(RunError, match=r"file/normal\.svg.*cannot be written") as error:
@@ -393,7 +327,6 @@ def test_unknown_formats_and_odd_cell_names_are_refused_before_anything_is_drawn
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.usefixtures("without_dot")
 def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RunError, match=r"rldarts_tf\[report\]"):
@@ -401,7 +334,7 @@ def test_without_matplotlib_the_error_names_the_extra(tmp_path, monkeypatch):
 
 
 def test_the_protocol_is_what_the_genotype_class_offers():
-    genotype: drawing.DrawableGenotype = random_genotype(CLASSIC, random.Random(0))
+    genotype: topology.DrawableGenotype = random_genotype(CLASSIC, random.Random(0))
     assert isinstance(genotype, Genotype)
     for name in ("search_space", "cells", "output_mode"):
         assert hasattr(genotype, name)

@@ -27,7 +27,6 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.export import policies
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch import launching
-from rldarts_tf.pictures import plotting
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings, read_config, read_settings
@@ -192,7 +191,7 @@ def test_a_run_is_reported_plotted_and_compared(name, run, tmp_path):
     assert "settings: equal" in run("compare", root, root)
     other = GOLDEN / ("rainbow" if name != "rainbow" else "ppo")
     assert "settings: equal" not in run("compare", root, other)
-    assert plotting.main([str(root), "--output", str(tmp_path / "returns.svg")]) == 0
+    run("plot", root, f"--output={tmp_path}/returns.svg")
     xml.etree.ElementTree.parse(tmp_path / "returns.svg")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import subprocess
 import sys
 from xml.etree import ElementTree
 
@@ -14,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rldarts_tf import commands
 from rldarts_tf.errors import RunError
-from rldarts_tf.pictures import drawing, plotting
+from rldarts_tf.pictures import figures as figures_module
+from rldarts_tf.pictures import plotting
+from rldarts_tf.pictures.curves import read_band
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.search_space import CLASSIC
 
@@ -53,13 +55,13 @@ def write_alphas(path, ops, num_nodes, num_records, seed=0):
 def figures(monkeypatch):
     """The matplotlib figures, in the order in which they were drawn."""
     drawn = []
-    content = plotting._content
+    encode = figures_module.encode
 
-    def recording_content(picture, *arguments):
+    def recording(picture, *arguments):
         drawn.append(picture)
-        return content(picture, *arguments)
+        return encode(picture, *arguments)
 
-    monkeypatch.setattr(plotting, "_content", recording_content)
+    monkeypatch.setattr(figures_module, "encode", recording)
     return drawn
 
 
@@ -213,7 +215,7 @@ def test_band_equals_interpolation_point_by_point(tmp_path_factory, seeds):
     first, last = max(min(seed) for seed in seeds), min(max(seed) for seed in seeds)
     if first > last:
         with pytest.raises(RunError, match="no range of steps in common"):
-            plotting._band("x", files, "return_mean")
+            read_band("x", files, "return_mean")
         return
 
     def at(seed, step):
@@ -224,7 +226,7 @@ def test_band_equals_interpolation_point_by_point(tmp_path_factory, seeds):
         share = (step - left) / (right - left)
         return (1 - share) * seed[left] + share * seed[right]
 
-    band = plotting._band("x", files, "return_mean")
+    band = read_band("x", files, "return_mean")
     steps = sorted({step for seed in seeds for step in seed if first <= step <= last})
     assert band.steps.tolist() == steps
     for k, step in enumerate(steps):
@@ -269,9 +271,9 @@ def test_ops_have_the_colours_of_a_drawn_cell_in_all_panels(tmp_path, figures):
             colours.setdefault(line.get_label(), set()).add(line.get_color())
     assert all(len(of_one_op) == 1 for of_one_op in colours.values())
     grey = colours.pop("none")
-    assert not grey & set(drawing._PALETTE)
+    assert not grey & set(figures_module.PALETTE)
     # Classic has as many ops as the palette has colours.
-    assert {colour for (colour,) in colours.values()} == set(drawing._PALETTE)
+    assert {colour for (colour,) in colours.values()} == set(figures_module.PALETTE)
 
 
 def test_one_cell_type_makes_one_panel(tmp_path, figures):
@@ -423,7 +425,7 @@ def write_run(root, offset=0.0, stages=("evaluate", "baseline", "search"), game=
 def test_command_draws_the_stages_of_several_runs(tmp_path, figures, capsys):
     runs = [write_run(tmp_path / f"seed{k}", offset=2.0 * k, game="coinrun") for k in range(2)]
     output = str(tmp_path / "returns.png")
-    assert plotting.main([*runs, "--output", output]) == 0
+    assert commands.main(["plot", *runs, "--output", output]) == 0
     (axes,) = figures[0].axes
     labels = [line.get_label() for line in axes.get_lines()]
     assert labels == ["search (2 seeds)", "evaluate (2 seeds)", "baseline (2 seeds)"]
@@ -439,7 +441,7 @@ def test_a_cell_that_was_evaluated_on_another_game_is_drawn_with_the_games(tmp_p
     games = {"search": ", ".join(f"game{k}" for k in range(16)), "evaluate": "bigfish"}
     stages = {stage: {"game": game} for stage, game in games.items()}
     (tmp_path / "run/summary.json").write_text(json.dumps({"stages": stages, "versions": {}}))
-    assert plotting.main([run, "--output", str(tmp_path / "returns.png")]) == 0
+    assert commands.main(["plot", run, "--output", str(tmp_path / "returns.png")]) == 0
     (axes,) = figures[0].axes
     labels = [line.get_label() for line in axes.get_lines()]
     assert labels == ["search (16 games)", "evaluate (bigfish)", "baseline"]
@@ -449,7 +451,7 @@ def test_a_cell_that_was_evaluated_on_another_game_is_drawn_with_the_games(tmp_p
 def test_command_leaves_out_stages_without_values_and_says_so(tmp_path, figures, capsys):
     run = write_run(tmp_path / "run", stages=("search",))
     write_table(tmp_path / "run/evaluate/metrics.csv", [])
-    assert plotting.main([run, "--output", str(tmp_path / "a.svg")]) == 0
+    assert commands.main(["plot", run, "--output", str(tmp_path / "a.svg")]) == 0
     (axes,) = figures[0].axes
     assert [line.get_label() for line in axes.get_lines()] == ["search"]
     assert axes.get_title(loc="left") == "run"
@@ -475,43 +477,8 @@ def test_command_refuses_bad_input_in_one_line(tmp_path, capsys):
         ([run, "--output", str(tmp_path / "returns.gif")], "returns.gif"),
         ([run, "--output", str(tmp_path / "file/returns.png")], "cannot be written"),
     ):
-        assert plotting.main(["--output", str(output), *arguments]) == 2, arguments
+        assert commands.main(["plot", "--output", str(output), *arguments]) == 2, arguments
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1
         assert message in error
     assert not output.exists()
-
-
-def test_help_shows_an_example_that_is_a_valid_command(tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit_state:
-        plotting.main(["--help"])
-    assert exit_state.value.code == 0
-    (example,) = [
-        line.split()
-        for line in capsys.readouterr().out.splitlines()
-        if line.strip().startswith("python -m rldarts_tf.pictures.plotting")
-    ]
-    arguments = plotting._parser().parse_args(example[3:])
-    assert len(arguments.run_dirs) == 2 and arguments.column == "return_mean"
-
-
-def test_module_runs_as_a_program_and_imports_no_pyplot(tmp_path):
-    run = write_run(tmp_path / "run")
-    program = (
-        "import runpy, sys\n"
-        "import rldarts_tf.pictures.plotting\n"
-        "assert 'matplotlib' not in sys.modules\n"
-        "del sys.modules['rldarts_tf.pictures.plotting']\n"
-        "try:\n"
-        "    runpy.run_module('rldarts_tf.pictures.plotting', run_name='__main__')\n"
-        "except SystemExit as end:\n"
-        "    print('code', end.code, 'matplotlib.pyplot' in sys.modules)\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", program, run, "--output", str(tmp_path / "a.png")],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert result.stdout.splitlines()[-1] == "code 0 False", result.stderr
-    assert (tmp_path / "a.png").read_bytes().startswith(PNG)

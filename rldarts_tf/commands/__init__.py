@@ -1,6 +1,6 @@
 """The subcommands of `python -m rldarts_tf`.
 
-Each is a module with `NAME`, `HELP` and `EXAMPLES` (text for --help), `add_arguments(parser)` and
+Each is a module of its name with `HELP` and `EXAMPLES` (text for --help), `add_arguments(parser)` and
 `run(arguments)`, which prints to standard output. Bad input ends with one line and exit code 2.
 """
 
@@ -17,18 +17,18 @@ from rldarts_tf._version import __version__
 from rldarts_tf.errors import RLDartsError, report_error
 from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
-COMMANDS = ("show", "draw", "discretize", "compare", "random", "size", "report", "export")
+COMMANDS = ("show", "draw", "discretize", "compare", "random", "size", "plot", "report", "export")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as everything here does."""
+    """Reports bad arguments as one line."""
 
     def error(self, message: str) -> NoReturn:
         sys.exit(report_error(f"{message}; see {self.prog} --help"))
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line of all subcommands."""
+    """Returns the parser of all subcommands."""
     parser = _Parser(
         prog="python -m rldarts_tf",
         description="What can be done with genotypes, search spaces and runs.",

@@ -1,4 +1,4 @@
-"""`compare`: what differs between two genotypes, or two runs."""
+"""`compare`: differences of two genotypes, or of two runs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rldarts_tf.runs import summary
 from rldarts_tf.runs.configs import canonical_settings, read_config
 from rldarts_tf.runs.paths import RunPaths
 
-HELP = "tell what differs between two genotypes, or between two runs"
+HELP = "show what differs between two genotypes, or between two runs"
 EXAMPLES = """
 python -m rldarts_tf compare one.json other.json
 python -m rldarts_tf compare runs/starpilot-0 runs/starpilot-1
 """
 
-# Of a stage's entry in summary.json.
+# Fields of a stage's entry in summary.json.
 _RESULTS = (
     "exit_state",
     "encoder",
@@ -34,13 +34,13 @@ _RESULTS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     parser.add_argument("one", help="a genotype file or a run directory")
     parser.add_argument("other", help="the same kind of thing")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Prints the fields and nodes, or settings and results, that differ."""
     paths = [Path(arguments.one), Path(arguments.other)]
     are_runs = [path.is_dir() for path in paths]
     if are_runs[0] != are_runs[1]:
@@ -59,11 +59,12 @@ def run(arguments: argparse.Namespace) -> None:
         one, other = map(Genotype.load, genotypes)
         _print("cells", list(genotype_differences(one, other)))
     elif any(there):
-        _print("cells", [(genotypes[0].name, *("yes" if found else "-" for found in there))])
+        shown = ["yes" if found else "-" for found in there]
+        _print("cells", [(genotypes[0].name, shown[0], shown[1])])
 
 
 def genotype_differences(one: Genotype, other: Genotype) -> Iterator[tuple[str, str, str]]:
-    """(what, in one, in the other) for each field and each node that differs."""
+    """Yields (what, in one, in the other) for each field and each node that differs."""
     fields = [_fields(genotype) for genotype in (one, other)]
     for field in fields[0]:
         if fields[0][field] != fields[1][field]:
@@ -73,11 +74,11 @@ def genotype_differences(one: Genotype, other: Genotype) -> Iterator[tuple[str, 
         for j in range(max(map(len, cells))):
             nodes = [_node(cell[j]) if j < len(cell) else "-" for cell in cells]
             if nodes[0] != nodes[1]:
-                yield f"{cell_type} node {j + 1}", *nodes
+                yield f"{cell_type} node {j + 1}", nodes[0], nodes[1]
 
 
 def _fields(genotype: Genotype) -> dict[str, Any]:
-    """What a genotype says beside its cells, the definition of its space field by field."""
+    """Returns all fields but the cells; the definition of the space field by field."""
     fields = genotype.to_dict()
     del fields["cells"]
     space = fields.pop("search_space")
@@ -121,7 +122,7 @@ def _shown(value: Any) -> str:
 
 
 def _print(title: str, rows: list[tuple[str, str, str]]) -> None:
-    """A table with the name of what differs, and both values."""
+    """Prints a table with the name of what differs, and both values."""
     if not rows:
         summary.print_table(f"{title}: equal", [])
         return

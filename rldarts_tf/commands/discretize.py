@@ -13,14 +13,14 @@ import numpy as np
 from rldarts_tf.commands import inputs
 from rldarts_tf.discretization import discretize
 from rldarts_tf.errors import ConfigError, RunError
-from rldarts_tf.pictures import drawing
+from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs.alpha_checkpoint import read_logits
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
 from rldarts_tf.search_space import SearchSpace, get_search_space
 
-HELP = "make a genotype of the α of a search, at any step and with any K"
+HELP = "make a genotype from the α of a search, at any step and with any K"
 EXAMPLES = """
 python -m rldarts_tf discretize runs/starpilot
 python -m rldarts_tf discretize runs/starpilot --step=1000000 --top_k=1 --output=early.json
@@ -30,20 +30,18 @@ python -m rldarts_tf discretize alphas.npz --space=micro
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     parser.add_argument(
         "source", help="a run directory, an alphas.npz, a checkpoint, or a folder of checkpoints"
     )
     parser.add_argument(
         "--step",
         type=int,
-        help="environment steps: the last record up to it is taken (default: the last of all); of "
-        "a folder of checkpoints, exactly that one",
+        help="environment steps: the last record up to this step (default: the last of all); in a "
+        "folder of checkpoints, the one of exactly this step",
     )
     parser.add_argument("--top_k", type=inputs.positive, help="K (default: that of the space)")
-    parser.add_argument(
-        "--space", help="search space (default: that of the run's config.gin, if it stands there)"
-    )
+    parser.add_argument("--space", help="search space (default: that of the run's config.gin)")
     parser.add_argument(
         "--output_mode", help="recorded in the genotype (default: that of config.gin, or concat)"
     )
@@ -51,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Prints the genotype, or writes it and prints where."""
     source = Path(arguments.source)
     logits, told = _logits(source, arguments.step)
     config = _config_of(source)
@@ -65,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
         output_mode=arguments.output_mode or settings.get("output_mode", "concat"),
     )
     if arguments.output is None:
-        print(drawing.genotype_text(genotype))
+        print(genotype_text(genotype))
         print(genotype.to_json())
     else:
         try:
@@ -79,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _logits(source: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """z = β α per cell type, [E, |O|], and where it is from."""
+    """Reads z = β α, per cell type [E, |O|], and where it is from."""
     if source.is_dir():
         for stage in (RunPaths(source).stage("search"), StagePaths(source)):
             if stage.alphas_path.exists():
@@ -106,7 +104,7 @@ def _of_log(path: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[s
 
 
 def _config_of(source: Path) -> Path | None:
-    """The config.gin of the run that the source is part of."""
+    """Returns the config.gin of the run that the source is part of."""
     for folder in (source, *source.absolute().parents)[:5]:
         config = RunPaths(folder).config_path
         if config.is_file():
@@ -119,9 +117,9 @@ def _space(
     logits: Mapping[str, np.ndarray],
     history: AlphaHistory | None,
 ) -> SearchSpace:
-    """The space that α belongs to."""
+    """Returns the space that α belongs to, after checking that it fits."""
     if name is None:
-        raise ConfigError("space: there is no config.gin beside it that tells; give --space=NAME")
+        raise ConfigError("space: no config.gin of the run names it; give --space=NAME")
     space = name if isinstance(name, SearchSpace) else get_search_space(name)
     if history is not None:
         try:

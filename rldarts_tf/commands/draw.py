@@ -15,7 +15,7 @@ python -m rldarts_tf draw genotype.json --output=. --formats=svg
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     parser.add_argument("genotype", help=inputs.GENOTYPE_HELP)
     parser.add_argument(
         "--output",
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Draws the cells and prints the files."""
     genotype = inputs.load_genotype(arguments.genotype)
     formats = [name.strip() for name in arguments.formats.split(",")]
     for path in drawing.draw_genotype(genotype, arguments.output, formats):

@@ -21,7 +21,7 @@ _CHECKED = 64
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     parser.add_argument("run_dir", metavar="RUN", help="a run directory")
     parser.add_argument(
         "--stage",
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="evaluate",
         help="whose policy: of the supernet, the cell (default) or the baseline",
     )
-    parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+    parser.add_argument(
+        "--step", type=int, help="environment steps of the checkpoint (default: the newest)"
+    )
     parser.add_argument(
         "--format",
         choices=("saved_model", "tflite"),
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Writes the policy, compares it with the live one and prints a table."""
     from rldarts_tf import export
     from rldarts_tf.export import policies
 

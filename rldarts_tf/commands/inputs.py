@@ -1,4 +1,4 @@
-"""What several subcommands take: genotypes, runs, lists of numbers."""
+"""Arguments that several subcommands take: genotypes, runs, lists of numbers."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def load_genotype(path: str) -> Genotype:
 
 
 def positive(text: str) -> int:
-    """An integer of at least 1, for argparse."""
+    """Parses an integer of at least 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
     return int(text)
 
 
 def integers(text: str) -> list[int]:
-    """Positive integers separated by commas, such as "64,64,64", for argparse."""
+    """Parses positive integers separated by commas, such as "64,64,64", for argparse."""
     return [positive(part.strip()) for part in text.split(",")]
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
-    """Height, width and channels, such as "64x64x3", for argparse."""
+    """Parses height, width and channels, such as "64x64x3", for argparse."""
     parts = text.lower().split("x")
     if len(parts) != 3:
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTHxCHANNELS, not {text!r}")
@@ -49,7 +49,7 @@ def image_shape(text: str) -> tuple[int, int, int]:
 
 
 def writable_directory(path: str) -> Path:
-    """A directory, made if it is missing.
+    """Returns a directory, made if it is missing.
 
     Raises:
       ConfigError: it cannot be made.

@@ -8,7 +8,7 @@ import random
 from rldarts_tf.commands import inputs
 from rldarts_tf.commands.size import add_space_arguments, space_of
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.pictures import drawing
+from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.search_space import OUTPUT_MODES
 
 HELP = "draw random cells of a search space, for a random search or a control"
@@ -19,7 +19,7 @@ python -m rldarts_tf random classic --count=10 --seed=0 --output=random_cells
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     add_space_arguments(parser)
     parser.add_argument(
         "--count", type=inputs.positive, default=1, help="how many (default: %(default)s)"
@@ -39,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Prints the cells, or writes them and prints the files."""
     space = space_of(arguments)
     rng = random.Random(arguments.seed)
     genotypes = [random_genotype(space, rng, arguments.output_mode) for _ in range(arguments.count)]
     if arguments.output is None:
-        print("\n\n".join(map(drawing.genotype_text, genotypes)))
+        print("\n\n".join(map(genotype_text, genotypes)))
         return
     folder = inputs.writable_directory(arguments.output)
     for i, genotype in enumerate(genotypes):

@@ -15,12 +15,12 @@ python -m rldarts_tf report runs/starpilot-0 runs/starpilot-1 runs/micro --outpu
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     parser.add_argument(
         "run_dirs",
         nargs="+",
         metavar="RUN",
-        help="run directories, finished or not; those that differ in their seed alone share a line",
+        help="run directories, finished or not; those that differ only in their seed share a line",
     )
     parser.add_argument(
         "--output", metavar="FILE", help="the file (default: report.html in the first directory)"
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Writes the report and prints its path."""
     from rldarts_tf.pictures.report import write_report
 
     output = arguments.output or RunPaths(Path(arguments.run_dirs[0])).report_path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rldarts_tf.commands import inputs
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.pictures import drawing
+from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _FEATURES = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     parser.add_argument("genotype", help=inputs.GENOTYPE_HELP)
     parser.add_argument(
         "--cost",
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Prints the cells and a table, or JSON."""
     genotype = inputs.load_genotype(arguments.genotype)
     depths = arguments.depths or _DEPTHS
     image = arguments.image or _IMAGE
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
         counted = None if cost is None else dataclasses.asdict(cost)
         print(json.dumps({"genotype": genotype.to_dict(), "cost": counted}))
         return
-    print(drawing.genotype_text(genotype))
+    print(genotype_text(genotype))
     rows = [
         ("cells in a block", f"{genotype.num_reduction} reduction, {genotype.num_normal} normal"),
         ("inputs of a node", f"{genotype.top_k}"),

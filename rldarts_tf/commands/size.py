@@ -18,19 +18,19 @@ python -m rldarts_tf size micro --num_nodes=6 --top_k=1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     add_space_arguments(parser)
 
 
 def add_space_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `space_of` takes."""
+    """Declares the arguments that `space_of` reads."""
     parser.add_argument("space", help="classic, micro, micro_pisac, micro_sac or classic_no_relu")
     parser.add_argument("--num_nodes", type=inputs.positive, help="I, nodes of a cell")
     parser.add_argument("--top_k", type=inputs.positive, help="K, inputs of a node")
 
 
 def space_of(arguments: argparse.Namespace) -> SearchSpace:
-    """The space that the arguments name, with the numbers that they change.
+    """Returns the space that the arguments name, with their numbers in place of its own.
 
     Raises:
       ConfigError: there is no such space.
@@ -43,7 +43,7 @@ def space_of(arguments: argparse.Namespace) -> SearchSpace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Prints a table of sizes."""
     space = space_of(arguments)
     rows = [(f"{cell_type} ops", ", ".join(space.ops(cell_type))) for cell_type in space.cell_types]
     rows += [("nodes, inputs of a node", f"{space.num_nodes}, {space.top_k}")]

@@ -16,6 +16,7 @@ from rldarts_tf.encoders import Encoder, as_search_space
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.pictures import drawing, plotting
+from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.directory import RunDirectory
@@ -122,7 +123,7 @@ class Pipeline:
             elif not self._run_training(name):
                 return False
         if "discretize" in STAGES[stage]:
-            print(f"the cell found:\n{drawing.genotype_text(self._genotype())}")
+            print(f"the cell found:\n{genotype_text(self._genotype())}")
             print(f"genotype: {self._run.genotype_path}\ndrawings: {self._run.cells_dir}")
         return True
 

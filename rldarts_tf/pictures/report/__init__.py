@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rldarts_tf.errors import RLDartsError, RunError
+from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike, write_text
+from rldarts_tf.genotype import Genotype
 from rldarts_tf.pictures import drawing, plotting
+from rldarts_tf.pictures.curves import has_values
 from rldarts_tf.pictures.report import data
+from rldarts_tf.pictures.topology import genotype_text
+from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES
 
 _MOST_CELLS = 18
@@ -38,7 +42,7 @@ def write_report(run_dirs: Sequence[PathLike], output: PathLike) -> None:
 
 
 def make_page(run_dirs: Sequence[PathLike]) -> str:
-    """The content of that file."""
+    """Returns the content of the file that `write_report` writes."""
     try:
         import jinja2
     except ImportError as error:
@@ -80,13 +84,13 @@ def _label(members: Sequence[data.Run]) -> str:
 
 
 def _rows(run: data.Run) -> list[dict[str, Any]]:
-    """A row of the table of results for each stage that trains."""
+    """The table of results: a row for each stage that has begun."""
     rows = []
     for stage in TRAINED_STAGES:
         entry = run.results.get(stage)
         if entry is None and stage in run.metrics:
-            # It has not ended yet: what the table of metrics knows.
-            metrics = plotting.read_metrics(run.metrics[stage])
+            # It has not ended yet: its metrics are all there is.
+            metrics = read_metrics(run.metrics[stage])
             entry = {
                 "exit_state": "running or stopped",
                 "env_steps": int(metrics["step"][-1]),
@@ -124,7 +128,7 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
         for members in groups:
             for stage in TRAINED_STAGES:
                 files = [run.metrics[stage] for run in members if stage in run.metrics]
-                files = [file for file in files if plotting.has_values(file, column)]
+                files = [file for file in files if has_values(file, column)]
                 if files:
                     name = _STAGE_NAMES[stage]
                     games = members[0].games
@@ -139,14 +143,11 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
 
 
 def _run(run: data.Run) -> dict[str, Any]:
-    """Everything that is shown of one run."""
+    """The section of one run, for the template."""
     weights = None
     if run.alphas is not None:
         changes = [step for step, _ in run.genotypes[1:]]
-        try:
-            weights = _embedded(plotting.op_weights_picture(run.alphas, "svg", changes))
-        except RLDartsError as error:
-            run.problems.append(str(error))
+        weights = _embedded(plotting.op_weights_picture(run.alphas, "svg", changes))
     evolution = data.spans(run) if run.genotypes and "search" in run.metrics else []
     shown = data.chosen(evolution, _MOST_CELLS)
     last = max((end for _, end, _ in evolution), default=0) or 1
@@ -162,17 +163,23 @@ def _run(run: data.Run) -> dict[str, Any]:
             for begin, end, _ in evolution
         ],
         "evolution": [
-            {"begin": begin, "end": end, "left": 100 * begin / last, "cells": _cells(genotype)}
+            {
+                "begin": begin,
+                "end": end,
+                "left": 100 * begin / last,
+                "cells": _cells(genotype),
+                "text": genotype_text(genotype),
+            }
             for begin, end, genotype in shown
         ],
         "cells": _cells(run.genotype) if run.genotype is not None else [],
-        "text": drawing.genotype_text(run.genotype) if run.genotype is not None else "",
+        "text": genotype_text(run.genotype) if run.genotype is not None else "",
         "settings": list(run.settings.items()),
         "versions": list(run.versions.items()),
     }
 
 
-def _cells(genotype: Any) -> list[dict[str, str]]:
+def _cells(genotype: Genotype) -> list[dict[str, str]]:
     pictures = drawing.cell_pictures(genotype, "svg")
     return [{"name": name, "source": _embedded(content)} for name, content in pictures.items()]
 

@@ -1,11 +1,11 @@
-"""What a report shows, read from run directories."""
+"""Run directory -> the data of a report; runs that differ in their seed alone in groups."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 from rldarts_tf.runs.search_log import read_genotypes
 from rldarts_tf.runs.summary import read_summary, short_game
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,12 +49,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of the directory."""
+        """Name of the run directory."""
         return self.root.resolve().name
 
     @property
     def game(self) -> str:
-        """The game or task, of the search before others, as the summary or the settings tell."""
+        """The game or task: that of the search first, from the summary or else the settings."""
         if self.games:
             return self.games.get("search", next(iter(self.games.values())))
         for setting in ("ProcgenSettings.game", "DMControlSettings.domain_name"):
@@ -77,7 +79,7 @@ class Run:
 
     @property
     def kind(self) -> tuple[tuple[str, str], ...]:
-        """What runs have in common that differ in nothing but their seed."""
+        """The settings but the seed: equal for runs that differ in nothing else."""
         return tuple(sorted((k, v) for k, v in self.settings.items() if not k.endswith(".seed")))
 
 
@@ -87,66 +89,63 @@ def read_run(root: Path) -> Run:
     Raises:
       RunError: it is no run directory.
     """
+    if not root.is_dir():
+        raise RunError(f"run directory {str(root)!r} does not exist")
+    paths = RunPaths(root)
+    search = paths.stage("search")
+    tables = {stage: paths.stage(stage).metrics_path for stage in TRAINED_STAGES}
+    if not paths.config_path.exists() and not any(path.exists() for path in tables.values()):
+        raise RunError(
+            f"{str(root)!r} is no run directory: it has no {paths.config_path.name} "
+            f"and no {search.metrics_path.name}"
+        )
     problems: list[str] = []
 
-    def attempt(read: Callable[[], Any], otherwise: Any) -> Any:
+    def attempt(read: Callable[[Path], _T], path: Path, otherwise: _T) -> _T:
         try:
-            return read()
+            return read(path) if path.exists() else otherwise
         except RLDartsError as error:
             problems.append(str(error))
             return otherwise
 
-    if not root.is_dir():
-        raise RunError(f"run directory {str(root)!r} does not exist")
-    paths = RunPaths(root)
-    search, config = paths.stage("search"), paths.config_path
-    tables = {stage: paths.stage(stage).metrics_path for stage in TRAINED_STAGES}
-    tables = {stage: path for stage, path in tables.items() if path.exists()}
-    if not config.exists() and not tables:
-        raise RunError(
-            f"{str(root)!r} is no run directory: it has no {config.name} "
-            f"and no {search.metrics_path.name}"
-        )
-    summary: Mapping[str, Any] = {"stages": {}}
-    if paths.summary_path.exists():
-        summary = attempt(lambda: read_summary(paths.summary_path), summary)
-    metrics = {
-        stage: path
-        for stage, path in tables.items()
-        if len(attempt(lambda path=path: read_metrics(path), {}).get("step", ()))
-    }
-    alphas: Path | None = search.alphas_path
-    if not alphas.exists() or not attempt(lambda: read_alphas(alphas), ()):
-        alphas = None
-    log = search.genotypes_path
-    genotypes: list[tuple[int, Genotype]] = []
-    if log.exists():
-        genotypes = attempt(
-            lambda: [(step, Genotype.from_dict(data)) for step, data in read_genotypes(log)], []
-        )
-    genotype = None
-    if paths.genotype_path.exists():
-        genotype = attempt(lambda: Genotype.load(paths.genotype_path), None)
-    settings: Mapping[str, str] = {}
-    if config.exists():
-        settings = attempt(lambda: _settings(config), {})
-    results = {k: v for k, v in summary["stages"].items() if isinstance(v, dict)}
+    no_summary: dict[str, Any] = {"stages": {}}
+    summary = attempt(read_summary, paths.summary_path, no_summary)
     versions = summary.get("versions")
     return Run(
-        root,
-        settings,
-        results,
-        versions if isinstance(versions, dict) else {},
-        metrics,
-        alphas,
-        genotypes,
-        genotype,
-        problems,
+        root=root,
+        settings=attempt(_read_settings, paths.config_path, {}),
+        results={k: v for k, v in summary["stages"].items() if isinstance(v, dict)},
+        versions=versions if isinstance(versions, dict) else {},
+        metrics={stage: path for stage, path in tables.items() if attempt(_has_rows, path, False)},
+        alphas=search.alphas_path if attempt(_has_records, search.alphas_path, False) else None,
+        genotypes=attempt(_read_cells, search.genotypes_path, []),
+        genotype=attempt(_read_genotype, paths.genotype_path, None),
+        problems=problems,
     )
 
 
+def _read_settings(path: Path) -> dict[str, str]:
+    return canonical_settings(read_config(path), repr(str(path)))
+
+
+def _has_rows(metrics: Path) -> bool:
+    return len(read_metrics(metrics).get("step", ())) > 0
+
+
+def _has_records(alphas: Path) -> bool:
+    return len(read_alphas(alphas)) > 0
+
+
+def _read_cells(log: Path) -> list[tuple[int, Genotype]]:
+    return [(step, Genotype.from_dict(data)) for step, data in read_genotypes(log)]
+
+
+def _read_genotype(path: Path) -> Genotype | None:
+    return Genotype.load(path)
+
+
 def group(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in their seed alone belong together; in the order given."""
+    """Puts runs together that differ in their seed alone; in the order given."""
     groups: dict[Any, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.kind, []).append(run)
@@ -154,7 +153,7 @@ def group(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def differing_settings(groups: Sequence[Sequence[Run]]) -> dict[str, list[str]]:
-    """{setting: its value in each group}, for those that are not the same in all."""
+    """Returns {setting: its value in each group}, for those that are not the same in all."""
     names = dict.fromkeys(name for members in groups for name in members[0].settings)
     return {
         name: values
@@ -166,17 +165,13 @@ def differing_settings(groups: Sequence[Sequence[Run]]) -> dict[str, list[str]]:
 
 
 def spans(run: Run) -> list[tuple[int, int, Genotype]]:
-    """(first step, step at which the next new cell appeared, cell) of a search."""
+    """Returns (first step, step at which the next new cell appeared, cell) of a search."""
     ends = [step for step, _ in run.genotypes[1:]] + [run.last_step]
     return [(step, end, genotype) for (step, genotype), end in zip(run.genotypes, ends)]
 
 
-def chosen(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of them: the first, the last, and evenly between."""
+def chosen(items: Sequence[_T], most: int) -> list[_T]:
+    """Returns at most `most` items: the first, the last, and evenly spaced ones between."""
     if len(items) <= most:
         return list(items)
     return [items[int(i)] for i in np.linspace(0, len(items) - 1, most).round()]
-
-
-def _settings(path: Path) -> dict[str, str]:
-    return canonical_settings(read_config(path), repr(str(path)))
