@@ -85,13 +85,25 @@ setup(
     version=VERSION,
     description="Differentiable architecture search for RL encoders, for TF-Agents and Acme",
     license="Apache-2.0",
-    packages=find_packages(include=["rldarts_tf", "rldarts_tf.*"]),
-    package_data={"rldarts_tf": ["py.typed"], "rldarts_tf.pictures.report": ["page.html.j2"]},
+    # gin/ and launchers/ stand beside the package in a checkout and are installed inside it, where
+    # rldarts_tf/shipped.py looks for them.
+    packages=[
+        *find_packages(include=["rldarts_tf", "rldarts_tf.*"]),
+        "rldarts_tf.gin",
+        "rldarts_tf.launchers",
+    ],
+    package_dir={"rldarts_tf.gin": "gin", "rldarts_tf.launchers": "launchers"},
+    package_data={
+        "rldarts_tf": ["py.typed"],
+        "rldarts_tf.gin": ["**/*.gin"],
+        "rldarts_tf.pictures.report": ["page.html.j2"],
+    },
     zip_safe=False,
     python_requires=">=3.9,<3.12",
     install_requires=[
         "tensorflow>=2.8,<2.16",  # from 2.16 on tf.keras is Keras 3
         "numpy<2",  # TensorFlow before 2.18 is compiled against numpy 1
+        "typing-extensions>=4.4",  # TensorFlow needs it too; from 4.4 on it has `override`
     ],
     extras_require=EXTRAS,
 )

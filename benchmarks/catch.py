@@ -36,8 +36,7 @@ from acme.utils import loggers
 
 import rldarts_tf
 from rldarts_tf import acme_compat
-from rldarts_tf.agents.rainbow.agent import Rainbow
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow import Rainbow, RainbowSettings
 from rldarts_tf.envs.catch import Catch
 from rldarts_tf.torso import Torso
 from rldarts_tf.training.seeds import derived_seed

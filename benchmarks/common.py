@@ -31,7 +31,7 @@ from rldarts_tf.agents.adam import FusedAdam
 from rldarts_tf.commands.inputs import integers, positive
 from rldarts_tf.errors import RLDartsError, report_error
 from rldarts_tf.files import write_text
-from rldarts_tf.launch import launching
+from rldarts_tf.launch import process
 
 # TF-Agents compares with `is ()`: a warning when its source is compiled for the first time.
 warnings.filterwarnings("ignore", category=SyntaxWarning)
@@ -313,7 +313,7 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[], None]) -> None:
     """Calls main; the package's complaints about input end like those of the parser."""
-    launching.compile_quietly()
+    process.compile_quietly()
     try:
         main()
     except RLDartsError as error:

@@ -23,7 +23,7 @@ import numpy as np
 from acme import specs
 
 from rldarts_tf.agents.off_policy.replay import BatchAdder, Replay, environment_spec
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
 

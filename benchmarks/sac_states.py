@@ -27,8 +27,7 @@ import sonnet as snt
 import tensorflow as tf
 from acme.utils import loggers
 
-from rldarts_tf.agents.sac.agent import SAC
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac import SAC, SACSettings
 from rldarts_tf.envs.dm_control.environment import DMControl
 from rldarts_tf.training.seeds import derived_seed
 

@@ -20,28 +20,13 @@ Examples:
     python launchers/ppo_procgen.py --gin_file=classic.gin --env_name=all
 """
 
-from __future__ import annotations
-
-import os
-
-# Before TensorFlow loads. Its oneDNN kernels are off by default on CPUs without AVX-512, where they
-# train these networks about twice as fast all the same.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from absl import flags
-
+from rldarts_tf import launch
 from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.settings import PPOSettings
-from rldarts_tf.launch import launching, procgen_launcher
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
 
-flags.adopt_module_key_flags(procgen_launcher)
-
-
-def main() -> None:
-    """Trains with PPO."""
-    procgen_launcher.main("ppo_procgen", "classic.gin", PPOSettings, PPOProgram)
-
+EXPERIMENT = launch.Experiment(
+    name="ppo_procgen", gin="classic.gin", program=PPOProgram, suite=ProcgenSuite
+)
 
 if __name__ == "__main__":
-    launching.run(main)
+    launch.main(EXPERIMENT)

@@ -17,28 +17,13 @@ Examples:
     python launchers/rainbow_procgen.py --gin_file=joint.gin
 """
 
-from __future__ import annotations
-
-import os
-
-# Before TensorFlow loads. Its oneDNN kernels are off by default on CPUs without AVX-512, where they
-# train these networks about twice as fast all the same.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from absl import flags
-
+from rldarts_tf import launch
 from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.settings import RainbowSettings
-from rldarts_tf.launch import launching, procgen_launcher
+from rldarts_tf.envs.procgen.suite import ProcgenSuite
 
-flags.adopt_module_key_flags(procgen_launcher)
-
-
-def main() -> None:
-    """Trains with Rainbow."""
-    procgen_launcher.main("rainbow_procgen", "micro.gin", RainbowSettings, RainbowProgram)
-
+EXPERIMENT = launch.Experiment(
+    name="rainbow_procgen", gin="micro.gin", program=RainbowProgram, suite=ProcgenSuite
+)
 
 if __name__ == "__main__":
-    launching.run(main)
+    launch.main(EXPERIMENT)

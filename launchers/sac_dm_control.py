@@ -18,46 +18,13 @@ Examples:
 Frames are drawn without a display, by EGL or OSMesa, whichever works (or as MUJOCO_GL says).
 """
 
-from __future__ import annotations
-
-import os
-
-# Before TensorFlow loads. Its oneDNN kernels are off by default on CPUs without AVX-512, where they
-# train these networks about twice as fast all the same.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from absl import flags
-
+from rldarts_tf import launch
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
-from rldarts_tf.launch import launching, suite_launcher
-from rldarts_tf.training.settings import DMControlSettings
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string(
-    "domain_name", None, "Domain of the suite. (DMControlSettings.domain_name; default cartpole)"
+EXPERIMENT = launch.Experiment(
+    name="sac_dm_control", gin="sac.gin", program=SACProgram, suite=DMControlSuite
 )
-flags.DEFINE_string("task_name", None, "Task in it. (DMControlSettings.task_name; default swingup)")
-flags.adopt_module_key_flags(suite_launcher)
-
-
-def main() -> None:
-    """Trains with SAC."""
-    suite_launcher.main(
-        "sac_dm_control",
-        "sac.gin",
-        SACSettings,
-        SACProgram,
-        DMControlSettings,
-        DMControlSuite,
-        [
-            ("DMControlSettings.domain_name", FLAGS.domain_name),
-            ("DMControlSettings.task_name", FLAGS.task_name),
-        ],
-    )
-
 
 if __name__ == "__main__":
-    launching.run(main)
+    launch.main(EXPERIMENT)

@@ -16,93 +16,70 @@ package too, and TensorFlow would cost each of them seconds and hundreds of mega
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# Type checkers read statements and no table, and `X as X` as "public": the one place where a name
+# stands again, and a stub file would be no other. tests/test_imports.py compares it with the table.
 if TYPE_CHECKING:
-    from rldarts_tf._version import __version__
-    from rldarts_tf.alpha import Alpha
-    from rldarts_tf.baselines import ImpalaCNN, NatureCNN, PiSacCNN
-    from rldarts_tf.cells import Cell
-    from rldarts_tf.cost import Cost, count_cost
-    from rldarts_tf.discretization import discretize
-    from rldarts_tf.encoders import CellNetwork, DiscreteNetwork, Encoder, Supernet
-    from rldarts_tf.errors import ConfigError, GenotypeError, RLDartsError, RunError
-    from rldarts_tf.genotype import Genotype, random_genotype
-    from rldarts_tf.ops import make_op, register_op, registered_ops
-    from rldarts_tf.search_space import (
-        CLASSIC,
-        CLASSIC_NO_RELU,
-        MICRO,
-        MICRO_PISAC,
-        MICRO_SAC,
-        SearchSpace,
-        get_search_space,
-        register_search_space,
-    )
+    from rldarts_tf._version import __version__ as __version__
+    from rldarts_tf.alpha import Alpha as Alpha
+    from rldarts_tf.baselines import ImpalaCNN as ImpalaCNN
+    from rldarts_tf.baselines import NatureCNN as NatureCNN
+    from rldarts_tf.baselines import PiSacCNN as PiSacCNN
+    from rldarts_tf.cells import Cell as Cell
+    from rldarts_tf.cost import Cost as Cost
+    from rldarts_tf.cost import count_cost as count_cost
+    from rldarts_tf.discretization import discretize as discretize
+    from rldarts_tf.encoders import CellNetwork as CellNetwork
+    from rldarts_tf.encoders import DiscreteNetwork as DiscreteNetwork
+    from rldarts_tf.encoders import Encoder as Encoder
+    from rldarts_tf.encoders import Supernet as Supernet
+    from rldarts_tf.errors import ConfigError as ConfigError
+    from rldarts_tf.errors import GenotypeError as GenotypeError
+    from rldarts_tf.errors import RLDartsError as RLDartsError
+    from rldarts_tf.errors import RunError as RunError
+    from rldarts_tf.factory import make_encoder as make_encoder
+    from rldarts_tf.genotype import Genotype as Genotype
+    from rldarts_tf.genotype import random_genotype as random_genotype
+    from rldarts_tf.ops import make_op as make_op
+    from rldarts_tf.ops import register_op as register_op
+    from rldarts_tf.ops import registered_ops as registered_ops
+    from rldarts_tf.options import EncoderOptions as EncoderOptions
+    from rldarts_tf.search_space import CLASSIC as CLASSIC
+    from rldarts_tf.search_space import CLASSIC_NO_RELU as CLASSIC_NO_RELU
+    from rldarts_tf.search_space import MICRO as MICRO
+    from rldarts_tf.search_space import MICRO_PISAC as MICRO_PISAC
+    from rldarts_tf.search_space import MICRO_SAC as MICRO_SAC
+    from rldarts_tf.search_space import SearchSpace as SearchSpace
+    from rldarts_tf.search_space import get_search_space as get_search_space
+    from rldarts_tf.search_space import register_search_space as register_search_space
 
-_MODULES = {
-    "Alpha": "alpha",
-    "CLASSIC": "search_space",
-    "CLASSIC_NO_RELU": "search_space",
-    "Cell": "cells",
-    "CellNetwork": "encoders",
-    "ConfigError": "errors",
-    "Cost": "cost",
-    "DiscreteNetwork": "encoders",
-    "Encoder": "encoders",
-    "Genotype": "genotype",
-    "GenotypeError": "errors",
-    "ImpalaCNN": "baselines",
-    "MICRO": "search_space",
-    "MICRO_PISAC": "search_space",
-    "MICRO_SAC": "search_space",
-    "NatureCNN": "baselines",
-    "PiSacCNN": "baselines",
-    "RLDartsError": "errors",
-    "RunError": "errors",
-    "SearchSpace": "search_space",
-    "Supernet": "encoders",
-    "__version__": "_version",
-    "count_cost": "cost",
-    "discretize": "discretization",
-    "get_search_space": "search_space",
-    "make_op": "ops",
-    "random_genotype": "genotype",
-    "register_op": "ops",
-    "register_search_space": "search_space",
-    "registered_ops": "ops",
+_PUBLIC = {
+    "_version": ("__version__",),
+    "alpha": ("Alpha",),
+    "baselines": ("ImpalaCNN", "NatureCNN", "PiSacCNN"),
+    "cells": ("Cell",),
+    "cost": ("Cost", "count_cost"),
+    "discretization": ("discretize",),
+    "encoders": ("CellNetwork", "DiscreteNetwork", "Encoder", "Supernet"),
+    "errors": ("ConfigError", "GenotypeError", "RLDartsError", "RunError"),
+    "factory": ("make_encoder",),
+    "genotype": ("Genotype", "random_genotype"),
+    "ops": ("make_op", "register_op", "registered_ops"),
+    "options": ("EncoderOptions",),
+    "search_space": (
+        "CLASSIC",
+        "CLASSIC_NO_RELU",
+        "MICRO",
+        "MICRO_PISAC",
+        "MICRO_SAC",
+        "SearchSpace",
+        "get_search_space",
+        "register_search_space",
+    ),
 }
+"""Public names by module."""
 
-__all__ = [
-    "CLASSIC",
-    "CLASSIC_NO_RELU",
-    "MICRO",
-    "MICRO_PISAC",
-    "MICRO_SAC",
-    "Alpha",
-    "Cell",
-    "CellNetwork",
-    "ConfigError",
-    "Cost",
-    "DiscreteNetwork",
-    "Encoder",
-    "Genotype",
-    "GenotypeError",
-    "ImpalaCNN",
-    "NatureCNN",
-    "PiSacCNN",
-    "RLDartsError",
-    "RunError",
-    "SearchSpace",
-    "Supernet",
-    "__version__",
-    "count_cost",
-    "discretize",
-    "get_search_space",
-    "make_op",
-    "random_genotype",
-    "register_op",
-    "register_search_space",
-    "registered_ops",
-]
+_MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -95,7 +95,7 @@ class Alpha(tf.keras.layers.Layer):
         return {cell_type: p.numpy() for cell_type, p in self.op_weights().items()}
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs; values of variables are weights, not config."""
+        """Config for `from_config`; values of variables are weights, not config."""
         config = super().get_config()
         config.pop("dtype")
         config["space"] = self.space.to_config()

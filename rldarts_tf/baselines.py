@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+from typing_extensions import override
 
-from rldarts_tf.checks import check_integer
-from rldarts_tf.encoders import Encoder, check_depths, same_conv
+from rldarts_tf.encoders import Encoder, same_conv
 from rldarts_tf.kernels.normalization import FilterResponseNorm
 from rldarts_tf.kernels.precision import Conv2D
+from rldarts_tf.options import check_option
 
 
 class _Plain(Encoder):
     """An encoder without dropout or batch normalization."""
 
     @property
+    @override
     def uses_training(self) -> bool:
-        """Always False."""
         return False
 
 
@@ -32,8 +33,8 @@ class ImpalaCNN(_Plain):
     Args:
       depths: channels of each block; [16, 32, 32] is the published network, [16, 16, 16] and
         [64, 64, 64] are those of RL-DARTS.
-      features: size of the output.
       kernel_size: of all convolutions; 5 is what RL-DARTS compares 3 with (table 1, figure 13).
+      **kwargs: arguments of `Encoder`.
 
     Raises:
       ConfigError: an argument is not valid.
@@ -42,21 +43,20 @@ class ImpalaCNN(_Plain):
     def __init__(
         self,
         depths: Sequence[int] = (16, 32, 32),
-        features: int = 256,
-        name: str | None = None,
+        *,
         kernel_size: int = 3,
         **kwargs: Any,
     ) -> None:
-        super().__init__(features=features, name=name, **kwargs)
-        self.depths = check_depths(depths)
-        kernel_size = check_integer("kernel_size", kernel_size, least=1)
-        self.kernel_size = kernel_size
+        super().__init__(**kwargs)
+        self.depths = check_option("depths", depths)
+        self.kernel_size = check_option("kernel_size", kernel_size)
         dtype = self.dtype_policy
         self._blocks = [
-            [same_conv(filters, f"block_{d}_conv_{c}", dtype, kernel_size) for c in range(5)]
+            [same_conv(filters, f"block_{d}_conv_{c}", dtype, self.kernel_size) for c in range(5)]
             for d, filters in enumerate(self.depths)
         ]
 
+    @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H / 2^D, W / 2^D, depths[-1]]."""
         del training
@@ -66,8 +66,8 @@ class ImpalaCNN(_Plain):
                 x += outer(tf.nn.relu(inner(tf.nn.relu(x))))
         return x
 
+    @override
     def get_config(self) -> dict[str, Any]:
-        """Config for `from_config`."""
         return {
             **super().get_config(),
             "depths": list(self.depths),
@@ -84,10 +84,11 @@ class NatureCNN(_Plain):
 
     Args:
       features: size of the output.
+      **kwargs: arguments of `Encoder`.
     """
 
-    def __init__(self, features: int = 512, name: str | None = None, **kwargs: Any) -> None:
-        super().__init__(features=features, name=name, **kwargs)
+    def __init__(self, features: int = 512, **kwargs: Any) -> None:
+        super().__init__(features=features, **kwargs)
         sizes = [(32, 8, 4), (64, 4, 2), (64, 3, 1)]
         dtype = self.dtype_policy
         self._convs = [
@@ -95,6 +96,7 @@ class NatureCNN(_Plain):
             for i, (filters, kernel, stride) in enumerate(sizes)
         ]
 
+    @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', 64]."""
         del training
@@ -114,22 +116,22 @@ class PiSacCNN(_Plain):
     Args:
       depths: filters of each convolution.
       features: size of the output.
+      **kwargs: arguments of `Encoder`.
     """
 
     @property
+    @override
     def ends_in_activation(self) -> bool:
-        """True: the maps have passed the thresholded unit."""
-        return True
+        return True  # The last layer is the thresholded unit.
 
     def __init__(
         self,
         depths: Sequence[int] = (32, 32, 32, 32),
         features: int = 50,
-        name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(features=features, name=name, **kwargs)
-        self.depths = check_depths(depths)
+        super().__init__(features=features, **kwargs)
+        self.depths = check_option("depths", depths)
         dtype = self.dtype_policy
         self._stack: list[tf.keras.layers.Layer] = [
             layer
@@ -140,6 +142,7 @@ class PiSacCNN(_Plain):
             )
         ]
 
+    @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]]."""
         del training
@@ -147,6 +150,6 @@ class PiSacCNN(_Plain):
             x = layer(x)
         return x
 
+    @override
     def get_config(self) -> dict[str, Any]:
-        """Config for `from_config`."""
         return {**super().get_config(), "depths": list(self.depths)}

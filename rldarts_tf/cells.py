@@ -5,49 +5,26 @@ that is every op on every edge i < j and the caller gives the op weights, in a d
 is the genotype's and all weights are one:
 
     x_j = Σ_{(i, o) -> j} p_o^(i,j) · o(x_i)                     (RL-DARTS section 3.1)
+
+How that is computed, and why so, stands in `rldarts_tf.kernels`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import CellTopology
-from rldarts_tf.kernels.banks import (
-    Bank,
-    ConvolutionBank,
-    ConvolutionSettings,
-    Deferred,
-    LayerBank,
-    ParameterFreeBank,
-    add,
-    total,
-)
+from rldarts_tf.kernels import evaluate
+from rldarts_tf.kernels.banks import Bank, ConvolutionBank, LayerBank, ParameterFreeBank
+from rldarts_tf.kernels.plan import FanOut, Kind, find_edge, make_plan, targets_by_op
 from rldarts_tf.kernels.precision import Conv2D
-from rldarts_tf.kernels.recompute import recomputing
 from rldarts_tf.ops import Convolution, ParameterFree, make_op
-from rldarts_tf.search_space import OUTPUT_MODES, edge_row
-
-
-@dataclasses.dataclass(frozen=True)
-class _FanOut:
-    """What leaves one node by one kind of op: computed together.
-
-    Attributes:
-      bank: computes it.
-      source: the node.
-      ops: the ops that the bank computes, in its order.
-      targets: the nodes that receive the results, in the bank's order.
-    """
-
-    bank: Bank
-    source: int
-    ops: tuple[str, ...]
-    targets: tuple[int, ...]
+from rldarts_tf.search_space import OUTPUT_MODES
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -95,63 +72,22 @@ class Cell(tf.keras.layers.Layer):
         self.normalization = normalization
         self.op_columns = None if op_columns is None else tuple(op_columns)
         self.num_nodes = len(self.topology)
-        self._adapter: tf.keras.layers.Layer | None = None
         self.recompute = recompute
-        self._fan_outs = [
-            fan_out for source in range(self.num_nodes) for fan_out in self._make_fan_outs(source)
-        ]
-        # Keras tracks layers in attributes and lists, not inside the helper objects.
-        self.banks = [fan_out.bank for fan_out in self._fan_outs]
+        self._plan, self.banks = _plan_and_banks(
+            self.topology, filters, stride, normalization, self.dtype_policy
+        )
         if recompute and self.uses_training:
             raise ConfigError(
                 "recompute: not with batch normalization or other ops that depend on `training`, "
                 "which would run twice"
             )
+        self._adapter: tf.keras.layers.Layer | None = None
         self._output_conv = (
             Conv2D(filters, 1, name="output_conv", dtype=self.dtype_policy)
             if output_mode == "concat"
             else None
         )
-
-    def _make_fan_outs(self, source: int) -> list[_FanOut]:
-        """Groups the edges that leave a node: ops of one kind with the same targets."""
-        targets_of: dict[str, tuple[int, ...]] = {}
-        for j, node in enumerate(self.topology, start=1):
-            for i, op in node:
-                if i == source:
-                    targets_of[op] = (*targets_of.get(op, ()), j)
-        stride = self.stride if source == 0 else 1
-        convolutions: dict[tuple[int, ...], dict[str, ConvolutionSettings]] = {}
-        functions: dict[tuple[int, ...], dict[str, str]] = {}
-        fan_outs: list[_FanOut] = []
-
-        def keywords() -> dict[str, Any]:
-            return {"name": f"bank_{source}_{len(fan_outs)}", "dtype": self.dtype_policy}
-
-        def make(op: str) -> tf.keras.layers.Layer:
-            return make_op(op, self.filters, stride, self.normalization, self.dtype_policy)
-
-        def append(bank: Bank, ops: Iterable[str], targets: tuple[int, ...]) -> None:
-            fan_outs.append(_FanOut(bank, source, tuple(ops), targets))
-
-        for op, targets in targets_of.items():
-            layer = make(op)
-            if isinstance(layer, Convolution):
-                convolutions.setdefault(targets, {})[op] = layer.settings
-            elif isinstance(layer, ParameterFree):
-                functions.setdefault(targets, {})[op] = layer.function
-            else:
-                others = [make(op) for _ in targets[1:]]
-                append(LayerBank([layer, *others], **keywords()), [op], targets)
-        for targets, names in functions.items():
-            bank = ParameterFreeBank([*names.values()], stride, len(targets), **keywords())
-            append(bank, names, targets)
-        for targets, settings in convolutions.items():
-            wide = ConvolutionBank(
-                [*settings.values()], self.filters, stride, len(targets), **keywords()
-            )
-            append(wide, settings, targets)
-        return fan_outs
+        self.output_weights: tf.Variable | None = None
 
     def build(self, input_shape: Any) -> None:
         """Makes the variables, and the Conv1x1 that adapts the input where one is needed."""
@@ -175,7 +111,7 @@ class Cell(tf.keras.layers.Layer):
         op_weights: tf.Tensor | None = None,
         training: bool | None = None,
     ) -> tf.Tensor:
-        """The cell's output.
+        """Computes the cell's output.
 
         Args:
           x: images [B, H, W, C].
@@ -187,104 +123,20 @@ class Cell(tf.keras.layers.Layer):
             raise ConfigError("this cell has no op_columns: it takes no op_weights")
         if self._adapter is not None:
             x = self._adapter(x)
-        if self.recompute or (op_weights is not None and self._is_linear):
-            run = recomputing(self._nodes_by_target, self._leaving, self._output)
-            return run(x, *([] if op_weights is None else [op_weights]))
-        nodes = self._nodes(
-            x, lambda source, node: self._leaving(source, node, op_weights, training), add
+        parts = evaluate.Parts(
+            self.num_nodes,
+            self._plan,
+            self.banks,
+            self.op_columns or (),
+            self.output_mode,
+            self._output_conv,
+            self.output_weights,
         )
-        return self._output(nodes[1:])
-
-    @property
-    def _is_linear(self) -> bool:
-        """Whether the cell has only linear convolutions and ops without weights."""
-        return all(
-            bank.is_linear
-            if isinstance(bank, ConvolutionBank)
-            else isinstance(bank, ParameterFreeBank)
-            for bank in self.banks
-        )
-
-    def _leaving(
-        self,
-        source: int,
-        x: tf.Tensor,
-        op_weights: tf.Tensor | None = None,
-        training: bool | None = None,
-    ) -> list[tuple[int, tf.Tensor]]:
-        """(j, what node j receives) of all edges that leave a node."""
-        return self._each_target(
-            source, op_weights, lambda bank, weights: bank(x, weights, training=training)
-        )
-
-    def _each_target(
-        self,
-        source: int,
-        op_weights: tf.Tensor | None,
-        compute: Callable[[Bank, tf.Tensor | None], list[Any]],
-    ) -> list[tuple[int, Any]]:
-        """(j, part) of all banks of a node, whose parts `compute` gives from their weights."""
-        return [
-            (target, part)
-            for fan_out in self._fan_outs
-            if fan_out.source == source
-            for target, part in zip(
-                fan_out.targets, compute(fan_out.bank, self._weights_of(fan_out, op_weights))
-            )
-        ]
-
-    def _nodes_by_target(
-        self, x: tf.Tensor, op_weights: tf.Tensor | None = None
-    ) -> list[tf.Tensor]:
-        """x_0, ..., x_I, where what is cheaper so is computed for each target, from all sources.
-
-        Linear convolutions with one target are one convolution of the concatenated sources, and
-        ops without weights are evaluated while they are summed.
-        """
-
-        def leaving(source: int, x: tf.Tensor) -> list[tuple[int, Deferred]]:
-            return self._each_target(
-                source, op_weights, lambda bank, weights: bank.deferred(x, weights)
-            )
-
-        return self._nodes(x, leaving, total)
-
-    def _nodes(
-        self,
-        x: tf.Tensor,
-        leaving: Callable[[int, tf.Tensor], list[tuple[int, Any]]],
-        sum_up: Callable[[list[Any]], tf.Tensor],
-    ) -> list[tf.Tensor]:
-        """x_0, ..., x_I: a node is the sum of what leaves the nodes before it for it."""
-        nodes = [x]
-        incoming: list[list[Any]] = [[] for _ in range(self.num_nodes + 1)]
-        for source in range(self.num_nodes):
-            for target, part in leaving(source, nodes[source]):
-                incoming[target].append(part)
-            nodes.append(sum_up(incoming[source + 1]))
-        return nodes
-
-    def _weights_of(self, fan_out: _FanOut, op_weights: tf.Tensor | None) -> tf.Tensor | None:
-        """The weights [ops, targets] of a fan-out, or None."""
-        if op_weights is None:
-            return None
-        columns = self.op_columns or ()
-        indices = [
-            [(edge_row(fan_out.source, j), columns.index(op)) for j in fan_out.targets]
-            for op in fan_out.ops
-        ]
-        return tf.gather_nd(op_weights, indices)
-
-    def _output(self, nodes: Sequence[tf.Tensor]) -> tf.Tensor:
-        if self.output_mode == "last":
-            return nodes[-1]
-        if self._output_conv is not None:
-            return self._output_conv(tf.concat(nodes, axis=-1))
-        if self.output_mode == "weighted_sum":
-            weights = tf.unstack(tf.cast(self.output_weights, nodes[0].dtype))
-            return tf.add_n([w * node for w, node in zip(weights, nodes)])
-        y = tf.add_n(nodes)
-        return y if self.output_mode == "sum" else y / len(nodes)
+        cheap = all(bank.cheap_to_recompute for bank in self.banks)
+        if self.recompute or (op_weights is not None and cheap):
+            return evaluate.recomputed(x, parts, op_weights)
+        nodes = evaluate.by_source(x, parts, op_weights, training)
+        return evaluate.output(nodes, parts)
 
     @property
     def uses_training(self) -> bool:
@@ -316,17 +168,16 @@ class Cell(tf.keras.layers.Layer):
         ):
             if mine is not None and theirs is not None:
                 mine.set_weights(theirs.get_weights())
-        if self.output_mode == "weighted_sum":
+        if self.output_weights is not None:
             self.output_weights.assign(other.output_weights)
 
     def _find(self, source: int, target: int, op: str) -> tuple[Bank, int, int]:
-        for fan_out in self._fan_outs:
-            if fan_out.source == source and op in fan_out.ops and target in fan_out.targets:
-                return fan_out.bank, fan_out.ops.index(op), fan_out.targets.index(target)
-        raise KeyError(f"no edge ({source}, {target}) with op {op!r}")
+        """The bank of an edge, and the places of the op and of the target in it."""
+        address = find_edge(self._plan, source, target, op)
+        return self.banks[address.fan_out], address.op, address.target
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """Config for `from_config`."""
         return {
             **super().get_config(),
             "topology": [[[i, op] for i, op in node] for node in self.topology],
@@ -337,3 +188,63 @@ class Cell(tf.keras.layers.Layer):
             "op_columns": None if self.op_columns is None else list(self.op_columns),
             "recompute": self.recompute,
         }
+
+
+def _plan_and_banks(
+    topology: CellTopology,
+    filters: int,
+    stride: int,
+    normalization: str | None,
+    policy: tf.keras.mixed_precision.Policy,
+) -> tuple[tuple[FanOut, ...], list[Bank]]:
+    """The fan-outs of a cell, and the bank of each. Arguments: see `Cell`."""
+    strides = [stride, *(1 for _ in topology[1:])]  # by source
+    # Per op that leaves a node a layer for each target; just one where a bank takes their place.
+    layers: dict[tuple[int, str], list[tf.keras.layers.Layer]] = {}
+    for (source, op), targets in targets_by_op(topology).items():
+        arguments = (op, filters, strides[source], normalization, policy)
+        layers[source, op] = [make_op(*arguments)]
+        if _kind(layers[source, op][0]) is Kind.LAYER:
+            layers[source, op] += [make_op(*arguments) for _ in targets[1:]]
+    plan = make_plan(topology, {key: _kind(of_op[0]) for key, of_op in layers.items()})
+    banks = []
+    for source, fan_outs in itertools.groupby(plan, key=lambda fan_out: fan_out.source):
+        for place, fan_out in enumerate(fan_outs):
+            of_ops = [layers[source, op] for op in fan_out.ops]
+            name = f"bank_{source}_{place}"
+            banks.append(
+                _make_bank(fan_out, of_ops, filters, strides[source], name=name, dtype=policy)
+            )
+    return plan, banks
+
+
+def _make_bank(
+    fan_out: FanOut,
+    layers: Sequence[Sequence[tf.keras.layers.Layer]],
+    filters: int,
+    stride: int,
+    **kwargs: Any,
+) -> Bank:
+    """The bank of a fan-out.
+
+    Args:
+      fan_out: what it computes.
+      layers: per op its layers.
+      filters: channels of each target.
+      stride: 1 or 2.
+      **kwargs: of the Keras layer that a bank is.
+    """
+    if fan_out.kind is Kind.CONVOLUTION:
+        settings = [layer.settings for layer, *_ in layers]
+        return ConvolutionBank(settings, filters, stride, len(fan_out.targets), **kwargs)
+    if fan_out.kind is Kind.PARAMETER_FREE:
+        functions = [layer.function for layer, *_ in layers]
+        return ParameterFreeBank(functions, stride, len(fan_out.targets), **kwargs)
+    [of_targets] = layers
+    return LayerBank(of_targets, **kwargs)
+
+
+def _kind(layer: tf.keras.layers.Layer) -> Kind:
+    if isinstance(layer, Convolution):
+        return Kind.CONVOLUTION
+    return Kind.PARAMETER_FREE if isinstance(layer, ParameterFree) else Kind.LAYER

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numbers
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from rldarts_tf.errors import ConfigError, RLDartsError
@@ -78,6 +78,34 @@ def check_number(field: str, value: Any, wanted: str, holds: Callable[[Any], boo
     """
     if not is_number(value) or not holds(value):
         raise ConfigError(f"{field} must be {wanted}, got {shown(value)}")
+
+
+def check_seconds(field: str, value: object) -> None:
+    """Checks a number of seconds: above 0, and not so many that a clock overflows."""
+    check_number(field, value, "a number of seconds above 0", lambda seconds: 0 < seconds < 1e9)
+
+
+def check_flag(field: str, value: Any) -> bool:
+    """Returns the value, which must be True or False.
+
+    Raises:
+      ConfigError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise ConfigError(f"{field} must be True or False, got {shown(value)}")
+    return value
+
+
+def check_choice(field: str, value: Any, choices: Collection[Any]) -> Any:
+    """Returns the value, which must be one of the choices.
+
+    Raises:
+      ConfigError: it is none of them; the message lists them.
+    """
+    if value not in choices:
+        listed = ", ".join(map(str, choices))
+        raise ConfigError(f"{field} must be one of {listed}, got {shown(value)}")
+    return value
 
 
 def shown(value: Any) -> str:

@@ -13,27 +13,25 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
 from rldarts_tf import discretization
 from rldarts_tf.alpha import Alpha
 from rldarts_tf.cells import Cell
-from rldarts_tf.checks import check_integer, check_number
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology
 from rldarts_tf.kernels.normalization import FilterResponseNorm, LayerNormalization
 from rldarts_tf.kernels.precision import Conv2D
-from rldarts_tf.ops import NORMALIZATIONS, check_ops
+from rldarts_tf.ops import check_ops
+from rldarts_tf.options import check_option
 from rldarts_tf.search_space import (
     IMPALA_STEM,
     NORMAL,
-    OUTPUT_MODES,
     PISAC_STEM,
     REDUCTION,
     SearchSpace,
     get_search_space,
 )
-
-HEADS = ("relu", "layer_norm")
 
 CellFactory = Callable[[str, int, str, Any], Cell]
 """(cell type, filters, layer name, Keras policy) -> cell."""
@@ -55,23 +53,28 @@ class Encoder(tf.keras.Model):
     """
 
     def __init__(
-        self, features: int = 256, name: str | None = None, head: str = "relu", **kwargs: Any
+        self,
+        features: int = 256,
+        name: str | None = None,
+        head: str = "relu",
+        dtype: Any = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(name=name, **kwargs)
-        features = check_integer("features", features, least=1)
-        if head not in HEADS:
-            raise ConfigError(f"head must be one of {HEADS}, got {head!r}")
-        self.features = features
-        self.head = head
-        dtype = self.dtype_policy.variable_dtype
+        super().__init__(name=name, dtype=dtype, **kwargs)
+        self.features = check_option("features", features)
+        self.head = check_option("head", head)
+        variables = self.dtype_policy.variable_dtype
         self._flat = tf.keras.layers.Flatten()
         self._dense = tf.keras.layers.Dense(
-            features, activation="relu" if head == "relu" else None, name="dense", dtype=dtype
+            self.features,
+            activation="relu" if head == "relu" else None,
+            name="dense",
+            dtype=variables,
         )
         self._head = [self._dense]
         if head == "layer_norm":
             # ε is that of PI-SAC's release (encoders.py).
-            self._head.append(LayerNormalization(epsilon=1e-5, name="layer_norm", dtype=dtype))
+            self._head.append(LayerNormalization(epsilon=1e-5, name="layer_norm", dtype=variables))
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> tf.Tensor:
         """As `call`, but checks the images first: Keras buries what `call` raises in its text."""
@@ -121,7 +124,7 @@ class Encoder(tf.keras.Model):
         return True
 
     def get_config(self) -> dict[str, Any]:
-        """Config for `from_config`."""
+        """Constructor arguments, for `from_config`."""
         return {
             "name": self.name,
             "features": self.features,
@@ -147,7 +150,7 @@ class CellNetwork(Encoder):
       num_normal: N.
       num_reduction: R.
       stem: "impala" or "pisac".
-      features: size of the output.
+      **kwargs: arguments of `Encoder`.
     """
 
     def __init__(
@@ -157,12 +160,10 @@ class CellNetwork(Encoder):
         num_normal: int,
         num_reduction: int,
         stem: str,
-        features: int = 256,
-        name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(features=features, name=name, **kwargs)
-        self.depths = check_depths(depths)
+        super().__init__(**kwargs)
+        self.depths = check_option("depths", depths)
         self._stack: list[tf.keras.layers.Layer] = []
         dtype = self.dtype_policy
         self._stem = stem
@@ -189,8 +190,9 @@ class CellNetwork(Encoder):
         }
 
     @property
+    @override
     def ends_in_activation(self) -> bool:
-        """Whether the maps have passed the thresholded unit of filter response normalization."""
+        # The last layer is the thresholded unit of filter response normalization.
         return self._stem == PISAC_STEM
 
     @property
@@ -199,14 +201,15 @@ class CellNetwork(Encoder):
         return [layer for layer in self._stack if isinstance(layer, Cell)]
 
     @property
+    @override
     def uses_training(self) -> bool:
-        """Whether batch normalization or an op of the user's asks for `training`."""
         return any(cell.uses_training for cell in self.cells)
 
     def op_weights(self) -> Mapping[str, tf.Tensor | None]:
         """p [E, |O|] per cell type, or None where every weight is one."""
         return {NORMAL: None, REDUCTION: None}
 
+    @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]].
 
@@ -234,9 +237,9 @@ class Supernet(CellNetwork):
       inverse_temperature: β, which multiplies α in the softmax; the paper's values are 5 for PPO
         and 10 for Rainbow (appendix F.1). `supernet.alpha.inverse_temperature` is a variable.
       normalization: of the convolutions in the cells: None, "layer" or "batch".
-      features: size of the output.
       train_alpha: False freezes α: a uniform mixture (appendix B.2).
       recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
+      **kwargs: arguments of `Encoder`.
 
     Raises:
       ConfigError: an argument is not valid.
@@ -249,16 +252,18 @@ class Supernet(CellNetwork):
         output_mode: str = "concat",
         inverse_temperature: float = 5.0,
         normalization: str | None = None,
-        features: int = 256,
+        *,
         train_alpha: bool = True,
         recompute: bool = False,
-        name: str | None = None,
         **kwargs: Any,
     ) -> None:
         space = as_search_space(search_space)
         for cell_type in space.cell_types:
             check_ops(space.ops(cell_type), f"search space {space.name!r}")
-        _check_options(output_mode, normalization)
+        check_option("output_mode", output_mode)
+        check_option("inverse_temperature", inverse_temperature)
+        check_option("normalization", normalization)
+        check_option("train_alpha", train_alpha)
 
         def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
             ops = space.ops(cell_type)
@@ -275,20 +280,7 @@ class Supernet(CellNetwork):
             )
 
         super().__init__(
-            make_cell,
-            depths,
-            space.num_normal,
-            space.num_reduction,
-            space.stem,
-            features,
-            name,
-            **kwargs,
-        )
-        check_number(
-            "inverse_temperature",
-            inverse_temperature,
-            "a positive number",
-            lambda beta: 0 < beta < np.inf,
+            make_cell, depths, space.num_normal, space.num_reduction, space.stem, **kwargs
         )
         self.space = space
         self.output_mode = output_mode
@@ -299,6 +291,7 @@ class Supernet(CellNetwork):
         with tf.name_scope(self.name):
             self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha)
 
+    @override
     def op_weights(self) -> Mapping[str, tf.Tensor]:
         """p = softmax(β α): per cell type float32 [E, |O|], a row per edge."""
         return self.alpha.op_weights()
@@ -367,8 +360,9 @@ class Supernet(CellNetwork):
         (images, *_), _ = self.save_spec()
         return images.shape
 
+    @override
     def get_config(self) -> dict[str, Any]:
-        """Config for `from_config`; α and β are weights."""
+        # α and the present β are weights.
         alpha = self.alpha.get_config()
         return {
             **super().get_config(),
@@ -390,8 +384,8 @@ class DiscreteNetwork(CellNetwork):
       genotype: a `Genotype`, the path of a genotype file, or the content of one.
       depths: channels of each block, such as [64, 64, 64].
       normalization: of the convolutions in the cells: None, "layer" or "batch".
-      features: size of the output.
       recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
+      **kwargs: arguments of `Encoder`.
 
     Raises:
       GenotypeError: the genotype is not valid.
@@ -403,16 +397,15 @@ class DiscreteNetwork(CellNetwork):
         genotype: Genotype | str | os.PathLike[str] | Mapping[str, Any],
         depths: Sequence[int],
         normalization: str | None = None,
-        features: int = 256,
+        *,
         recompute: bool = False,
-        name: str | None = None,
         **kwargs: Any,
     ) -> None:
         discrete = as_genotype(genotype)
         for cell in discrete.cells.values():
             ops = [op for node in cell for _, op in node]
             check_ops(ops, f"genotype of search space {discrete.search_space!r}")
-        _check_options(discrete.output_mode, normalization)
+        check_option("normalization", normalization)
 
         def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
             return Cell(
@@ -432,8 +425,6 @@ class DiscreteNetwork(CellNetwork):
             discrete.num_normal,
             discrete.num_reduction,
             discrete.space.stem,
-            features,
-            name,
             **kwargs,
         )
         self._genotype_json = discrete.to_json()
@@ -445,8 +436,8 @@ class DiscreteNetwork(CellNetwork):
         """The architecture."""
         return Genotype.from_json(self._genotype_json)
 
+    @override
     def get_config(self) -> dict[str, Any]:
-        """Config for `from_config`."""
         return {
             **super().get_config(),
             "genotype": self.genotype.to_dict(),
@@ -476,19 +467,6 @@ def as_genotype(value: Genotype | str | os.PathLike[str] | Mapping[str, Any]) ->
     return Genotype.load(value)
 
 
-def check_depths(depths: Sequence[int]) -> tuple[int, ...]:
-    """The depths as a tuple of positive integers.
-
-    Raises:
-      ConfigError: they are not.
-    """
-    if isinstance(depths, (str, bytes)) or not isinstance(depths, Sequence):
-        raise ConfigError(f"depths must be a list of integers, got {depths!r}")
-    if not depths:
-        raise ConfigError("depths is empty: at least one block is needed")
-    return tuple(check_integer(f"depths[{d}]", depth, least=1) for d, depth in enumerate(depths))
-
-
 def _check_images(shape: Any, dtype: Any) -> None:
     shape, dtype = tf.TensorShape(shape), tf.as_dtype(dtype)
     if shape.rank != 4:
@@ -500,13 +478,6 @@ def _check_images(shape: Any, dtype: Any) -> None:
             f"images must be uint8, bool or float, got {dtype.name}: cast them to float, and scale "
             "them to about 0 to 1"
         )
-
-
-def _check_options(output_mode: str, normalization: str | None) -> None:
-    if output_mode not in OUTPUT_MODES:
-        raise ConfigError(f"output_mode must be one of {OUTPUT_MODES}, got {output_mode!r}")
-    if normalization not in NORMALIZATIONS:
-        raise ConfigError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
 
 
 def same_conv(filters: int, name: str, dtype: Any, kernel_size: int = 3) -> tf.keras.layers.Layer:

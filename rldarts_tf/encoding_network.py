@@ -7,7 +7,6 @@ actor, value and Q networks here are put around a given encoder, so that two of 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -22,12 +21,12 @@ from tf_agents.networks import (
 )
 from tf_agents.specs import tensor_spec
 from tf_agents.utils import nest_utils
+from typing_extensions import override
 
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.factory import as_encoder
-from rldarts_tf.genotype import Genotype
-from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.factory import as_encoder, make_encoder
+from rldarts_tf.options import forwards_to
 
 
 @gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec"])
@@ -49,12 +48,16 @@ class EncodingNetwork(network.Network):
       activation_fn: of the fully connected layers.
       encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
         one that is trained; or the kind to make: "supernet", "discrete", "impala_cnn",
-        "nature_cnn", "pisac_cnn", with the arguments below (see `rldarts_tf.factory.make_encoder`).
+        "nature_cnn", "pisac_cnn".
+      **arguments: further arguments of `rldarts_tf.make_encoder`, for a kind: `genotype`, and
+        `search_space`, `depths` and all other `rldarts_tf.EncoderOptions`.
 
     Raises:
       ConfigError: an argument is not valid; the image does not have rank 3.
+      TypeError: there is no such option.
     """
 
+    @forwards_to(make_encoder)
     def __init__(
         self,
         input_tensor_spec: Any,
@@ -63,19 +66,8 @@ class EncodingNetwork(network.Network):
         fc_layer_params: Sequence[int] | None = None,
         activation_fn: Callable[[tf.Tensor], tf.Tensor] | str = "relu",
         encoder: Encoder | str = "supernet",
-        search_space: SearchSpace | str = "classic",
-        genotype: Genotype | str | os.PathLike[str] | None = None,
-        depths: Sequence[int] = (16, 16, 16),
-        output_mode: str = "concat",
-        inverse_temperature: float = 5.0,
-        normalization: str | None = None,
-        features: int = 256,
-        train_alpha: bool = True,
-        recompute: bool = False,
-        precision: str | None = None,
-        head: str = "relu",
-        kernel_size: int = 3,
         name: str = "EncodingNetwork",
+        **arguments: Any,
     ) -> None:
         specs = tf.nest.flatten(input_tensor_spec)
         if preprocessing_layers is not None:
@@ -111,21 +103,7 @@ class EncodingNetwork(network.Network):
             if preprocessing_combiner is None
             else _copy_preprocessing(preprocessing_combiner, "preprocessing_combiner")
         )
-        self._encoder = as_encoder(
-            encoder,
-            search_space=search_space,
-            genotype=genotype,
-            depths=depths,
-            output_mode=output_mode,
-            inverse_temperature=inverse_temperature,
-            normalization=normalization,
-            features=features,
-            train_alpha=train_alpha,
-            recompute=recompute,
-            precision=precision,
-            head=head,
-            kernel_size=kernel_size,
-        )
+        self._encoder = as_encoder(encoder, **arguments)
         self._fc_layers = [
             # Named, for PPOAgent sorts variables by name: dense_9 and dense_10 would change places
             # with what else a program has made, and with them the slots of a restored optimizer.
@@ -144,7 +122,11 @@ class EncodingNetwork(network.Network):
         return self._encoder
 
     def copy(self, **kwargs: Any) -> EncodingNetwork:
-        """A new network of the same arguments with weights of its own, as TF-Agents expects."""
+        """A new network of the same arguments with weights of its own, as TF-Agents expects.
+
+        Args:
+          **kwargs: arguments that differ.
+        """
         if isinstance(self._saved_kwargs["encoder"], Encoder):
             kwargs.setdefault("encoder", _copy_layer(self._saved_kwargs["encoder"]))
         return super().copy(**kwargs)
@@ -216,11 +198,22 @@ class _Computed:
 
 
 class _AroundEncoder(network.Network):
-    """Base class of the networks around an encoder: `copy` copies the encoder too.
+    """Base class of the networks around an encoder: encodes, then calls the `_head` of a subclass.
 
-    TF-Agents copies a network by calling its constructor with the same arguments; an encoder that
-    is an argument would then be shared between a Q network and its target.
+    `copy` copies the encoder too. TF-Agents copies a network by calling its constructor with the
+    same arguments; an encoder that is an argument would then be shared between a Q network and its
+    target.
     """
+
+    def __init__(
+        self, input_tensor_spec: Any, encoder: network.Network | Encoder, **kwargs: Any
+    ) -> None:
+        super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), **kwargs)
+        self._encoder = (
+            encoder
+            if isinstance(encoder, network.Network)
+            else EncodingNetwork(self._observation(input_tensor_spec), encoder=encoder)
+        )
 
     def copy(self, **kwargs: Any) -> Any:
         """A new network of the same arguments with weights of its own."""
@@ -230,12 +223,38 @@ class _AroundEncoder(network.Network):
             kwargs["encoder"] = encoder.copy() if copies else _copy_layer(encoder)
         return super().copy(**kwargs)
 
+    def call(
+        self,
+        inputs: Any,
+        step_type: Any = None,
+        network_state: Any = (),
+        training: bool = False,
+    ) -> tuple[Any, Any]:
+        """Returns (what the class says, state)."""
+        features, network_state = self._encoder(
+            self._observation(inputs),
+            step_type=step_type,
+            network_state=network_state,
+            training=training,
+        )
+        return self._head(features, inputs, training), network_state
+
+    def _observation(self, inputs: Any) -> Any:
+        """The part of the inputs, or of their specs, that is encoded."""
+        return inputs
+
+    def _head(self, features: tf.Tensor, inputs: Any, training: bool) -> Any:
+        """The output for features [B, features] or [B, T, features] of the inputs."""
+        raise NotImplementedError
+
 
 @gin.configurable(
     module="rldarts_tf", denylist=["input_tensor_spec", "output_tensor_spec", "encoder"]
 )
 class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
     """Observations -> distribution over actions: categorical if discrete, else tanh-bounded normal.
+
+    Its batch shape is [B] or [B, T].
 
     Args:
       input_tensor_spec: spec of one observation.
@@ -272,13 +291,8 @@ class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
             )
 
         projections = tf.nest.map_structure(projection, output_tensor_spec)
-        super().__init__(
-            input_tensor_spec=input_tensor_spec,
-            state_spec=(),
-            output_spec=tf.nest.map_structure(lambda p: p.output_spec, projections),
-            name=name,
-        )
-        self._encoder = _as_network(input_tensor_spec, encoder)
+        output_spec = tf.nest.map_structure(lambda p: p.output_spec, projections)
+        super().__init__(input_tensor_spec, encoder, output_spec=output_spec, name=name)
         self._projections = projections
         self._train_encoder = train_encoder
 
@@ -291,24 +305,15 @@ class ActorDistributionNetwork(_AroundEncoder, network.DistributionNetwork):
         encoders = {id(weight) for weight in self._encoder.weights}
         return [weight for weight in weights if id(weight) not in encoders]
 
-    def call(
-        self,
-        observations: Any,
-        step_type: Any = None,
-        network_state: Any = (),
-        training: bool = False,
-    ) -> tuple[Any, Any]:
-        """Returns (distribution with batch shape [B] or [B, T], state)."""
-        features, network_state = self._encoder(
-            observations, step_type=step_type, network_state=network_state, training=training
-        )
+    @override
+    def _head(self, features: tf.Tensor, inputs: Any, training: bool) -> Any:
         if not self._train_encoder:
             features = tf.stop_gradient(features)
-        outer_rank = nest_utils.get_outer_rank(observations, self.input_tensor_spec)
+        outer_rank = nest_utils.get_outer_rank(inputs, self.input_tensor_spec)
         return tf.nest.map_structure(
             lambda projection: projection(features, outer_rank, training=training)[0],
             self._projections,
-        ), network_state
+        )
 
 
 @gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec", "encoder"])
@@ -326,22 +331,12 @@ class ValueNetwork(_AroundEncoder):
         encoder: network.Network | Encoder,
         name: str = "ValueNetwork",
     ) -> None:
-        super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
-        self._encoder = _as_network(input_tensor_spec, encoder)
+        super().__init__(input_tensor_spec, encoder, name=name)
         self._value = tf.keras.layers.Dense(1, name="value")
 
-    def call(
-        self,
-        observation: Any,
-        step_type: Any = None,
-        network_state: Any = (),
-        training: bool = False,
-    ) -> tuple[tf.Tensor, Any]:
-        """Returns (values, state)."""
-        features, network_state = self._encoder(
-            observation, step_type=step_type, network_state=network_state, training=training
-        )
-        return tf.squeeze(self._value(features), axis=-1), network_state
+    @override
+    def _head(self, features: tf.Tensor, inputs: Any, training: bool) -> tf.Tensor:
+        return tf.squeeze(self._value(features), axis=-1)
 
 
 @gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec", "action_spec", "encoder"])
@@ -363,24 +358,14 @@ class QNetwork(_AroundEncoder):
     ) -> None:
         q_network.validate_specs(action_spec, input_tensor_spec)
         (spec,) = tf.nest.flatten(action_spec)
-        super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
-        self._encoder = _as_network(input_tensor_spec, encoder)
+        super().__init__(input_tensor_spec, encoder, name=name)
         self._q_values = tf.keras.layers.Dense(
             int(spec.maximum - spec.minimum + 1), name="q_values"
         )
 
-    def call(
-        self,
-        observation: Any,
-        step_type: Any = None,
-        network_state: Any = (),
-        training: bool = False,
-    ) -> tuple[tf.Tensor, Any]:
-        """Returns (Q values, state)."""
-        features, network_state = self._encoder(
-            observation, step_type=step_type, network_state=network_state, training=training
-        )
-        return self._q_values(features), network_state
+    @override
+    def _head(self, features: tf.Tensor, inputs: Any, training: bool) -> tf.Tensor:
+        return self._q_values(features)
 
 
 @gin.configurable(module="rldarts_tf", denylist=["input_tensor_spec", "encoder"])
@@ -400,40 +385,27 @@ class CriticNetwork(_AroundEncoder):
         fc_layer_params: Sequence[int] = (256, 256),
         name: str = "CriticNetwork",
     ) -> None:
-        observation_spec, action_spec = input_tensor_spec
+        _, action_spec = input_tensor_spec
         if len(tf.nest.flatten(action_spec)) != 1 or tensor_spec.is_discrete(action_spec):
             raise ConfigError("input_tensor_spec: there must be one action, and a continuous one")
-        super().__init__(input_tensor_spec=input_tensor_spec, state_spec=(), name=name)
-        self._encoder = _as_network(observation_spec, encoder)
+        super().__init__(input_tensor_spec, encoder, name=name)
         self._joint = [
             tf.keras.layers.Dense(units, activation="relu", name=f"joint_{i}")
             for i, units in enumerate(fc_layer_params)
         ]
         self._q_value = tf.keras.layers.Dense(1, name="q_value")
 
-    def call(
-        self,
-        inputs: tuple[Any, Any],
-        step_type: Any = None,
-        network_state: Any = (),
-        training: bool = False,
-    ) -> tuple[tf.Tensor, Any]:
-        """Returns (Q values, state)."""
-        observation, action = inputs
-        features, network_state = self._encoder(
-            observation, step_type=step_type, network_state=network_state, training=training
-        )
-        (action,) = tf.nest.flatten(action)
+    @override
+    def _observation(self, inputs: tuple[Any, Any]) -> Any:
+        return inputs[0]
+
+    @override
+    def _head(self, features: tf.Tensor, inputs: tuple[Any, Any], training: bool) -> tf.Tensor:
+        (action,) = tf.nest.flatten(inputs[1])
         x = tf.concat([features, tf.cast(action, tf.float32)], axis=-1)
         for layer in self._joint:
             x = layer(x)
-        return tf.squeeze(self._q_value(x), axis=-1), network_state
-
-
-def _as_network(input_tensor_spec: Any, encoder: network.Network | Encoder) -> network.Network:
-    if isinstance(encoder, network.Network):
-        return encoder
-    return EncodingNetwork(input_tensor_spec, encoder=encoder)
+        return tf.squeeze(self._q_value(x), axis=-1)
 
 
 def _copy_preprocessing(layer: Any, field: str) -> tf.keras.layers.Layer:

@@ -10,7 +10,7 @@ of op are cheaper than that, and cells know them by their class:
 * `Convolution`: those that leave the same node run as one wide convolution;
 * `ParameterFree`: computed once per node, however many edges use the result.
 
-See `rldarts_tf.kernels.banks` for how.
+See `rldarts_tf.kernels` for how.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ import tensorflow as tf
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.kernels.banks import ConvolutionBank, ConvolutionSettings, ParameterFreeBank
 from rldarts_tf.kernels.precision import set_policy
+from rldarts_tf.options import check_option
 from rldarts_tf.search_space import NONE, SKIP_CONNECT
 
 OpFactory = Callable[..., tf.keras.layers.Layer]
 """(filters, stride) or (filters, stride, dtype) -> layer."""
-
-NORMALIZATIONS = (None, "layer", "batch")
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -203,8 +202,7 @@ def make_op(
       ConfigError: unknown op or normalization.
     """
     check_ops([name])
-    if normalization not in NORMALIZATIONS:
-        raise ConfigError(f"normalization must be one of {NORMALIZATIONS}, got {normalization!r}")
+    check_option("normalization", normalization)
     policy = tf.keras.layers.Layer(dtype=dtype).dtype_policy
     factory = _REGISTRY[name]
     if "dtype" in inspect.signature(factory).parameters:

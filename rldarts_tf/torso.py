@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.factory import as_encoder
+from rldarts_tf.factory import as_encoder, make_encoder
+from rldarts_tf.options import forwards_to
 
 
 class Torso(snt.Module):
@@ -36,23 +37,24 @@ class Torso(snt.Module):
         one that is trained; or the kind to make: "supernet", "discrete", "impala_cnn",
         "nature_cnn", "pisac_cnn".
       name: of the module.
-      **options: further arguments of `rldarts_tf.factory.make_encoder`, for a kind to make:
-        `search_space`, `genotype`, `depths` and so on.
+      **arguments: further arguments of `rldarts_tf.make_encoder`, for a kind: `genotype`, and
+        `search_space`, `depths` and all other `rldarts_tf.EncoderOptions`.
 
     Raises:
       ConfigError: an argument is not valid.
       TypeError: there is no such option.
     """
 
+    @forwards_to(make_encoder)
     def __init__(
-        self, encoder: Encoder | str = "supernet", *, name: str = "torso", **options: Any
+        self, encoder: Encoder | str = "supernet", *, name: str = "torso", **arguments: Any
     ) -> None:
         super().__init__(name=name)
-        if options and not isinstance(encoder, str):
+        if arguments and not isinstance(encoder, str):
             raise ConfigError(
-                f"{', '.join(options)}: only for the name of a kind; encoder is {encoder!r}"
+                f"{', '.join(arguments)}: only for the name of a kind; encoder is {encoder!r}"
             )
-        self._encoder = as_encoder(encoder, **options)
+        self._encoder = as_encoder(encoder, **arguments)
 
     @property
     def encoder(self) -> Encoder:
@@ -60,10 +62,14 @@ class Torso(snt.Module):
         return self._encoder
 
     def __call__(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """See the class.
+        """Images [B, H, W, C] -> features float32 [B, features].
+
+        Args:
+          images: uint8, bool or float.
+          training: whether batch normalization uses the statistics of the batch.
 
         Raises:
-          ConfigError: the images are not of rank 4.
+          ConfigError: the images are not of rank 4, or of another dtype.
         """
         return tf.cast(self._encoder(images, training=training), tf.float32)
 
@@ -79,7 +85,7 @@ class Torso(snt.Module):
             memo[id(self._encoder)] = _copy_encoder(self._encoder)
         # Trackable objects keep what is assigned to them in lists of their own, which are among
         # these; and Acme notes a module's input signature in it.
-        vars(copied).update(copy.deepcopy(vars(self), memo))
+        copied.__dict__.update(copy.deepcopy(vars(self), memo))
         return copied
 
 

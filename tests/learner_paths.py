@@ -11,10 +11,12 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from rldarts_tf.agents.off_policy.replay import environment_spec
+from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.agents.sac import agent as sac
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
 
 SIZE, BATCH, ACTIONS = 8, 12, 3
 """Side of an image, images in a step, and actions (of PPO and Rainbow)."""

@@ -241,7 +241,7 @@ class Launcher:
     @contextlib.contextmanager
     def preloaded(self, folder: Path) -> Iterator[Preloaded]:
         """The same launcher without the time that its imports take; see `Server`."""
-        with Server(["rldarts_tf.launch.launching", self.imports], folder) as server:
+        with Server(["rldarts_tf.launch", self.imports], folder) as server:
             yield Preloaded(self, server)
 
     def commands(self, text: str) -> list[list[str]]:

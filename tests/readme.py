@@ -7,7 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-EXTENDING = ROOT / "docs" / "extending.md"
+AGENTS, EXPORT, EXTENDING = (
+    ROOT / "docs" / f"{name}.md" for name in ("agents", "export", "extending")
+)
 
 
 def marked_block(name, page=README, language="python"):

@@ -25,6 +25,7 @@ import rldarts_tf
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
 
+import agents
 import bare_convolutions
 import catch
 import common
@@ -33,27 +34,33 @@ import kernel_times
 import memory
 import memory_growth
 import networks
-import ppo
-import rainbow
 import replay
 import scaling
 from plain import MIXES, PlainSupernet
 
 BENCHMARKS = Path(common.__file__).parent
+ALGORITHMS = ("ppo", "rainbow", "sac")
 TINY = ("--depths=4", "--batch=2", "--image_side=16", "--repeats=1")
+
+
+def bindings(settings, **values):
+    return [f"--gin_bindings={settings}.{name} = {value}" for name, value in values.items()]
+
+
 COMMANDS = {
     "networks": ("--networks=impala_cnn", "--act_batch=2", *TINY),
     "ppo": (
-        "--num_envs=2",
-        "--steps_per_update=4",
-        "--minibatch_size=4",
+        "ppo",
+        *bindings("PPOSettings", num_envs=2, steps_per_update=4, minibatch_size=4),
         "--depths=4",
         "--updates=1",
+        "--repeats=1",
     ),
     "rainbow": (
-        "--num_envs=2",
-        "--batch_size=4",
-        "--steps_per_update=2",
+        "rainbow",
+        *bindings(
+            "RainbowSettings", num_envs=2, batch_size=4, steps_per_update=2, min_replay_size=4
+        ),
         "--depths=4",
         "--updates=1",
         "--repeats=1",
@@ -62,13 +69,12 @@ COMMANDS = {
     "catch": ("--seeds=0", "--max_steps=100"),
     "dm_control_frames": ("--domain_name=pendulum", "--num_envs=1,2", "--steps=2", "--repeats=1"),
     "sac": (
-        "--encoder=supernet",
-        "--beside=supernet_blocks",
+        "sac",
+        "--encoder=micro_pisac",
+        "--beside=micro_sac",
         "--depths=2",
-        "--image_side=16",
-        "--batch_size=4",
-        "--samples_per_insert=2",
-        "--steps_per_update=2",
+        *bindings("DMControlSettings", image_size=16),
+        *bindings("SACSettings", batch_size=4, samples_per_insert=2, steps_per_update=2),
         "--updates=1",
         "--repeats=1",
     ),
@@ -95,6 +101,11 @@ COMMANDS = {
 }
 
 
+def script_of(name):
+    """One script measures every algorithm."""
+    return BENCHMARKS / f"{'agents' if name in ALGORITHMS else name}.py"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def runs(tmp_path_factory):
     """Every script in a process of its own, two at a time, from the first test on."""
@@ -102,7 +113,7 @@ def runs(tmp_path_factory):
 
     def launch(name):
         return subprocess.run(
-            [sys.executable, BENCHMARKS / f"{name}.py", *COMMANDS[name], f"--output={name}.json"],
+            [sys.executable, script_of(name), *COMMANDS[name], f"--output={name}.json"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -121,7 +132,7 @@ def results_of(runs, name):
     assert "┏" in ended.stdout
     assert "warning" not in ended.stderr.lower()
     document = json.loads((folder / f"{name}.json").read_text("utf-8"))
-    assert document["benchmark"] == f"{name}.py"
+    assert document["benchmark"] == script_of(name).name
     assert document["command_line"] == [*COMMANDS[name], f"--output={name}.json"]
     machine = document["machine"]
     assert machine["tensorflow"] == tf.__version__
@@ -250,26 +261,33 @@ def test_kernels_are_grouped(op_type, group):
 # --- the scripts ------------------------------------------------------------------------------
 
 
-def test_ppo_splits_the_time_of_updates(runs):
-    result = results_of(runs, "ppo")
+@pytest.mark.parametrize(
+    ("name", "steps"), [("ppo", 8), ("rainbow", 4), ("sac", 4)], ids=ALGORITHMS
+)
+def test_agents_split_the_time_of_updates(runs, name, steps):
+    result = results_of(runs, name)
     rates = [f"env_steps_per_second{suffix}" for suffix in ("", "_median", "_max")]
     assert_positive(result, [*rates, "warm_up_seconds", "peak_memory_bytes"])
+    assert_positive(result, ["one_by_one_times_all"])
+    sample = () if name == "ppo" else ("sample",)
     for split in (result["seconds"], result["share"], *result["updates"]):
-        assert_positive(split, ("act", "simulate", "store", "learn"))
+        assert_positive(split, ("act", "simulate", "store", *sample, "learn", "rest"))
     assert sum(result["share"].values()) == pytest.approx(1)
-    assert result["env_steps_per_second"] == pytest.approx(8 / sum(result["seconds"].values()))
-    assert result["settings"]["num_epochs"] == 3
+    assert result["env_steps_per_second"] == pytest.approx(steps / sum(result["seconds"].values()))
+    assert result["settings"]["num_envs"] == 2
 
 
-def test_rainbow_splits_the_time_and_compares_with_its_references(runs):
-    result = results_of(runs, "rainbow")
-    rates = ("env_steps_per_second", "samples_per_second", "bare_step_seconds")
-    assert_positive(result, (*rates, "learner_step_times_bare", "one_by_one_times_all"))
-    for split in (result["seconds"], result["share"]):
-        assert_positive(split, ("act", "simulate", "insert", "sample", "learn"))
-    assert sum(result["share"].values()) == pytest.approx(1)
-    assert result["samples_per_second"] == pytest.approx(4 * result["env_steps_per_second"])
-    assert result["env_steps_per_second"] == pytest.approx(4 / sum(result["seconds"].values()))
+@pytest.mark.parametrize("name", ["rainbow", "sac"])
+def test_agents_compare_a_learner_step_with_one_on_a_batch_that_is_held(runs, name):
+    result = results_of(runs, name)
+    assert_positive(
+        result, ("learner_step_seconds", "held_step_seconds", "learner_step_times_held")
+    )
+    # One batch of four for each environment step with Rainbow, for two with SAC.
+    rate = result["env_steps_per_second"] / {"rainbow": 1, "sac": 2}[name]
+    assert result["learner_steps_per_second"] == pytest.approx(rate)
+    if name == "sac":
+        assert_positive(result["beside"]["micro_sac"], ("step_seconds", "times"))
 
 
 def test_replay_measures_memory_and_rates(runs):
@@ -297,18 +315,6 @@ def test_dm_control_frames_compares_batches_with_a_plain_loop(runs):
         assert_positive(row, ("frames_per_second", "batch_seconds"))
         ratio = row["frames_per_second"] / result["plain_frames_per_second"]
         assert row["times_plain"] == pytest.approx(ratio)  # of one round
-
-
-def test_sac_splits_the_time_and_compares_with_its_reference(runs):
-    result = results_of(runs, "sac")
-    rates = ("env_steps_per_second", "learner_steps_per_second", "bare_step_seconds")
-    assert_positive(result, (*rates, "learner_step_times_bare"))
-    assert_positive(result["beside"]["supernet_blocks"], ("step_seconds", "times"))
-    for split in (result["seconds"], result["share"]):
-        assert_positive(split, ("act", "simulate", "insert", "sample", "learn"))
-    assert sum(result["share"].values()) == pytest.approx(1)
-    # Two samples of each step, in batches of four.
-    assert result["learner_steps_per_second"] == pytest.approx(result["env_steps_per_second"] / 2)
 
 
 def test_sac_from_states_is_beside_a_random_player(runs):
@@ -401,10 +407,14 @@ def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, c
         (networks, "--depths=16,x", "must be an integer of at least 1, got 'x'"),
         (networks, "--output=/no/such/folder/a.json", "cannot be written"),
         (networks, "--output=results.txt", "must end in .json"),
-        (ppo, "--game=pong", "invalid choice: 'pong'"),
-        (ppo, "--num_envs=0", "must be an integer of at least 1, got '0'"),
-        (ppo, "--minibatch_size=5", "must divide"),
-        (rainbow, "--encoder=nano", "invalid choice: 'nano'"),
+        (agents, "pong", "invalid choice: 'pong'"),
+        (agents, ("ppo", "--gin_bindings=PPOSettings.num_envs = 0"), "an integer of at least 1"),
+        (agents, ("ppo", "--gin_bindings=PPOSettings.minibatch_size = 5"), "must divide"),
+        (agents, ("ppo", "--gin_bindings=PPOSettings.envs = 5"), "--gin_bindings: "),
+        (agents, ("ppo", "--gin_bindings=nonsense"), "--gin_bindings: "),
+        (agents, ("ppo", "--beside=micro"), "--beside: ppo has no replay"),
+        (agents, ("sac", "--beside=nano"), "unknown name 'nano'"),
+        (agents, ("rainbow", "--encoder=nano"), "invalid choice: 'nano'"),
         (replay, "--transitions=0", "must be an integer of at least 1, got '0'"),
         (dm_control_frames, "--domain_name=pendulun", "did you mean 'pendulum'"),
         (catch, "--max_steps=none", "must be an integer of at least 1, got 'none'"),
@@ -417,7 +427,8 @@ def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, c
     ],
 )
 def test_bad_input_ends_with_one_line(module, argument, complaint, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [module.__file__, argument])
+    arguments = [argument] if isinstance(argument, str) else argument
+    monkeypatch.setattr(sys, "argv", [module.__file__, *arguments])
     with pytest.raises(SystemExit) as stop:
         common.run(module.main)
     assert stop.value.code == 2

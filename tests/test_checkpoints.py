@@ -229,7 +229,7 @@ def files_of(stage_dir):
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["ckpt-20.index", "ckpt-20.data-00000-of-00001"])
-def test_one_that_is_damaged_is_set_aside_and_the_one_before_it_is_used(
+def test_one_that_is_damaged_is_quarantined_and_the_one_before_it_is_used(
     tmp_path, capfd, name, damage
 ):
     stage_dir = saved_at(tmp_path, 10, 20)
@@ -237,8 +237,8 @@ def test_one_that_is_damaged_is_set_aside_and_the_one_before_it_is_used(
     before = files_of(stage_dir)
     assert restored(stage_dir) == 10
     (line,) = capfd.readouterr().err.splitlines()
-    assert "checkpoint of step 20 is set aside" in line and "damaged-20" in line
-    assert name in line and "going on from step 10" in line
+    assert "checkpoint of step 20 is quarantined" in line and "damaged-20" in line
+    assert name in line and "resuming from step 10" in line
     after = files_of(stage_dir)
     # Moved as they were, and not found again.
     for old, content in before.items():
@@ -259,8 +259,8 @@ def test_a_run_that_went_on_from_the_older_one_makes_the_newer_anew(tmp_path, ca
         counter.arrays = {"step": np.int64(20)}
         checkpoints.save(20)
         assert restored(stage_dir) == 20
-        aside = {path.name for path in stage_dir.checkpoints_dir.glob("damaged-*")}
-        assert len(aside) == number
+        quarantined = {path.name for path in stage_dir.checkpoints_dir.glob("damaged-*")}
+        assert len(quarantined) == number
     capfd.readouterr()
 
 
@@ -270,7 +270,7 @@ def test_what_was_being_written_when_the_process_died_is_not_used(tmp_path, capf
     (stage_dir.checkpoints_dir / "ckpt-30_temp").mkdir()
     (stage_dir.checkpoints_dir / "ckpt-30_temp" / "part").write_bytes(b"half")
     assert restored(stage_dir) == 10
-    assert "step 20 is set aside" in capfd.readouterr().err
+    assert "step 20 is quarantined" in capfd.readouterr().err
     assert not (stage_dir.checkpoints_dir / "ckpt-30_temp").exists()
 
 
@@ -329,7 +329,7 @@ def other_file(stage_dir):
     return files
 
 
-def test_files_that_belong_to_a_checkpoint_are_checked_and_set_aside_with_it(tmp_path, capfd):
+def test_files_that_belong_to_a_checkpoint_are_checked_and_quarantined_with_it(tmp_path, capfd):
     stage_dir = StagePaths(tmp_path / "search")
     saved_at(tmp_path, 10, 20, files=other_file(stage_dir))
     flip_a_bit(stage_dir.checkpoints_dir / "replay" / "20" / "table")

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 
 from rldarts_tf import checks
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.baselines import ImpalaCNN
 from rldarts_tf.discretization import discretize
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.search_space import MICRO, SearchSpace, num_edges
-from rldarts_tf.training.settings import DMControlSettings, ProcgenSettings, TrainingSettings
+from rldarts_tf.training.settings import TrainingSettings
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])

@@ -11,6 +11,7 @@ pytest.importorskip("procgen")
 pytest.importorskip("tf_agents")
 
 import tensorflow as tf
+from aiming import Aiming, AimingSettings, AimingSuite
 from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
@@ -18,6 +19,7 @@ from rldarts_tf.agents.ppo.collect import Collector, checked_act
 from rldarts_tf.envs.episodes import EpisodeStatistics
 from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
 from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.envs.serial import environment_seed
 from rldarts_tf.errors import RunError
 from rldarts_tf.training.evaluation import evaluate
 
@@ -166,6 +168,40 @@ def test_a_policy_that_has_diverged_is_an_error_before_its_action_is_played(what
         collector.collect()
     with pytest.raises(RunError, match=r"diverged.*PPOSettings\.learning_rate"):
         checked_act(policy, environment.current_time_step().observation)
+
+
+# --- episodes that end in both ways -----------------------------------------------------------
+
+
+def test_a_last_step_with_its_own_observation_is_collected_as_single_environments_give_it():
+    """And the normalizer's statistics have no step in them that only begins an episode."""
+    num_envs, num_steps = 3, 60
+    policy = RecordingPolicy()
+    environment = AimingSuite(AimingSettings()).make(num_envs, seed=4)
+    normalizer = RewardNormalizer(num_envs, GAMMA, CLIP)
+    act = lambda observation: scaled_actions(policy(observation))  # noqa: E731
+    experience = Collector(environment, act, num_steps, normalizer).collect()
+    kinds = set()
+    for i in range(num_envs):
+        single = Aiming(AimingSettings(), environment_seed(4, i, 0))
+        time_step = single.reset()
+        for t in range(num_steps):
+            step = tf.nest.map_structure(lambda x, i=i, t=t: x[i, t], experience)
+            np.testing.assert_array_equal(step.observation, time_step.observation)
+            assert step.step_type == time_step.step_type
+            time_step = single.step(step.action)
+            assert step.next_step_type == time_step.step_type
+            assert step.discount == (1 if time_step.first() else time_step.discount)
+            kinds.add((int(time_step.step_type), float(step.discount)))
+    assert kinds == {(FIRST, 1.0), (MID, 1.0), (LAST, 0.0), (LAST, 1.0)}
+    begun = (experience.next_step_type[:, :-1] == FIRST).sum()
+    assert normalizer.state()["count"] == pytest.approx(num_envs * num_steps - begun, rel=1e-4)
+
+
+def scaled_actions(acted):
+    """Of the fifteen actions of Procgen, three."""
+    action, *others = acted
+    return action % 3, *others
 
 
 # --- evaluation ------------------------------------------------------------------------------

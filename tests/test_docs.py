@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-SYMBOLS = ("θ", "α", "β", "z", "p", "O", "|O|", "I", "E", "K", "N", "R", "D", "T")
+SYMBOLS = ("θ", "α", "β", "z", "p", "O", "|O|", "I", "E", "K", "N", "R", "D", "T", "B")
 
 
 def anchors(page):

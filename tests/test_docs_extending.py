@@ -12,14 +12,14 @@ pytest.importorskip("tf_agents")
 
 import gin
 import tensorflow as tf
-from absl.testing import flagsaver
 from readme import EXTENDING, marked_block
 from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 from rldarts_tf import ops, search_space
-from rldarts_tf.agents.settings import PPOSettings
-from rldarts_tf.launch import launching
+from rldarts_tf.agents.ppo.settings import PPOSettings
+from rldarts_tf.agents.registry import ALGORITHMS
+from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
 from rldarts_tf.training.settings import EncoderSettings
 from rldarts_tf.user_modules import import_modules
@@ -100,8 +100,6 @@ def test_the_space_makes_a_supernet_that_trains_and_a_network(capsys):
 
 @pytest.fixture
 def launch_flags():
-    if not launching.FLAGS.is_parsed():
-        launching.FLAGS.mark_as_parsed()
     gin.clear_config()
     yield
     gin.clear_config()
@@ -113,9 +111,8 @@ def test_the_gin_file_defines_a_space_of_the_imported_ops(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     import_modules(["my_ops"])
-    with flagsaver.flagsaver(gin_file=["classic.gin", "my_space.gin"], gin_bindings=[]):
-        launching.load_gin(default_file="none.gin", algorithm="PPOSettings")
-        resolved = launching.resolve(EncoderSettings, PPOSettings)
+    gin_files.load(["classic.gin", "my_space.gin"], algorithm=ALGORITHMS["ppo"])
+    resolved = gin_files.resolve(EncoderSettings, PPOSettings)
     encoders = {stage: settings[0] for stage, settings in resolved.items()}
     check_encoders(encoders)
     supernet = encoders["search"].make("supernet")

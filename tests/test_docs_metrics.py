@@ -13,26 +13,33 @@ pytest.importorskip("acme")
 
 import numpy as np
 
-from rldarts_tf.agents.off_policy.program import OffPolicyProgram
-from rldarts_tf.agents.ppo import agent as ppo
-from rldarts_tf.agents.ppo import collect
-from rldarts_tf.agents.ppo import program as ppo_training
-from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.off_policy import learner
+from rldarts_tf.agents.ppo import PPOProgram, PPOSettings
+from rldarts_tf.agents.ppo import program as ppo_program
+from rldarts_tf.agents.rainbow import RainbowProgram, RainbowSettings
+from rldarts_tf.agents.sac import SACProgram, SACSettings
+from rldarts_tf.baselines import ImpalaCNN
 from rldarts_tf.cost import Cost
 from rldarts_tf.encoders import Supernet
+from rldarts_tf.envs.catch.settings import CatchSettings
+from rldarts_tf.envs.catch.suite import CatchSuite
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.launch.stages import TRAINED_STAGES, Pipeline
 from rldarts_tf.runs import metrics, summary
 from rldarts_tf.runs.directory import RunDirectory
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.search_space import CLASSIC, num_edges
+from rldarts_tf.training import loop
+from rldarts_tf.training.evaluation import Evaluator
 from rldarts_tf.training.loop import Training
+from rldarts_tf.training.recorder import make_recorder
 from rldarts_tf.training.returns import ReturnTracker
-from rldarts_tf.training.settings import DMControlSettings, EncoderSettings, ProcgenSettings
+from rldarts_tf.training.settings import EncoderSettings
+from rldarts_tf.training.stopwatch import Stopwatch
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 GAMES = ("bigfish", "starpilot")
@@ -71,15 +78,20 @@ def supernet():
 
 
 @pytest.fixture(scope="module")
-def training(supernet):
+def training(supernet, tmp_path_factory):
     """All that `Training` needs to say what it writes; nothing is trained."""
+    folder = tmp_path_factory.mktemp("stage")
     return SimpleNamespace(
         _returns=ReturnTracker(GAMES, SUITE.normalized),
-        _program=SimpleNamespace(columns=("of the algorithm",)),
-        _suite=SUITE,
-        _settings=SimpleNamespace(training=SimpleNamespace(seed=3)),
+        _program=SimpleNamespace(
+            columns=("of the algorithm",),
+            stopwatch=Stopwatch(*dict.fromkeys((*ppo_program.PARTS, *learner.PARTS))),
+        ),
+        _settings=SimpleNamespace(suite=SUITE, training=SimpleNamespace(seed=3)),
         _encoder=supernet,
-        _is_search=True,
+        _evaluator=Evaluator(SUITE, 2, seed=3),
+        _recorder=make_recorder(supernet, StagePaths(folder), None),
+        _stopwatch=Stopwatch(*loop.PARTS),
         _step=0,
         _seconds=0.0,
     )
@@ -90,36 +102,22 @@ def groups(training):
     return Training._columns(training)
 
 
-def ppo_columns(monkeypatch):
-    """Those of a program whose loss is scaled: all that there may be."""
-    scaled = SimpleNamespace(optimizer=SimpleNamespace(loss_scale=object()))
-    for part in ("actor_net", "value_net", "train_step_counter"):
-        setattr(scaled, part, None)
-    environment = SimpleNamespace(games=32 * GAMES, time_step_spec=tuple, action_spec=tuple)
-    monkeypatch.setattr(ppo, "make_agent", lambda *_: scaled)
-    monkeypatch.setattr(ppo_training.tensor_spec, "from_spec", lambda spec: spec)
-    monkeypatch.setattr(collect, "Collector", lambda *_: None)
-    suite = SimpleNamespace(make=lambda *_: environment)
-    return PPOProgram(None, suite, PPOSettings(), 0, None).columns
+CATCH = CatchSuite(CatchSettings())
+PENDULUM = DMControlSuite(DMControlSettings("pendulum", "swingup", image_size=32))
+PROGRAMS = {
+    "PPO": (PPOProgram, CATCH, PPOSettings(num_envs=2, steps_per_update=2, minibatch_size=2)),
+    "Rainbow": (RainbowProgram, CATCH, RainbowSettings(num_envs=2).for_games(CATCH.games)),
+    "SAC": (SACProgram, PENDULUM, SACSettings(hidden_sizes=(4,))),
+}
 
 
-def off_policy_columns(kind):
-    program = kind.__new__(kind)
-    learner = SimpleNamespace(loss_scale=object())
-    OffPolicyProgram.__init__(
-        program,
-        *(None, None, learner, None, None, SimpleNamespace(replay_dir=None)),
-        n_step=1,
-        priority_exponent=None,
-        last_is_first=False,
-    )
-    return program.columns
-
-
-def test_the_columns_of_each_algorithm(monkeypatch):
-    assert documented("PPO (`learning`)") == set(ppo_columns(monkeypatch))
-    assert documented("Rainbow (`learning`)") == set(off_policy_columns(RainbowProgram))
-    assert documented("SAC (`learning`)") == set(off_policy_columns(SACProgram))
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_columns_of_each_algorithm(name, tmp_path):
+    kind, suite, settings = PROGRAMS[name]
+    # The loss is scaled then: these are all the columns that there may be.
+    encoder = ImpalaCNN([2], features=4, dtype="mixed_float16")
+    with kind(encoder, suite, settings, 0, StagePaths(tmp_path)) as program:
+        assert documented(f"{name} (`learning`)") == set(program.columns)
 
 
 def test_the_columns_that_all_algorithms_share(groups):
@@ -160,7 +158,8 @@ def test_the_entries_of_a_summary(training, tmp_path):
             edges = num_edges(CLASSIC.num_nodes)
             log.record(5, {t: rng.normal(size=(edges, len(ops[t]))) for t in ops})
             log.flush()
-        fake = SimpleNamespace(**{**vars(training), "_suite": suites.get(stage, SUITE)})
+        settings = SimpleNamespace(suite=suites.get(stage, SUITE), training=SimpleNamespace(seed=3))
+        fake = SimpleNamespace(**{**vars(training), "_settings": settings})
         return Training._summary(fake, evaluated, Cost(1, 2, 3), interrupted=False)
 
     encoders = {stage: EncoderSettings(depths=[2]) for stage in TRAINED_STAGES}

@@ -281,31 +281,8 @@ def test_the_default_is_the_classic_supernet():
     assert (encoder.space, encoder.depths, encoder.features) == (CLASSIC, (16, 16, 16), 256)
 
 
-def test_the_supernet_takes_every_argument():
-    network = EncodingNetwork(
-        IMAGE,
-        encoder="supernet",
-        search_space=MICRO,
-        depths=[4, 5],
-        output_mode="last",
-        inverse_temperature=7.0,
-        normalization="layer",
-        features=9,
-        train_alpha=False,
-    )
-    config = network.encoder.get_config()
-    config.pop("name")
-    expected = Supernet(
-        "micro",
-        depths=[4, 5],
-        output_mode="last",
-        inverse_temperature=7.0,
-        normalization="layer",
-        features=9,
-        train_alpha=False,
-    ).get_config()
-    expected.pop("name")
-    assert config == expected
+def test_alpha_that_is_not_trained_is_in_no_trainable_weights():
+    network = EncodingNetwork(IMAGE, search_space=MICRO, depths=[4, 5], train_alpha=False)
     network.create_variables()
     assert [count(v, network.trainable_weights) for v in alphas(network.encoder)] == [0] * 4
 
@@ -416,6 +393,11 @@ def test_bad_gin_bindings_are_the_same_errors(gin_config):
     with pytest.raises(ConfigError) as error:
         EncodingNetwork(IMAGE)
     assert "'supernett'" in str(error.value).splitlines()[0]
+
+
+def test_a_binding_of_no_option_is_refused_where_it_is_read(gin_config):
+    with pytest.raises(ValueError, match="dephts"):
+        gin_config("rldarts_tf.EncodingNetwork.dephts = [4]")
 
 
 def test_preprocessing_that_makes_no_image_is_refused():

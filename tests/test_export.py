@@ -17,13 +17,18 @@ pytest.importorskip("acme")
 pytest.importorskip("dm_control")
 
 import tensorflow as tf
+from readme import EXPORT, marked_block
 
 from rldarts_tf import commands, export
+from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.rainbow.program import RainbowProgram
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.export import policies
@@ -31,13 +36,9 @@ from rldarts_tf.genotype import random_genotype
 from rldarts_tf.launch.stages import encoder_kind
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import get_search_space
-from rldarts_tf.training.loop import StageSettings, Training
-from rldarts_tf.training.settings import (
-    DMControlSettings,
-    EncoderSettings,
-    ProcgenSettings,
-    TrainingSettings,
-)
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 import random  # isort: skip
 
@@ -192,6 +193,19 @@ def test_a_saved_model_runs_without_this_package(trained, tmp_path):
     assert ended.returncode == 0, ended.stderr
     for name, value in policy.outputs(tf.constant(images[:2])).items():
         np.testing.assert_allclose(json.loads(ended.stdout)[name], value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("file_format", "file"), [("saved_model", ""), ("tflite", ".tflite")])
+def test_the_documented_way_to_read_a_policy(file_format, file, trained, tmp_path, monkeypatch):
+    root, stage, images, _ = trained("ppo, cell")
+    policy = policies.load_policy(root, stage)
+    export.save(policy, tmp_path / f"policy{file}", file_format)
+    monkeypatch.chdir(tmp_path)
+    namespace = {"tf": tf, "images": images}
+    exec(compile(marked_block(file_format, EXPORT), file_format, "exec"), namespace)
+    np.testing.assert_array_equal(
+        namespace["action"], policy.outputs(tf.constant(images))["action"]
+    )
 
 
 def test_the_command_exports_and_compares(trained, tmp_path, capsys):

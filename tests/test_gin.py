@@ -10,29 +10,34 @@ from pathlib import Path
 import gin
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 from gin import config_parser
 
 from rldarts_tf import search_space
-from rldarts_tf.agents.settings import ALGORITHMS, PPOSettings, RainbowSettings, SACSettings
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
+from rldarts_tf.agents.registry import ALGORITHMS
+from rldarts_tf.agents.sac import SACSettings
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.procgen import games
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.errors import ConfigError, RunError
-from rldarts_tf.launch import launching
+from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
 from rldarts_tf.runs.configs import read_search_space
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search_space import SearchSpace, get_search_space
-from rldarts_tf.training.settings import (
-    DMControlSettings,
-    EncoderSettings,
-    ProcgenSettings,
-    TrainingSettings,
-)
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 GIN = ROOT / "gin"
 FILES = sorted(str(path.relative_to(GIN)) for path in GIN.rglob("*.gin"))
-SETTINGS = (EncoderSettings, *ALGORITHMS, ProcgenSettings, DMControlSettings, TrainingSettings)
+SETTINGS = (
+    EncoderSettings,
+    *(algorithm.settings for algorithm in ALGORITHMS.values()),
+    ProcgenSettings,
+    DMControlSettings,
+    TrainingSettings,
+)
 
 
 class PlainParser(config_parser.ParserDelegate):
@@ -67,7 +72,6 @@ def kinds(files) -> set[str]:
     return {str(Path(file).parent) for file in files} & {"algorithms", "spaces", "hardware"}
 
 
-MAINS = ("procgen_launcher.main", "suite_launcher.main")
 COMPLETE = [file for file in FILES if len(kinds(closure(file))) == 3]
 COMPOSITE = [file for file in FILES if len(kinds(statements(file)[0])) == 3]
 BY_KIND = {
@@ -78,8 +82,6 @@ BY_KIND = {
 
 @pytest.fixture(autouse=True)
 def clean_gin():
-    if not launching.FLAGS.is_parsed():
-        launching.FLAGS.mark_as_parsed()
     gin.clear_config()
     yield
     gin.clear_config()
@@ -94,9 +96,8 @@ def registry(monkeypatch):
 
 def resolve(*files: str, bindings=()):
     """Settings by stage and class, as a launcher gets them from --gin_file and --gin_bindings."""
-    with flagsaver.flagsaver(gin_file=list(files), gin_bindings=list(bindings)):
-        launching.load_gin(default_file="none.gin")
-        resolved = launching.resolve(*SETTINGS)
+    gin_files.load(files, bindings)
+    resolved = gin_files.resolve(*SETTINGS)
     return {stage: dict(zip(SETTINGS, settings)) for stage, settings in resolved.items()}
 
 
@@ -260,12 +261,12 @@ MICRO = {
     "search": {
         **RAINBOW,
         "EncoderSettings.search_space": "micro",
-        "EncoderSettings.depths": [16, 16, 16],
+        "EncoderSettings.depths": (16, 16, 16),
         "EncoderSettings.inverse_temperature": 10.0,
         "EncoderSettings.output_mode": "concat",
     },
-    "evaluate": {**RAINBOW, "EncoderSettings.depths": [64, 64, 64]},
-    "baseline": {**RAINBOW, "EncoderSettings.depths": [64, 64, 64]},
+    "evaluate": {**RAINBOW, "EncoderSettings.depths": (64, 64, 64)},
+    "baseline": {**RAINBOW, "EncoderSettings.depths": (64, 64, 64)},
 }
 REACTIVE = {"bigfish", "bossfight", "chaser", "dodgeball", "miner", "plunder", "starpilot"}
 CLASSIC = {
@@ -273,7 +274,7 @@ CLASSIC = {
         **COMMON,
         **ONE_V100,
         "EncoderSettings.search_space": "classic",
-        "EncoderSettings.depths": [16, 16, 16],
+        "EncoderSettings.depths": (16, 16, 16),
         "EncoderSettings.inverse_temperature": 5.0,
         "EncoderSettings.output_mode": "concat",
         "EncoderSettings.normalization": None,
@@ -283,7 +284,7 @@ CLASSIC = {
     "evaluate": {
         **COMMON,
         **ONE_V100,
-        "EncoderSettings.depths": [64, 64, 64],
+        "EncoderSettings.depths": (64, 64, 64),
         "EncoderSettings.features": 256,
     },
     "baseline": {
@@ -291,7 +292,7 @@ CLASSIC = {
         "PPOSettings.minibatch_size": 64 * 256 // 8,
         "PPOSettings.learning_rate": 5e-4,
         "PPOSettings.num_epochs": 3,
-        "EncoderSettings.depths": [64, 64, 64],
+        "EncoderSettings.depths": (64, 64, 64),
         "EncoderSettings.features": 256,
     },
 }
@@ -331,8 +332,8 @@ def differing(*files, base):
 def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64_x_5():
     assert differing("joint.gin", base="micro.gin") == {
         "search/ProcgenSettings.game": "all",
-        "evaluate/EncoderSettings.depths": [64] * 5,
-        "baseline/EncoderSettings.depths": [64] * 5,
+        "evaluate/EncoderSettings.depths": (64,) * 5,
+        "baseline/EncoderSettings.depths": (64,) * 5,
     }
     resolved = resolve("joint.gin")
     assert resolved["search"][ProcgenSettings].games == games.GAMES
@@ -351,7 +352,7 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
         (
             "depths_64x5",
             "classic.gin",
-            {f"{stage}/EncoderSettings.depths": [64] * 5 for stage in ("evaluate", "baseline")},
+            {f"{stage}/EncoderSettings.depths": (64,) * 5 for stage in ("evaluate", "baseline")},
         ),
         (
             "levels_200",
@@ -364,7 +365,7 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
             "classic.gin",
             {
                 "baseline/EncoderSettings.kernel_size": 5,
-                "baseline/EncoderSettings.depths": [64] * 5,
+                "baseline/EncoderSettings.depths": (64,) * 5,
                 "baseline/TrainingSettings.num_env_steps": 50_000_000,
             },
         ),
@@ -542,9 +543,9 @@ def test_later_files_and_then_bindings_override():
 
 def test_flags_hold_for_every_stage_whatever_the_files_say():
     own = ["search/TrainingSettings.seed = 1", "TrainingSettings.seed = 2"]
-    with flagsaver.flagsaver(gin_file=["classic.gin"], gin_bindings=own, seed=5):
-        launching.load_gin("none.gin", launching.common_overrides())
-        resolved = launching.resolve(TrainingSettings)
+    flags = [("TrainingSettings.seed", 5), ("TrainingSettings.num_env_steps", None)]
+    gin_files.load(["classic.gin"], own, flags)
+    resolved = gin_files.resolve(TrainingSettings)
     assert {stage: settings.seed for stage, (settings,) in resolved.items()} == {
         "search": 5,
         "evaluate": 5,
@@ -600,9 +601,66 @@ def test_the_default_file_of_a_launcher_exists(launcher):
     calls = [
         node
         for node in ast.walk(ast.parse(launcher.read_text("utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in MAINS
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "launch.Experiment"
     ]
     assert len(calls) == 1
-    name, default_file = (argument.value for argument in calls[0].args[:2])
-    assert name == launcher.stem
-    assert default_file in COMPLETE
+    stated = {keyword.arg: ast.literal_eval(keyword.value) for keyword in calls[0].keywords[:2]}
+    assert stated["name"] == launcher.stem
+    assert stated["gin"] in COMPLETE
+
+
+# --- which algorithm a configuration is for -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_file_of_an_algorithm_names_it_and_so_does_what_a_run_records(name):
+    algorithm = ALGORITHMS[name]
+    gin_files.load([f"algorithms/{name}.gin"], algorithm=algorithm)
+    assert gin.query_parameter(gin_files.ALGORITHM_NAME) == name
+    gin_files.resolve(algorithm.settings)
+    assert f"Algorithm.name = {name!r}\n" in gin.operative_config_str()
+    # Also where no file names it.
+    gin_files.load(["hardware/cpu.gin"], algorithm=algorithm)
+    gin_files.resolve(algorithm.settings)
+    assert f"Algorithm.name = {name!r}\n" in gin.operative_config_str()
+
+
+OTHER = "is for 'rainbow', with RainbowSettings; this launcher is for 'ppo', with PPOSettings"
+
+
+@pytest.mark.parametrize(
+    ("files", "bindings", "message"),
+    [
+        (["micro.gin"], [], f"gin_file 'micro.gin': {OTHER}"),
+        (["classic.gin", "algorithms/rainbow.gin"], [], OTHER),
+        (["classic.gin"], ["Algorithm.name = 'rainbow'"], OTHER),
+        (["classic.gin"], ["search/Algorithm.name = 'rainbow'"], OTHER),
+        (["classic.gin"], ["Algorithm.name = 'a2c'"], "one of ppo, rainbow, sac, got 'a2c'"),
+        (["classic.gin"], ["Algorithm.name = ['ppo']"], r"got \['ppo'\]"),
+        (["classic.gin"], ["Algorithm.nam = 'ppo'"], "nam"),
+        (["classic.gin"], ["RainbowSettings.n_step = 3"], "this launcher has PPOSettings only"),
+    ],
+)
+def test_a_configuration_for_another_algorithm_is_refused(files, bindings, message):
+    with pytest.raises(ConfigError, match=message) as raised:
+        gin_files.load(files, bindings, algorithm=ALGORITHMS["ppo"])
+    assert "\n" not in str(raised.value)
+
+
+def test_the_last_file_of_an_algorithm_counts_and_overlays_name_none():
+    gin_files.load(["micro.gin", "classic.gin", "hardware/cpu.gin"], algorithm=ALGORITHMS["ppo"])
+    gin_files.load(["micro.gin", "hardware/v100.gin"], algorithm=ALGORITHMS["rainbow"])
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_recorded_configuration_that_names_no_algorithm_is_for_that_of_its_settings(name):
+    config = str(ROOT / "tests" / "golden" / name / "config.gin")
+    assert "Algorithm" not in Path(config).read_text("utf-8")
+    for other, algorithm in ALGORITHMS.items():
+        if other == "rainbow":
+            continue  # It has retired settings.
+        if other == name:
+            gin_files.load([config], algorithm=algorithm)
+        else:
+            with pytest.raises(ConfigError, match=f"is for {name!r}.* this launcher is for"):
+                gin_files.load([config], algorithm=algorithm)

@@ -19,7 +19,7 @@ from rldarts_tf.errors import GenotypeError, RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings
-from rldarts_tf.runs.reading import parse_npz, read_npz
+from rldarts_tf.runs.npz import parse_npz, read_npz
 from rldarts_tf.search_space import CLASSIC
 
 

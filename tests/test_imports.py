@@ -27,21 +27,27 @@ FRAMEWORKS = (
     "rich",
     "tensorflow_probability",
 )
-GROUND = ("errors", "checks", "files")
+GROUND = ("errors", "checks", "settings_fields", "files", "lazy", "closing")
 # From top to bottom: a file imports only files that stand before it.
 LAYERS = (
     "errors",
     "checks",
+    "settings_fields",
     "files",
+    "lazy",
     "search_space",
+    "options",
     "genotype",
     "discretization",
     "alpha",
+    "kernels.plan",
     "kernels.mixing",
     "kernels.precision",
     "kernels.normalization",
+    "kernels.dilation",
+    "kernels.terms",
     "kernels.banks",
-    "kernels.recompute",
+    "kernels.evaluate",
     "ops",
     "cells",
     "encoders",
@@ -55,6 +61,7 @@ ARCHITECTURE = {"search_space", "genotype", "discretization"}
 CORE = {
     *ARCHITECTURE,
     "kernels",
+    "options",
     "alpha",
     "ops",
     "cells",
@@ -65,7 +72,7 @@ CORE = {
 }
 DROP_INS = {"encoding_network", "torso", "acme_compat"}
 PACKAGES = {
-    "kernels": set(),
+    "kernels": {"search_space", "genotype"},
     "runs": {"search_space", "genotype"},
     "pictures": {*ARCHITECTURE, "runs"},
     "envs": set(),
@@ -130,8 +137,8 @@ def test_importing_the_package_loads_no_framework():
     assert loaded.isdisjoint(FRAMEWORKS)
 
 
-def test_search_spaces_need_no_tensorflow_of_their_own():
-    for name in ("errors", "checks", "files", "search_space", "genotype"):
+def test_search_spaces_and_plans_of_cells_need_no_tensorflow_of_their_own():
+    for name in (*GROUND, "search_space", "options", "genotype", "kernels/plan"):
         assert not any(
             imported.split(".")[0] in ("tensorflow", "numpy")
             for imported in imports_of(PACKAGE / f"{name}.py")
@@ -168,9 +175,23 @@ def test_file_of_the_core_imports_only_files_above_it(name):
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="no list of the standard library")
 @pytest.mark.parametrize("name", [*LAYERS, "cost", "__init__"])
 def test_file_of_the_core_imports_only_tensorflow_and_numpy_besides(name):
-    allowed = {*sys.stdlib_module_names, "__future__", "numpy", "tensorflow", "rldarts_tf"}
+    third_party = {"numpy", "tensorflow", "typing_extensions"}
+    allowed = {*sys.stdlib_module_names, *third_party, "__future__", "rldarts_tf"}
     for imported in imports_of(PACKAGE / f"{name.replace('.', '/')}.py"):
         assert imported.split(".")[0] in allowed
+
+
+def test_type_checkers_see_the_names_that_there_are():
+    import rldarts_tf
+
+    tree = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    seen = [
+        (alias.asname, node.module.split(".")[-1])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module != "typing"
+        for alias in node.names
+    ]
+    assert sorted(seen) == sorted(rldarts_tf._MODULES.items())
 
 
 def test_package_shows_every_public_name_once():
@@ -188,6 +209,27 @@ def test_a_name_is_imported_when_it_is_used():
     )
     output = output_of(program)
     assert output.split() == ["False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("package", "settings", "name"),
+    [
+        ("ppo", "PPOSettings", "PPOProgram"),
+        ("rainbow", "RainbowSettings", "Rainbow"),
+        ("sac", "SACSettings", "SAC"),
+    ],
+)
+def test_settings_of_an_algorithm_load_no_framework_and_its_other_names_do(package, settings, name):
+    pytest.importorskip("acme")
+    pytest.importorskip("tf_agents")
+    program = (
+        f"import sys; from rldarts_tf.agents.{package} import {settings}; {settings}(); "
+        "early = {'tensorflow', 'acme', 'tf_agents', 'sonnet', 'reverb'} & {*sys.modules}; "
+        f"from rldarts_tf.agents import {package}; {package}.{name}; print(sorted(early), "
+        f"'tensorflow' in sys.modules, all(getattr({package}, n) for n in {package}.__all__), "
+        f"hasattr({package}, 'nonsense'))"
+    )
+    assert output_of(program).splitlines()[-1] == "[] True True False"
 
 
 def test_package_has_no_other_names():

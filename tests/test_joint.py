@@ -11,8 +11,8 @@ pytest.importorskip("procgen")
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
 from rldarts_tf.envs.procgen.joint import JointEnvironment, make_procgen
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.errors import ConfigError, RunError
-from rldarts_tf.training.settings import ProcgenSettings
 
 # isort: split
 from tf_agents.environments import tf_py_environment

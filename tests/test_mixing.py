@@ -66,30 +66,30 @@ def _check_mix(
     rng = np.random.default_rng(seed)
     bases = [rng.normal(size=shape) for _ in functions]
     pairs = [(b, name) for b, names in enumerate(functions) for name in names]
-    weights = rng.uniform(size=(len(pairs), targets))
+    p = rng.uniform(size=(len(pairs), targets))
     cotangents = rng.normal(size=(targets, *shape))
     expected = np.zeros((targets, *shape))
-    expected_weights = np.zeros(weights.shape)
+    expected_p = np.zeros(p.shape)
     expected_bases = [np.zeros(shape) for _ in bases]
     for row, (b, name) in enumerate(pairs):
         f, slope = FORMULAS[name]
         for t in range(targets):
-            expected[t] += weights[row, t] * f(bases[b])
-            expected_weights[row, t] = np.sum(cotangents[t] * f(bases[b]))
-            expected_bases[b] += weights[row, t] * cotangents[t] * slope(bases[b])
+            expected[t] += p[row, t] * f(bases[b])
+            expected_p[row, t] = np.sum(cotangents[t] * f(bases[b]))
+            expected_bases[b] += p[row, t] * cotangents[t] * slope(bases[b])
 
-    def run(bases: list[tf.Tensor], weights: tf.Tensor, cotangents: tf.Tensor):
+    def run(bases: list[tf.Tensor], p: tf.Tensor, cotangents: tf.Tensor):
         with tf.GradientTape() as tape:
-            tape.watch([bases, weights])
-            results = mix(bases, functions, weights)
+            tape.watch([bases, p])
+            results = mix(bases, functions, p)
             loss = tf.reduce_sum(tf.stack(results) * cotangents)
-        return results, tape.gradient(loss, [bases, weights])
+        return results, tape.gradient(loss, [bases, p])
 
-    arguments = tf.nest.map_structure(tf.constant, (bases, weights, cotangents))
-    results, (of_bases, of_weights) = (tf.function(run) if graph else run)(*arguments)
+    arguments = tf.nest.map_structure(tf.constant, (bases, p, cotangents))
+    results, (of_bases, of_p) = (tf.function(run) if graph else run)(*arguments)
     assert len(results) == targets
     _close(tf.stack(results), expected)
-    _close(of_weights, expected_weights)
+    _close(of_p, expected_p)
     for actual, gradient in zip(of_bases, expected_bases):
         _close(actual, gradient)
 
@@ -105,29 +105,29 @@ def _check_combine(
     bases = [rng.normal(size=shape) for _ in functions]
     addends = [rng.normal(size=shape) for _ in range(num_addends)]
     pairs = [(b, name) for b, names in enumerate(functions) for name in names]
-    weights = rng.uniform(size=len(pairs))
+    p = rng.uniform(size=len(pairs))
     cotangent = rng.normal(size=shape)
     expected = sum(addends, np.zeros(shape))
-    expected_weights = np.zeros(weights.shape)
+    expected_p = np.zeros(p.shape)
     expected_bases = [np.zeros(shape) for _ in bases]
     for row, (b, name) in enumerate(pairs):
         f, slope = FORMULAS[name]
-        expected = expected + weights[row] * f(bases[b])
-        expected_weights[row] = np.sum(cotangent * f(bases[b]))
-        expected_bases[b] += weights[row] * cotangent * slope(bases[b])
+        expected = expected + p[row] * f(bases[b])
+        expected_p[row] = np.sum(cotangent * f(bases[b]))
+        expected_bases[b] += p[row] * cotangent * slope(bases[b])
 
-    def run(addends: list[tf.Tensor], bases: list[tf.Tensor], weights: tf.Tensor):
+    def run(addends: list[tf.Tensor], bases: list[tf.Tensor], p: tf.Tensor):
         with tf.GradientTape() as tape:
-            tape.watch([addends, bases, weights])
-            result = combine(addends, bases, functions, weights)
+            tape.watch([addends, bases, p])
+            result = combine(addends, bases, functions, p)
             loss = tf.reduce_sum(result * cotangent)
-        return result, tape.gradient(loss, [addends, bases, weights])
+        return result, tape.gradient(loss, [addends, bases, p])
 
-    arguments = tf.nest.map_structure(tf.constant, (addends, bases, weights))
+    arguments = tf.nest.map_structure(tf.constant, (addends, bases, p))
     result, gradients = (tf.function(run) if graph else run)(*arguments)
-    of_addends, of_bases, of_weights = gradients
+    of_addends, of_bases, of_p = gradients
     _close(result, expected)
-    _close(of_weights, expected_weights)
+    _close(of_p, expected_p)
     for actual, gradient in zip(of_bases, expected_bases):
         _close(actual, gradient)
     for actual in of_addends:

@@ -209,6 +209,47 @@ def test_the_last_advantage_bootstraps_from_the_value_after_it(agent):
     np.testing.assert_allclose(advantages[1] - advantages[0], np.tile(effect, (N, 1)), atol=1e-5)
 
 
+def episodes_of(rng, shape):
+    """Step types [N, T + 1] as dm_env gives them, with discounts of the steps that lead there.
+
+    Episodes terminate, are cut off at LAST, or are dropped without one.
+    """
+    types, discounts = np.full(shape, MID, np.int32), np.ones(shape, np.float32)
+    types[:, 0] = rng.integers(0, 3, shape[0])
+    for n, t in np.ndindex(shape[0], shape[1] - 1):
+        end = rng.choice(["on", "on", "terminated", "cut", "dropped"])
+        if types[n, t] == LAST or end == "dropped":
+            types[n, t + 1] = FIRST
+        elif end != "on":
+            types[n, t + 1] = LAST
+            discounts[n, t + 1] = end == "cut"
+    return types, discounts
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 9999))
+def test_advantages_look_beyond_an_episode_that_was_cut_off_and_never_into_another(agent, seed):
+    rng = np.random.default_rng(seed)
+    types, discounts = episodes_of(rng, (N, T + 1))
+    shifted = lambda x, last: np.append(x[:, 1:], np.full((N, 1), last, x.dtype), axis=1)  # noqa: E731
+    experience = make_experience(seed).replace(
+        step_type=types, next_step_type=shifted(types, MID), discount=shifted(discounts, 1)
+    )
+    value = experience.policy_info["value_prediction"].astype(np.float64)
+    found = agent.preprocess_sequence(as_tensors(experience)).policy_info["advantage"].numpy()
+    for n in range(N):
+        following = 0.0
+        for t in reversed(range(T)):
+            if types[n, t + 1] == FIRST:  # no transition: the step only began an episode
+                following = 0.0
+                continue
+            ended = types[n, t + 1] == LAST
+            beyond = 0.0 if ended and discounts[n, t + 1] == 0 else value[n, t + 1]
+            delta = experience.reward[n, t] + 0.97 * beyond - value[n, t]
+            following = delta + (0.0 if ended else 0.97 * 0.9 * following)
+            np.testing.assert_allclose(found[n, t], following, rtol=1e-5, atol=1e-5)
+
+
 # --- the update against TF-Agents' own -------------------------------------------------------
 
 
@@ -432,7 +473,7 @@ class RecordingAgent:
         return tf_agent.LossInfo(loss=call, extra=extra)
 
 
-def record_updates(ppo_settings, generator, learner_and_agent, updates=1):
+def record_updates(ppo_settings, generator, learner_and_agent, updates=1, begun=()):
     """Ids [update, epoch, minibatch, M] of the transitions of `updates` updates, and the losses."""
     learner, recorder = learner_and_agent
     recorder.calls.assign(0)
@@ -444,7 +485,7 @@ def record_updates(ppo_settings, generator, learner_and_agent, updates=1):
         observation=ids[..., None],
         action=ids,
         policy_info={"value_prediction": ids.astype(np.float32)},
-        next_step_type=np.full_like(ids, MID),
+        next_step_type=np.where(np.isin(ids, begun), FIRST, MID).astype(np.int32),
         reward=ids.astype(np.float32),
         discount=np.ones_like(ids, np.float32),
     )
@@ -474,6 +515,18 @@ def test_every_epoch_uses_every_transition_once_and_never_the_last_step(recorded
     transitions = [9 * n + t for n in range(3) for t in range(8)]  # of T + 1 = 9 steps
     for epoch in ids.reshape(6, -1):
         np.testing.assert_array_equal(np.sort(epoch), transitions)
+
+
+def test_steps_that_only_begin_an_episode_are_in_no_minibatch(recorded):
+    begun = {0, 11, 12, 25}
+    ids, _ = record_updates(RECORDED, recorded[1], recorded[0], updates=2, begun=[*begun])
+    transitions = {9 * n + t for n in range(3) for t in range(8)} - begun
+    twice = set()
+    for epoch in ids.reshape(6, -1):
+        found, counts = np.unique(epoch, return_counts=True)
+        assert set(found) == transitions and counts.sum() == 24 and counts.max() == 2
+        twice |= set(found[counts == 2])
+    assert len(twice) > 8, "others take their place in each epoch"
 
 
 def test_the_order_is_another_in_each_epoch_and_update(recorded):

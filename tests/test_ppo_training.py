@@ -19,10 +19,11 @@ import tensorflow as tf
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
 from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.procgen import joint
 from rldarts_tf.envs.procgen.batch import ProcgenEnvironment
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.errors import RunError
@@ -30,10 +31,11 @@ from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
-from rldarts_tf.training.loop import StageSettings, Training
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.recorder import SearchRecorder
 from rldarts_tf.training.seeds import derived_seed
-from rldarts_tf.training.settings import ProcgenSettings, TrainingSettings
+from rldarts_tf.training.settings import TrainingSettings
 
 # Small, because tracing is what costs.
 SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=2)
@@ -177,6 +179,11 @@ def test_it_ends_with_the_first_update_that_reaches_the_number_of_steps(whole):
     assert int(whole.training.program.agent.train_step_counter) == UPDATES * 2 * (BATCH // 64)
 
 
+SECONDS = {
+    f"seconds_{part}" for part in ("act", "simulate", "store", "learn", "evaluate", "save", "left")
+}
+
+
 def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(whole):
     evaluations = {
         f"eval_{levels}_return_{what}"
@@ -187,7 +194,7 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
         "step", "wall_time", "return_mean", "return_std", "return_mean_normalized",
         "episodes", "length_mean", "loss",
         "policy_loss", "value_loss", "entropy", "clip_fraction", "gradient_norm_theta",
-        "gradient_norm_alpha", "skipped_updates", "steps_per_second", "seconds_left",
+        "gradient_norm_alpha", "skipped_updates", "steps_per_second", *SECONDS,
         *(f"op_weight_normal_{op}" for op in SPACE.ops("normal")),
         "alpha_entropy_normal", "distinct_genotypes", "last_genotype_step", *evaluations,
     }  # fmt: skip
@@ -263,6 +270,19 @@ def test_evaluations_play_fresh_environments_of_training_and_unseen_levels(whole
             name = f"eval_{levels}_return_{what}"
             reported = [whole.metrics[name][1], whole.summary[name]]
             np.testing.assert_allclose(reported, [e[i] for e in expected], atol=1e-6, err_msg=name)
+
+
+def test_the_seconds_of_the_parts_add_up_to_the_time_of_a_row(whole):
+    table = whole.metrics
+    parts = [table[name] for name in sorted(SECONDS - {"seconds_left", "seconds_save"})]
+    assert all((table[f"seconds_{part}"] > 0).all() for part in ("act", "simulate", "learn"))
+    assert np.all(sum(parts) <= BATCH / table["steps_per_second"])
+    evaluated = np.isfinite(table["eval_test_return_mean"])
+    assert np.array_equal(table["seconds_evaluate"] > 0, evaluated)
+    # Every update is followed by a checkpoint.
+    assert np.array_equal(table["seconds_save"] > 0, np.array(STEPS) > STEPS[0])
+    rest = BATCH / table["steps_per_second"] - sum(parts)
+    assert np.all(rest < 1.0)  # recording, and the first pictures
 
 
 def test_tensorboard_has_the_numbers_of_the_table(whole):
@@ -349,7 +369,7 @@ def test_in_parts_everything_ends_as_in_one_run(whole, in_parts):
 def test_in_parts_all_files_are_those_of_one_run(whole, in_parts):
     metrics = read_metrics(in_parts.stage_dir.metrics_path)
     assert list(metrics) == list(whole.metrics)
-    for name in set(metrics) - {"wall_time", "steps_per_second", "seconds_left"}:
+    for name in set(metrics) - {"wall_time", "steps_per_second", *SECONDS}:
         assert_same(metrics[name], whole.metrics[name], name)
     assert np.all(np.diff(metrics["wall_time"]) > 0)
     alphas = [read_alphas(parts.stage_dir.alphas_path) for parts in (whole, in_parts)]
@@ -366,6 +386,7 @@ def test_in_parts_the_summary_is_that_of_one_run(whole, in_parts):
         {name: value for name, value in summary.items() if name not in timed}
         for summary in (whole.summary, in_parts.summaries[-1])
     ]
+    assert summaries[1].pop("evaluations") == summaries[0].pop("evaluations")
     assert summaries[1] == pytest.approx(summaries[0])
     # The seconds of a killed process count up to its last checkpoint.
     assert in_parts.summaries[-1]["wall_time_s"] > in_parts.summaries[0]["wall_time_s"]
@@ -550,8 +571,7 @@ def test_the_genotype_log_grows_when_alpha_stands_for_another_cell(tmp_path):
     genotypes.append(supernet.discretize().to_dict())
     assert counts == [1, 2, 2] and row["distinct_genotypes"] == 3
     assert row["alpha_entropy_normal"] == pytest.approx(0.0, abs=1e-6)
-    groups = SearchRecorder.columns(supernet)
-    assert list(row) == [column for columns in groups.values() for column in columns]
+    assert list(row) == [column for columns in recorder.columns.values() for column in columns]
     assert row["last_genotype_step"] == 3
     # All edges have the second op.
     ops = supernet.space.ops("normal")

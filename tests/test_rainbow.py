@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from rldarts_tf import MICRO, ImpalaCNN, SearchSpace, Supernet
 from rldarts_tf.agents.off_policy.replay import TABLE
 from rldarts_tf.agents.rainbow import agent as rainbow
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.envs.catch import Catch
 from rldarts_tf.errors import RunError
 
@@ -888,14 +888,14 @@ def test_a_restored_agent_goes_on_with_its_weights_and_its_epsilon(tmp_path):
 
     first = make_agent()
     play(first, 6)
-    assert first._epsilon.numpy() == pytest.approx(0.4**4)  # 1 + 7 · 30 / 70
+    assert first.epsilon.numpy() == pytest.approx(0.4**4)  # 1 + 7 · 30 / 70
     assert first._checkpointer.save(force=True)
     second = make_agent()
-    assert second._epsilon.numpy() == pytest.approx(0.4**4)
+    assert second.epsilon.numpy() == pytest.approx(0.4**4)
     for mine, theirs in zip(second.get_variables([""])[0], first.get_variables([""])[0]):
         np.testing.assert_array_equal(mine, theirs)
     play(second, 2)
-    assert second._epsilon.numpy() == pytest.approx(0.4**5)
+    assert second.epsilon.numpy() == pytest.approx(0.4**5)
 
 
 @pytest.mark.slow
@@ -932,5 +932,5 @@ def test_the_agent_with_a_supernet_learns_catch_in_few_steps():
     assert steps <= 2000
     # By chance it would be 0.2.
     assert greedy_return(agent._learner._network) >= 0.97
-    assert agent._epsilon.numpy() == pytest.approx(0.1)
+    assert agent.epsilon.numpy() == pytest.approx(0.1)
     assert all(a.numpy().any() for a in alphas(supernet)), "alpha was not trained"

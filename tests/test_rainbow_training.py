@@ -21,17 +21,19 @@ from replay_reader import read_items
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
 from rldarts_tf.agents.gradients import NORMS
 from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.procgen.games import GAMES
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import read_genotypes
-from rldarts_tf.training.loop import StageSettings, Training
-from rldarts_tf.training.settings import ProcgenSettings, TrainingSettings
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import TrainingSettings
 
 # Small, because tracing is what costs.
 SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)
@@ -274,6 +276,8 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
         "step", "wall_time", "return_mean", "return_std", "return_mean_normalized", "episodes",
         "length_mean", *losses, "epsilon", "learner_steps", "replay_size", "skipped_updates",
         "steps_per_second", "seconds_left",
+        *(f"seconds_{part}" for part in ("act", "simulate", "store", "sample", "learn")),
+        "seconds_evaluate", "seconds_save",
         *evaluations, *(f"op_weight_normal_{op}" for op in SPACE.ops("normal")),
          "alpha_entropy_normal", "distinct_genotypes",
         "last_genotype_step",
@@ -624,10 +628,6 @@ BAD_SETTINGS = {
     "a text": ({"n_step": "3"}, "n_step must be an integer"),
     "no default": ({"n_step_by_game": {"maze": 3}}, r"n_step_by_game must be .*'default'"),
     "no table": ({"n_step_by_game": 7}, "n_step_by_game must be a dictionary"),
-    "unknown game": (
-        {"n_step_by_game": {"default": 3, "mazes": 3}},
-        "n_step_by_game: there is no Procgen game 'mazes'",
-    ),
     "bad entry": (
         {"replay_capacity_by_game": {"default": 10, "maze": 0}},
         r"replay_capacity_by_game\['maze'\] must be an integer",
@@ -636,12 +636,7 @@ BAD_SETTINGS = {
         {"replay_capacity_by_game": {"default": 1.5}},
         r"replay_capacity_by_game\['default'\] must be an integer",
     ),
-    "unknown capacity game": (
-        {"replay_capacity_by_game": (("default", 10), ("pong", 5))},
-        "replay_capacity_by_game: there is no Procgen game 'pong'",
-    ),
     "no capacity": ({"replay_capacity": 0}, "replay_capacity must be an integer"),
-    "unknown mode": ({"reward_maximum": "extreme"}, "reward_maximum: 'extreme' is not supported"),
     "no rate": ({"learning_rate": 0.0}, "learning_rate must be positive"),
     "rate is text": ({"learning_rate": "1e-3"}, "learning_rate must be a finite number"),
     "no adam epsilon": ({"adam_epsilon": 0.0}, "adam_epsilon must be positive"),
@@ -696,6 +691,11 @@ BAD_FOR_GAMES = {
         ("starpilot",),
         "min_replay_size = 10001 is more than replay_capacity = 10000",
     ),
+    "unknown mode": (
+        {"reward_maximum": "extreme"},
+        ("maze",),
+        "reward_maximum: 'extreme' is not supported",
+    ),
 }
 
 
@@ -703,7 +703,7 @@ BAD_FOR_GAMES = {
 def test_settings_that_do_not_fit_the_games_are_refused(case):
     options, games, message = BAD_FOR_GAMES[case]
     with pytest.raises(ConfigError, match=rf"^RainbowSettings\.{message}") as caught:
-        RainbowSettings(**options).for_games(games)
+        ProcgenSuite(ProcgenSettings(games)).fit(RainbowSettings(**options))
     assert "\n" not in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""Runs the code of README.md exactly as it stands there."""
+"""Runs the code of README.md and of docs/agents.md exactly as it stands there."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ import pytest
 pytest.importorskip("tf_agents")
 
 import tensorflow as tf
-from readme import README, marked_block
+from readme import AGENTS, README, marked_block
+from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.agents.sac import tanh_normal_projection_network
 from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
 
 import rldarts_tf
 from rldarts_tf import encoding_network
 
-NAMES = (
-    "pseudo-code",
-    "swap-before",
-    "swap-after",
-    # Those of test_readme_acme.py.
-    "acme-swap-before",
-    "acme-swap-after",
-    "acme-rainbow",
-    "acme-sac",
-    "tf-agents-sac",
-)
+# Those of Acme are run in test_readme_acme.py.
+NAMES = {
+    README: ("pseudo-code", "swap-before", "swap-after", "acme-swap-before", "acme-swap-after"),
+    AGENTS: ("options", "tf-agents-ppo", "tf-agents-sac", "acme-rainbow", "acme-sac"),
+}
 
 
-def run(name, **namespace):
+def run(name, page=README, **namespace):
     """Runs a block; returns its namespace."""
-    exec(compile(marked_block(name), f"README.md ({name})", "exec"), namespace)
+    exec(compile(marked_block(name, page), f"{page.name} ({name})", "exec"), namespace)
     return namespace
 
 
-def test_each_marker_stands_once_and_there_are_no_others():
-    markers = re.findall(r"readme-test: *(\S+)", README.read_text(encoding="utf-8"))
-    assert sorted(markers) == sorted(NAMES)
+@pytest.mark.parametrize("page", NAMES, ids=lambda page: page.name)
+def test_each_marker_stands_once_and_there_are_no_others(page):
+    markers = re.findall(r"(?:readme|docs)-test: *(\S+)", page.read_text(encoding="utf-8"))
+    assert sorted(markers) == sorted(NAMES[page])
+
+
+def test_the_readme_is_read_in_ten_minutes():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +114,36 @@ def test_the_pseudo_code():
     assert (supernet.depths, discrete.depths) == ((16, 16, 16), (64, 64, 64))
 
 
+def test_options_make_encoders_and_single_ones_replace_them():
+    made = run("options", AGENTS, rldarts_tf=rldarts_tf)
+    assert (made["supernet"].depths, made["small"].depths) == ((16, 16, 16), (8, 8))
+    assert made["supernet"].space == made["small"].space == rldarts_tf.MICRO
+    assert isinstance(made["baseline"], rldarts_tf.ImpalaCNN)
+    assert {made[name].features for name in ("supernet", "small", "baseline")} == {64}
+
+
+def test_actor_and_value_network_of_ppo_go_around_one_encoder(observation_spec, action_spec):
+    made = run(
+        "tf-agents-ppo",
+        AGENTS,
+        observation_spec=observation_spec,
+        action_spec=action_spec,
+        time_step_spec=ts.time_step_spec(observation_spec),
+        optimizer=tf.keras.optimizers.Adam(1e-3),
+        encoding_network=encoding_network,
+        ppo_clip_agent=ppo_clip_agent,
+    )
+    agent, encoder = made["agent"], made["encoder"]
+    agent.initialize()
+    for network in (agent.actor_net, made["value"]):
+        assert network._encoder is encoder
+        assert {v.ref() for v in alphas(encoder)} <= {v.ref() for v in network.trainable_weights}
+
+
 def test_critics_of_sac_go_around_one_encoder_and_their_targets_around_another():
     made = run(
         "tf-agents-sac",
+        AGENTS,
         observation_spec=tensor_spec.BoundedTensorSpec((16, 16, 9), tf.uint8, 0, 255),
         action_spec=tensor_spec.BoundedTensorSpec((2,), tf.float32, -1.0, 1.0),
         encoding_network=encoding_network,

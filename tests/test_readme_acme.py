@@ -1,4 +1,4 @@
-"""Runs the code of README.md that stands under Acme, exactly as it stands there."""
+"""Runs the code for Acme in README.md and docs/agents.md exactly as it stands there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from acme import specs, wrappers
 from acme.agents.tf import dqn
 from acme.tf.networks import AtariTorso
 from acme.utils import loggers
-from readme import marked_block
+from readme import AGENTS, marked_block
 
 import rldarts_tf
 from rldarts_tf import acme_compat
@@ -113,7 +113,7 @@ def test_the_swap_changes_the_torso_and_nothing_else():
 def test_rainbow_plays_a_game_with_a_supernet(monkeypatch):
     monkeypatch.setattr(reverb, "Client", UNPATCHED)  # It has a client of its own.
     namespace = {"rldarts_tf": rldarts_tf}
-    exec(compile(marked_block("acme-rainbow"), "README.md (acme-rainbow)", "exec"), namespace)
+    exec(compile(marked_block("acme-rainbow", AGENTS), "acme-rainbow", "exec"), namespace)
     namespace["loop"].run(num_steps=20)
     agent = namespace["agent"]
     assert agent._num_observations >= 20
@@ -126,7 +126,7 @@ def test_sac_plays_a_task_with_a_supernet(monkeypatch):
     pytest.importorskip("dm_control")
     monkeypatch.setattr(reverb, "Client", UNPATCHED)  # It has a client of its own.
     namespace = {"rldarts_tf": rldarts_tf}
-    exec(compile(marked_block("acme-sac"), "README.md (acme-sac)", "exec"), namespace)
+    exec(compile(marked_block("acme-sac", AGENTS), "acme-sac", "exec"), namespace)
     agent, environment = namespace["agent"], namespace["environment"]
     assert isinstance(namespace["loop"], acme.EnvironmentLoop)
     step = environment.reset()

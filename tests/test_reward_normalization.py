@@ -100,18 +100,16 @@ def test_groups_equal_separate_normalizers_of_their_environments(trajectory, dat
 class MeansOfRows(RewardNormalizer):
     """The plain form of `_merge`: numpy's mean and variance of each group's own returns."""
 
-    def _merge(self):
-        members = [self._returns[self._group == g] for g in range(self._size.size)]
+    def _merge(self, returns, group, size):
+        members = [returns[group == g] for g in range(size.size)]
         mean = np.array([returns.mean() for returns in members])
         variance = np.array([returns.var() for returns in members])
-        total = self._count + self._size
+        total = self._count + size
         delta = mean - self._mean
         squares = (
-            self._variance * self._count
-            + variance * self._size
-            + delta**2 * self._count * self._size / total
+            self._variance * self._count + variance * size + delta**2 * self._count * size / total
         )
-        self._mean += delta * self._size / total
+        self._mean += delta * size / total
         self._variance = squares / total
         self._count = total
 
@@ -272,31 +270,39 @@ def test_a_state_of_another_number_of_groups_is_refused():
 
 def test_rewards_are_divided_by_the_maximum_return_of_each_environments_game():
     rewards = np.array([32.0, 8.0, -5.0], np.float32)
-    ended = np.array([False, True, False])
-    # Maxima of starpilot and bigfish: easy 64 and 40, hard 35 and 40.
-    for mode, expected in (("easy", [0.5, 0.125, -0.125]), ("hard", [32 / 35, 8 / 35, -0.125])):
-        scale = MaximumReturnScale(["starpilot", "starpilot", "bigfish"], mode)
-        for _ in range(2):  # nothing changes from step to step
-            actual = scale(rewards, ended)
-            assert actual.dtype == np.float32
-            np.testing.assert_array_equal(actual, np.array(expected, np.float32))
-
-
-def test_a_maximum_return_scale_has_an_empty_state_and_is_called_as_a_normalizer():
-    scale = MaximumReturnScale(["maze"] * 2, "easy")
-    assert scale.state() == {}
-    scale.set_state(scale.state())
-    np.testing.assert_array_equal(scale(np.array([10.0, 5.0]), np.zeros(2, bool)), [1.0, 0.5])
+    scale = MaximumReturnScale([64, 64, 40])
+    for _ in range(2):  # nothing changes from step to step
+        actual = scale(rewards)
+        assert actual.dtype == np.float32
+        np.testing.assert_array_equal(actual, np.array([0.5, 0.125, -0.125], np.float32))
     with pytest.raises(ValueError, match="shape"):
-        scale(np.zeros(3), np.zeros(3, bool))
-    with pytest.raises(ValueError, match="shape"):
-        scale(np.zeros(2), np.zeros(3, bool))
+        scale(np.zeros(2))
 
 
-@pytest.mark.parametrize(
-    ("game", "mode", "message"),
-    [("mase", "easy", "game: .* did you mean 'maze'"), ("maze", "extreme", "distribution_mode: ")],
-)
-def test_an_unknown_game_or_mode_has_no_maximum(game, mode, message):
-    with pytest.raises(ConfigError, match=f"^{message}"):
-        MaximumReturnScale([game], mode)
+# --- steps that only begin an episode ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [None, ["x", "y", "x"]])
+def test_a_step_that_only_begins_an_episode_counts_in_nothing(groups):
+    """Environments whose episodes begin at different times are as ones that never begin."""
+    rng = np.random.default_rng(0)
+    normalizer = RewardNormalizer(3, 0.9, groups=groups)
+    names = groups or [None] * 3
+    returns, samples = np.zeros(3), {name: [] for name in names}
+    for t in range(40):
+        begun = rng.random(3) < (1.0 if t == 20 else 0.3)
+        ended = ~begun & (rng.random(3) < 0.2)
+        rewards = np.where(begun, 0.0, rng.normal(size=3))
+        returns = np.where(begun, 0.0, 0.9 * returns + rewards)
+        for i in np.flatnonzero(~begun):
+            samples[names[i]].append(returns[i])
+        returns[ended] = 0
+        assert (normalizer(rewards, ended, begun)[begun] == 0).all()
+        np.testing.assert_allclose(normalizer.state()["returns"], returns)
+    # A mean of 0 and a variance of 1 begin as a ten-thousandth of a sample.
+    np.testing.assert_allclose(
+        np.reshape(normalizer.variance, -1), [np.var(s) for s in samples.values()], rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        np.reshape(normalizer.state()["count"], -1), [len(s) + 1e-4 for s in samples.values()]
+    )

@@ -509,6 +509,18 @@ def test_continuing_with_other_columns_is_refused(tmp_path):
         MetricsWriter(stage, ["b", "a"], resume_step=0)
 
 
+def test_columns_that_an_earlier_version_had_not_are_filled_in(tmp_path):
+    stage = StagePaths(tmp_path)
+    stage.metrics_path.write_text("step,wall_time,loss\n10,1.5,0.5\n20,2.5,\n30,3.5,2\n")
+    with MetricsWriter(stage, ["seconds", "loss", "entropy"], resume_step=20) as writer:
+        writer.write(30, {"loss": 1, "seconds": 4})
+    rows = stage.metrics_path.read_text().splitlines()
+    assert rows[:3] == ["step,wall_time,seconds,loss,entropy", "10,1.5,,0.5,", "20,2.5,,,"]
+    assert rows[3].startswith("30,") and rows[3].endswith(",4,1,")
+    with pytest.raises(RunError, match=r"step,wall_time,seconds,loss,entropy, this run writes"):
+        MetricsWriter(stage, ["loss", "entropy"], resume_step=20)
+
+
 def test_missing_and_foreign_tables_are_refused(tmp_path):
     with pytest.raises(RunError, match="cannot be read"):
         read_metrics(tmp_path / "no.csv")
@@ -946,7 +958,7 @@ def test_the_versions_are_those_of_the_imported_packages():
     assert all(isinstance(value, str) and value for value in found.values())
 
 
-def test_a_damaged_summary_is_set_aside_and_the_result_is_kept(tmp_path):
+def test_a_damaged_summary_is_renamed_and_the_result_is_kept(tmp_path):
     path = tmp_path / "summary.json"
     for text in ("{", "[]", '{"stages": 3}'):
         path.write_text(text)

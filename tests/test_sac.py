@@ -22,7 +22,7 @@ from rldarts_tf import MICRO, ConfigError, PiSacCNN, RunError, Supernet
 from rldarts_tf.acme_compat import patch_reverb
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.sac import agent as sac
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 
 TINY = dataclasses.replace(MICRO, name="tiny_sac", num_normal=1, num_nodes=2, top_k=1)
 SETTINGS = SACSettings(batch_size=8, hidden_sizes=(16,), random_shift=2, min_replay_size=10)

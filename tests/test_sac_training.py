@@ -24,13 +24,15 @@ from replay_reader import read_items
 from rldarts_tf import MICRO, PiSacCNN, RunError, Supernet, search_space
 from rldarts_tf.agents.sac import agent as sac
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.loop import StageSettings, Training
-from rldarts_tf.training.settings import DMControlSettings, TrainingSettings
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.timeout(600)
 

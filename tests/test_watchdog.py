@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.watchdog import EXIT_CODE, Watchdog
 from rldarts_tf.errors import ConfigError, RunError
 
@@ -96,7 +98,6 @@ def test_an_error_of_a_simulator_names_the_game(monkeypatch):
 def test_a_suite_guards_every_step(monkeypatch):
     pytest.importorskip("procgen")
     from rldarts_tf.envs.procgen.suite import ProcgenSuite
-    from rldarts_tf.training.settings import ProcgenSettings
 
     made = []
     monkeypatch.setattr(Watchdog, "__init__", lambda *args: made.append(args[1:]))
@@ -112,9 +113,7 @@ def test_a_suite_guards_every_step(monkeypatch):
 
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), "5", True, None])
-@pytest.mark.parametrize("name", ["ProcgenSettings", "DMControlSettings"])
-def test_a_time_that_is_none_is_refused(name, value):
-    import rldarts_tf.training.settings
-
-    with pytest.raises(ConfigError, match=rf"^{name}\.step_timeout must be"):
-        getattr(rldarts_tf.training.settings, name)(step_timeout=value)
+@pytest.mark.parametrize("make", [ProcgenSettings, DMControlSettings])
+def test_a_time_that_is_none_is_refused(make, value):
+    with pytest.raises(ConfigError, match=rf"^{make.__name__}\.step_timeout must be"):
+        make(step_timeout=value)

@@ -1,7 +1,7 @@
 """The subcommands of `python -m rldarts_tf`.
 
-Each is a module of its name with `HELP` and `EXAMPLES` (text for --help), `add_arguments(parser)` and
-`run(arguments)`, which prints to standard output. Bad input ends with one line and exit code 2.
+Each is a module of its name with `HELP` and `EXAMPLES` (text for --help), `add_arguments(parser)`
+and `run(arguments)`, which prints to standard output. Bad input ends with one line and exit code 2.
 """
 
 from __future__ import annotations
@@ -13,11 +13,23 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import rldarts_tf.tensorflow_environment  # noqa: F401 - for its effect, before TensorFlow loads
 from rldarts_tf._version import __version__
 from rldarts_tf.errors import RLDartsError, report_error
 from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
-COMMANDS = ("show", "draw", "discretize", "compare", "random", "size", "plot", "report", "export")
+COMMANDS = (
+    "train",
+    "show",
+    "draw",
+    "discretize",
+    "compare",
+    "random",
+    "size",
+    "plot",
+    "report",
+    "export",
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,8 +72,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns the exit code."""
-    # Before TensorFlow is loaded, by those that need it: its notices are no output of theirs.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     arguments = make_parser().parse_args(argv)
     try:
         import_modules(arguments.imports)

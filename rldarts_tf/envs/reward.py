@@ -1,8 +1,4 @@
-"""Scales of rewards: by the spread of the discounted return, or by a game's maximum return.
-
-Both kinds are called with one step of N environments and have a state to be saved, so that a
-training program takes either.
-"""
+"""Scales of rewards: by the spread of the discounted return, or by a game's maximum return."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from rldarts_tf.envs.procgen.games import return_range
 from rldarts_tf.errors import ConfigError, RunError
 
 # The statistics start as if this much of one sample with mean 0 and variance 1 had been seen:
@@ -22,13 +17,14 @@ class RewardNormalizer:
     """Divides rewards by the running standard deviation of the discounted return (PPO).
 
     Cobbe et al. 2020 train with it; the rule is that of OpenAI Baselines' VecNormalize. At each
-    step t, for N environments:
+    step t, for B environments:
 
         R   <- gamma * R + r_t                 one R per environment
         var <- variance of every R so far      over all environments and steps
         r'  =  clip(r_t / sqrt(var + epsilon), -clip, clip)
         R   <- 0 where the episode ended
 
+    A step that only began an episode has no reward: it sets R to 0 and counts in nothing.
     So the step's own R counts in the variance that scales it, and the mean is not subtracted.
     Batches join the running variance by Chan's parallel formula, in float64.
 
@@ -47,15 +43,15 @@ class RewardNormalizer:
         """Creates the statistics of `num_envs` environments.
 
         Args:
-          num_envs: N.
+          num_envs: B.
           gamma: discount of the return R, in [0, 1].
           clip: bound on the size of a normalized reward.
           epsilon: added to the variance.
-          groups: the group of each environment, N values, such as the names of the games; None is
+          groups: the group of each environment, B values, such as the names of the games; None is
             one group. Groups are numbered in the order in which they first occur.
 
         Raises:
-          ConfigError: if an argument is out of range, or there are not N groups.
+          ConfigError: if an argument is out of range, or there are not B groups.
         """
         if num_envs < 1:
             raise ConfigError(f"num_envs: must be at least 1, not {num_envs}")
@@ -70,7 +66,7 @@ class RewardNormalizer:
         if len(groups) != num_envs:
             raise ConfigError(f"groups: must name a group for each of {num_envs} environments")
         numbers = {group: g for g, group in enumerate(dict.fromkeys(groups))}
-        self._group = np.array([numbers[group] for group in groups])  # [N]
+        self._group = np.array([numbers[group] for group in groups])  # [B]
         self._size = np.bincount(self._group).astype(np.float64)  # [G]
         self._gamma = float(gamma)
         self._clip = float(clip)
@@ -85,15 +81,18 @@ class RewardNormalizer:
         """Running variance of the discounted return, float64 [G]; a scalar if G is 1."""
         return self._by_group(self._variance)
 
-    def __call__(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
+    def __call__(
+        self, rewards: np.ndarray, ended: np.ndarray, begun: np.ndarray | None = None
+    ) -> np.ndarray:
         """Takes one step of all environments into the statistics and normalizes its rewards.
 
         Args:
-          rewards: raw rewards, float [N].
-          ended: bool [N], True where this step ended the episode.
+          rewards: raw rewards, float [B].
+          ended: bool [B], True where this step ended the episode.
+          begun: bool [B], True where this step only began an episode; None: nowhere.
 
         Returns:
-          Normalized rewards, float32 [N].
+          Normalized rewards, float32 [B].
 
         Raises:
           ValueError: if a shape is wrong or a reward is not finite, which would spoil the
@@ -109,17 +108,22 @@ class RewardNormalizer:
         if not np.isfinite(rewards).all():
             raise ValueError("rewards: not finite")
         self._returns = self._gamma * self._returns + rewards
-        self._merge()
+        if begun is None or not np.any(begun):
+            self._merge(self._returns, self._group, self._size)
+        elif not np.all(begun):
+            group = self._group[~begun]
+            size = np.bincount(group, minlength=self._size.size).astype(np.float64)
+            self._merge(self._returns[~begun], group, size)
         scaled = rewards / np.sqrt(self._variance + self._epsilon)[self._group]
-        self._returns[ended] = 0.0
+        self._returns[ended if begun is None else ended | begun] = 0.0
         return np.clip(scaled, -self._clip, self._clip).astype(np.float32)
 
-    def _merge(self) -> None:
-        """Joins the returns to mean, variance and count of their groups (Chan et al. 1979)."""
-        size = self._size
-        # bincount adds up by group, in the order of the environments.
-        mean = np.bincount(self._group, self._returns) / size
-        variance = np.bincount(self._group, (self._returns - mean[self._group]) ** 2) / size
+    def _merge(self, returns: np.ndarray, group: np.ndarray, size: np.ndarray) -> None:
+        """Joins returns to mean, variance and count of their groups (Chan et al. 1979)."""
+        # bincount adds up by group, in the order of the environments. A group may have none.
+        divisor = np.maximum(size, 1.0)
+        mean = np.bincount(group, returns, size.size) / divisor
+        variance = np.bincount(group, (returns - mean[group]) ** 2, size.size) / divisor
         total = self._count + size
         delta = mean - self._mean
         squares = (
@@ -137,7 +141,7 @@ class RewardNormalizer:
     def state(self) -> dict[str, np.ndarray]:
         """Returns the statistics as float64 arrays.
 
-        `returns` is [N]; `mean`, `variance` and `count` are [G], or scalars if G is 1.
+        `returns` is [B]; `mean`, `variance` and `count` are [G], or scalars if G is 1.
         """
         return {
             "returns": self._returns.copy(),
@@ -176,46 +180,27 @@ class MaximumReturnScale:
 
     Returns are then at most about 1, in every game. There are no statistics, so nothing changes
     from step to step.
+
+    Args:
+      maximum: R_max of each environment's game, B numbers above 0.
     """
 
-    def __init__(self, games: Sequence[str], distribution_mode: str) -> None:
-        """Looks up R_max in `rldarts_tf.envs.procgen.games.RETURN_RANGES`.
+    def __init__(self, maximum: Sequence[float]) -> None:
+        self._maximum = np.array(maximum, np.float64)
 
-        Args:
-          games: the game of each environment, N names.
-          distribution_mode: "easy" or "hard": the mode whose R_max it is, which need not be the
-            mode that is played.
-
-        Raises:
-          ConfigError: if the mode or a game is unknown.
-        """
-        self._maximum = np.array([return_range(game, distribution_mode)[1] for game in games])
-
-    def __call__(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
+    def __call__(self, rewards: np.ndarray) -> np.ndarray:
         """Scales the rewards of one step of all environments.
 
         Args:
-          rewards: raw rewards, float [N].
-          ended: bool [N]; of no influence.
+          rewards: raw rewards, float [B].
 
         Returns:
-          Scaled rewards, float32 [N].
+          Scaled rewards, float32 [B].
 
         Raises:
-          ValueError: if a shape is wrong.
+          ValueError: the shape is wrong.
         """
         rewards = np.asarray(rewards, np.float64)
-        if not rewards.shape == np.shape(ended) == self._maximum.shape:
-            raise ValueError(
-                f"rewards {rewards.shape} and ended {np.shape(ended)} must have the shape "
-                f"{self._maximum.shape}"
-            )
+        if rewards.shape != self._maximum.shape:
+            raise ValueError(f"rewards {rewards.shape} must have the shape {self._maximum.shape}")
         return (rewards / self._maximum).astype(np.float32)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Returns no arrays."""
-        return {}
-
-    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores nothing."""
-        del state

@@ -19,8 +19,8 @@ EXIT_CODE = 2
 class Watchdog:
     """A context that must be left in time; otherwise the process ends with one line on stderr.
 
-    Nothing is saved then: the thread that could save is the one that hangs. The last checkpoint is
-    what a restart goes on from.
+    Nothing is saved then: the thread that could save is the one that hangs. A restart resumes from
+    the last checkpoint.
 
     Args:
       seconds: the most that the context may take. Time in which the whole process is stopped does

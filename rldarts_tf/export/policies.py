@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from rldarts_tf.agents.settings import (
-    ALGORITHMS,
-    RETIRED,
-    PPOSettings,
-    RainbowSettings,
-    SACSettings,
-)
+from rldarts_tf.agents.registry import ALGORITHMS, Algorithm
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.suite import Suite
+from rldarts_tf.envs.suite import Suite, suite_names, suite_of
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch.stages import encoder_kind
@@ -29,7 +23,7 @@ from rldarts_tf.runs.paths import (
     checkpoint_steps,
     find_checkpoint,
 )
-from rldarts_tf.training.settings import DMControlSettings, EncoderSettings, ProcgenSettings
+from rldarts_tf.training.settings import EncoderSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +68,9 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
         raise RunError(f"{str(root)!r} is no run directory: it has no {config.name}")
     checkpoint = find_checkpoint(paths.stage(stage).checkpoints_dir, step)
 
-    def settings(make: type) -> Any:
+    def settings(make: type, retired: Sequence[str] = ()) -> Any:
         try:
             values = read_settings(config, stage, make.__name__)
-            retired = RETIRED.get(make.__name__, ())
             return make(**{name: v for name, v in values.items() if name not in retired})
         except TypeError as error:
             raise RunError(f"{str(config)!r}: {error}") from None
@@ -90,16 +83,10 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     genotype = Genotype.load(paths.genotype_path) if kind == "discrete" else None
     encoder = encoder_settings.make(kind, genotype)
     algorithm = _algorithm(config, stage)
-    make_policy = {PPOSettings: _ppo, RainbowSettings: _rainbow, SACSettings: _sac}[algorithm]
-    if algorithm is SACSettings:
-        from rldarts_tf.envs.dm_control.suite import DMControlSuite
-
-        suite: Suite = DMControlSuite(settings(DMControlSettings))
-    else:
-        from rldarts_tf.envs.procgen.suite import ProcgenSuite
-
-        suite = ProcgenSuite(settings(ProcgenSettings))
-    shape, outputs, trackables = make_policy(encoder, settings(algorithm), suite)
+    kind_of_suite = _suite(config, stage)
+    suite = kind_of_suite(settings(kind_of_suite.settings_class))
+    numbers = settings(algorithm.settings, algorithm.retired)
+    shape, outputs, trackables = algorithm.greedy(encoder, numbers, suite)
     try:
         status = tf.train.Checkpoint(**trackables).restore(str(checkpoint))
         status.assert_existing_objects_matched().expect_partial()
@@ -122,80 +109,29 @@ def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
             if np.issubdtype(spec.dtype, np.integer):
                 actions = rng.integers(0, int(spec.maximum) + 1, num_envs).astype(np.int32)
             else:
-                actions = rng.uniform(-1, 1, (num_envs, *spec.shape)).astype(np.float32)
+                size = (num_envs, *spec.shape)
+                actions = rng.uniform(spec.minimum, spec.maximum, size).astype(np.float32)
             frames.append(environment.step(actions).observation)
     finally:
         environment.close()
     return np.concatenate(frames)[:number]
 
 
-def _algorithm(config: Path, stage: str) -> type:
-    for algorithm in ALGORITHMS:
-        if read_settings(config, stage, algorithm.__name__):
+def _suite(config: Path, stage: str) -> type[Suite]:
+    for name in suite_names():
+        if read_settings(config, stage, name):
+            return suite_of(name)
+    raise RunError(f"{str(config)!r} has the settings of no environments")
+
+
+def _algorithm(config: Path, stage: str) -> Algorithm:
+    name = read_settings(config, stage, "Algorithm").get("name")
+    if name is not None and name not in ALGORITHMS:
+        raise RunError(f"{str(config)!r}: there is no algorithm {name!r}")
+    for algorithm in ALGORITHMS.values():
+        # A config.gin from before `Algorithm.name` has the settings of one.
+        if name == algorithm.name or (
+            name is None and read_settings(config, stage, algorithm.settings.__name__)
+        ):
             return algorithm
     raise RunError(f"{str(config)!r} has the settings of no algorithm")
-
-
-def _ppo(encoder: Encoder, settings: PPOSettings, suite: Suite) -> tuple[Any, Any, Any]:
-    from tf_agents.specs import tensor_spec
-    from tf_agents.trajectories import time_step as ts
-
-    from rldarts_tf.agents.ppo import agent as ppo
-    from rldarts_tf.envs.procgen.batch import OBSERVATION_SHAPE
-    from rldarts_tf.envs.procgen.games import NUM_ACTIONS
-
-    time_step_spec = ts.time_step_spec(
-        tensor_spec.BoundedTensorSpec(OBSERVATION_SHAPE, tf.uint8, 0, 255, "observation")
-    )
-    action_spec = tensor_spec.BoundedTensorSpec((), tf.int32, 0, NUM_ACTIONS - 1, "action")
-    agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
-
-    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        step_type = tf.fill([tf.shape(images)[0]], ts.StepType.MID)
-        distribution, _ = agent.actor_net(images, step_type=step_type)
-        value, _ = agent.value_net(images, step_type=step_type)
-        logits = distribution.logits_parameter()
-        action = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        return {"action": action, "logits": logits, "value": value}
-
-    return OBSERVATION_SHAPE, outputs, {"actor": agent.actor_net, "value": agent.value_net}
-
-
-def _rainbow(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tuple[Any, Any, Any]:
-    from acme import specs
-    from acme.tf import utils as tf2_utils
-
-    from rldarts_tf.agents.rainbow import agent as rainbow
-    from rldarts_tf.envs.procgen.batch import OBSERVATION_SHAPE
-    from rldarts_tf.envs.procgen.games import NUM_ACTIONS
-
-    network = rainbow.make_network(encoder, NUM_ACTIONS, settings)
-    tf2_utils.create_variables(network, [specs.Array(OBSERVATION_SHAPE, np.uint8)])
-
-    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        q = network(images).mean()
-        return {"action": tf.argmax(q, axis=-1, output_type=tf.int32), "q": q}
-
-    return OBSERVATION_SHAPE, outputs, {"network": network}
-
-
-def _sac(encoder: Encoder, settings: SACSettings, suite: Any) -> tuple[Any, Any, Any]:
-    from rldarts_tf.agents.off_policy.replay import environment_spec
-    from rldarts_tf.agents.sac import agent as sac
-
-    environment = suite.make(1, 0)
-    try:
-        spec = environment_spec(environment.observation_spec(), environment.action_spec())
-    finally:
-        environment.close()
-    networks = sac.SACNetworks(spec, encoder, settings)
-
-    def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = networks.critics.torso(images)
-        mean, _ = networks.actor.mean_and_scale(features)
-        action = tf.tanh(mean)
-        q = tf.reduce_min(networks.critics.q(features, action), axis=0)
-        return {"action": action, "q": q}
-
-    trackables = {"critics": networks.critics, "actor": networks.actor}
-    return tuple(spec.observations.shape), outputs, trackables

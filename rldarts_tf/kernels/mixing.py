@@ -1,4 +1,4 @@
-"""Ops without weights, mixed: Σ_o w_o · f_o(x) over maps, in few passes over memory.
+"""Ops without weights, mixed: Σ_o p_o · f_o(x) over maps, in few passes over memory.
 
 Mixing is bound by memory, not by arithmetic: written op by op, each product and each sum reads and
 writes whole feature maps. XLA compiles the sum for one target into a single loop, and so the
@@ -42,21 +42,21 @@ def combine(
     addends: Sequence[tf.Tensor],
     bases: Sequence[tf.Tensor],
     functions: Functions,
-    weights: tf.Tensor,
+    p: tf.Tensor,
 ) -> tf.Tensor:
-    """Σ addends + Σ_b Σ_f w_bf · f(base_b).
+    """Σ addends + Σ_b Σ_f p_bf · f(base_b).
 
     Args:
       addends: maps [B, H, W, C].
       bases: maps of the same shape.
       functions: per base.
-      weights: of the maps' dtype, one per function in the order of `functions`.
+      p: op weights of the maps' dtype, one per function in the order of `functions`.
 
     Returns:
       A map [B, H, W, C].
     """
     terms = list(addends)
-    each = iter(tf.unstack(weights))
+    each = iter(tf.unstack(p))
     for base, names in zip(bases, functions):
         terms += [next(each) * apply_function(name, base) for name in names]
     return functools.reduce(tf.add, terms)
@@ -64,21 +64,21 @@ def combine(
 
 @_compiled
 def _base_gradient(
-    base: tf.Tensor, names: tuple[str, ...], weights: tf.Tensor, gradients: Sequence[tf.Tensor]
+    base: tf.Tensor, names: tuple[str, ...], p: tf.Tensor, gradients: Sequence[tf.Tensor]
 ) -> tf.Tensor:
-    """Σ_f f'(base) · Σ_t w_ft g_t, for weights [functions, targets]."""
+    """Σ_f f'(base) · Σ_t p_ft g_t, for op weights p [functions, targets]."""
     with tf.GradientTape() as tape:
         tape.watch(base)
         results = [apply_function(name, base) for name in names]
     cotangents = [
-        functools.reduce(tf.add, [w * g for w, g in zip(tf.unstack(row), gradients)])
-        for row in tf.unstack(weights)
+        functools.reduce(tf.add, [p_ft * g for p_ft, g in zip(tf.unstack(p_f), gradients)])
+        for p_f in tf.unstack(p)
     ]
     return tape.gradient(results, base, output_gradients=cotangents)
 
 
-def mix(bases: Sequence[tf.Tensor], functions: Functions, weights: tf.Tensor) -> list[tf.Tensor]:
-    """Σ_b Σ_f w_bft · f(base_b) for each of n targets t.
+def mix(bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor) -> list[tf.Tensor]:
+    """Σ_b Σ_f p_bft · f(base_b) for each of n targets t.
 
     The gradient reads each map once per target, and needs no map but the bases from the forward
     pass: the functions are computed again.
@@ -86,31 +86,31 @@ def mix(bases: Sequence[tf.Tensor], functions: Functions, weights: tf.Tensor) ->
     Args:
       bases: maps [B, H, W, C].
       functions: per base.
-      weights: float [functions, n], in the order of `functions`.
+      p: op weights, float [functions, n], in the order of `functions`.
 
     Returns:
       n maps [B, H, W, C].
     """
 
     @tf.custom_gradient
-    def run(weights: tf.Tensor, *bases: tf.Tensor) -> Any:
-        scaled = tf.cast(weights, bases[0].dtype)
-        results = [combine([], bases, functions, w) for w in tf.unstack(scaled, axis=1)]
+    def run(p: tf.Tensor, *bases: tf.Tensor) -> Any:
+        cast = tf.cast(p, bases[0].dtype)
+        results = [combine([], bases, functions, p_t) for p_t in tf.unstack(cast, axis=1)]
 
         def gradient(*gradients: tf.Tensor) -> tuple[tf.Tensor, ...]:
             rows: list[tf.Tensor] = []
             base_gradients = []
             for base, names in zip(bases, functions):
-                part = scaled[len(rows) : len(rows) + len(names)]
+                part = cast[len(rows) : len(rows) + len(names)]
                 base_gradients.append(_base_gradient(base, names, part, list(gradients)))
                 for name in names:
                     y = apply_function(name, base)
-                    rows.append(tf.stack([_dot(g, y, weights.dtype) for g in gradients]))
+                    rows.append(tf.stack([_dot(g, y, p.dtype) for g in gradients]))
             return (tf.stack(rows), *base_gradients)
 
         return results, gradient
 
-    return run(weights, *bases)
+    return run(p, *bases)
 
 
 def apply_function(name: str, x: tf.Tensor) -> tf.Tensor:

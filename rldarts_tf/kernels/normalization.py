@@ -38,7 +38,7 @@ class FilterResponseNorm(tf.keras.layers.Layer):
         self._tau = self.add_weight("tau", shape, initializer="zeros")
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """See the class."""
+        """Normalizes maps [B, H, W, C], each channel of each image by itself."""
         # In float32 at least: squares of half precision overflow.
         wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
         square = tf.reduce_mean(tf.square(wide), axis=[1, 2], keepdims=True)  # ν²

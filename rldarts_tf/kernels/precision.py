@@ -49,6 +49,6 @@ class Conv2D(tf.keras.layers.Conv2D):
     """Keras' Conv2D with the bias gradient of `bias_add`."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """See Keras."""
+        """Convolves maps [B, H, W, C]."""
         y = bias_add(self.convolution_op(inputs, self.kernel), tf.convert_to_tensor(self.bias))
         return y if self.activation is None else self.activation(y)

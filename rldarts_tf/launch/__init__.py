@@ -1,1 +1,16 @@
-"""From a command line to the stages of a run."""
+"""From a command line to the stages of a run.
+
+    EXPERIMENT = launch.Experiment(
+        name="ppo_procgen", gin="classic.gin", program=PPOProgram, suite=ProcgenSuite
+    )
+
+    if __name__ == "__main__":
+        launch.main(EXPERIMENT)
+
+Import it before TensorFlow, for `rldarts_tf.tensorflow_environment`.
+"""
+
+import rldarts_tf.tensorflow_environment  # noqa: F401 - for its effect
+from rldarts_tf.launch.experiment import Experiment, main
+
+__all__ = ["Experiment", "main"]

@@ -6,7 +6,6 @@ network from scratch). How an encoder is trained is the caller's business.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from rldarts_tf.discretization import discretize
 from rldarts_tf.encoders import Encoder, as_search_space
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.launch import table
 from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
@@ -138,7 +138,7 @@ class Pipeline:
                 entry["genotype"] = genotype.to_dict()
             summary.write_summary(self._run.summary_path, name, entry)
             self._draw_curves()
-        summary.print_table(f"{name}: {entry['exit_state']}", _rows(entry))
+        summary.print_table(f"{name}: {entry['exit_state']}", table.rows(entry))
         return entry["exit_state"] == "finished"
 
     def _discretize(self) -> None:
@@ -215,50 +215,3 @@ class Pipeline:
 def encoder_kind(stage: str, settings: EncoderSettings) -> str:
     """The kind of encoder that a stage trains."""
     return {"search": "supernet", "evaluate": "discrete"}.get(stage, settings.baseline)
-
-
-def _mode(entry: Mapping[str, Any]) -> str:
-    """Describes a stage's environments, beside their name."""
-    if "distribution_mode" in entry:
-        return entry["distribution_mode"]
-    return f"action repeat {entry['action_repeat']}"
-
-
-def _rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The lines of a stage's table."""
-
-    def number(key: str, form: str = ",.2f") -> str:
-        value = entry.get(key)
-        missing = value is None or (isinstance(value, float) and math.isnan(value))
-        return "-" if missing else format(value, form)
-
-    rows = [
-        (
-            "encoder",
-            f"{entry['encoder']}, {number('parameters', ',d')} parameters, "
-            f"{number('multiply_adds', ',d')} multiply-adds",
-        ),
-        ("game", f"{entry['game']} ({_mode(entry)}), seed {entry['seed']}"),
-        (
-            "environment steps",
-            f"{number('env_steps', ',d')} in {number('wall_time_s', ',.0f')} s "
-            f"({number('env_steps_per_second', ',.0f')} per second)",
-        ),
-        (
-            "training return",
-            f"{number('return_mean')} (normalized "
-            f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)",
-        ),
-    ]
-    unseen = "unseen levels" if "distribution_mode" in entry else "fresh episodes"
-    for name, shown in (("train", "training levels"), ("test", unseen)):
-        key = f"eval_{name}_return"
-        if f"{key}_mean" in entry:
-            rows.append(
-                (
-                    f"return, {shown}",
-                    f"{number(key + '_mean')} ± {number(key + '_std')} "
-                    f"(normalized {number(key + '_mean_normalized')})",
-                )
-            )
-    return rows

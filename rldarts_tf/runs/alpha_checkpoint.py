@@ -1,4 +1,4 @@
-"""α in a checkpoint, whatever program wrote it: found by the object graph that TensorFlow keeps."""
+"""Reads α from a TensorFlow checkpoint of any program, found by the checkpoint's object graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_logits(path: PathLike) -> dict[str, np.ndarray]:
         networks do not count).
     """
     import tensorflow as tf
-    from google.protobuf import message
+    from google.protobuf import message  # type: ignore[import-untyped]  # needs types-protobuf
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     prefix = re.sub(r"\.(index|json|data-\d+-of-\d+)\Z", "", str(path))
@@ -36,7 +36,7 @@ def read_logits(path: PathLike) -> dict[str, np.ndarray]:
         found = [_logits(graph, alpha, reader) for alpha in _alphas(graph)]
     except message.DecodeError:
         raise RunError(f"checkpoint {prefix!r} is damaged: its object graph") from None
-    # What TensorFlow raises for a damaged file is of many types.
+    # TensorFlow raises errors of many types for a damaged file.
     except (ValueError, RuntimeError, LookupError, tf.errors.OpError) as error:
         line = one_line(error)
         raise RunError(f"checkpoint {prefix!r} cannot be read: {line}") from error
@@ -50,7 +50,7 @@ def read_logits(path: PathLike) -> dict[str, np.ndarray]:
 
 
 def _alphas(graph: Any) -> list[Any]:
-    """The nodes that are `rldarts_tf.Alpha` layers, without those of target networks."""
+    """Returns the nodes of `rldarts_tf.Alpha` layers, without those of target networks."""
     seen, queue, found = {0}, [0], []
     while queue:
         node = graph.nodes[queue.pop(0)]
@@ -65,7 +65,7 @@ def _alphas(graph: Any) -> list[Any]:
 
 
 def _logits(graph: Any, alpha: Any, reader: Any) -> dict[str, np.ndarray]:
-    """β α of one such node, which float64 holds exactly."""
+    """Returns β α of one such node, which float64 holds exactly."""
 
     def value(node_id: int) -> np.ndarray:
         (attribute,) = graph.nodes[node_id].attributes

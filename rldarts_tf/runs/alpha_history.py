@@ -27,14 +27,15 @@ import numpy as np
 
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.files import PathLike
-from rldarts_tf.runs import npz
-from rldarts_tf.runs.reading import read_npz
+from rldarts_tf.runs.npz import read_npz, write_npz
 from rldarts_tf.search_space import SearchSpace, num_nodes_of
 
 FORMAT = 2
-"""What is written."""
+"""The format that `write_alphas` writes."""
 
 _OPS, _LOGITS = "_ops", "_logits"
+
+_NO_NODE = np.zeros(())
 
 # Between 0 and the smallest number that float32 has.
 _LOG_OF_ZERO = math.log(2.0**-150)
@@ -60,7 +61,7 @@ class AlphaHistory:
         return len(self.steps)
 
     def at(self, step: int | None = None) -> tuple[int, dict[str, np.ndarray]]:
-        """The last record, or the last one up to a step.
+        """Returns the last record, or the last one up to a step.
 
         Returns:
           (its step; per cell type z, float64 [E, |O|]), as `discretization.discretize` takes it.
@@ -77,10 +78,10 @@ class AlphaHistory:
         return int(self.steps[row]), {cell: logits[row] for cell, logits in self.logits.items()}
 
     def check(self, space: SearchSpace) -> None:
-        """Compares what α is of with a search space: cell types, ops and their order, nodes.
+        """Checks that α belongs to a search space: cell types, ops and their order, nodes.
 
         Raises:
-          RunError: it is of another one; the message says what differs.
+          RunError: it belongs to another one; the message says what differs.
         """
         if set(self.ops) != set(space.cell_types):
             raise RunError(
@@ -100,16 +101,16 @@ class AlphaHistory:
             )
 
     def num_records_up_to(self, step: int) -> int:
-        """How many of the records, which are the first ones, are of this step or an earlier one."""
+        """Returns how many records are of this step or an earlier one."""
         return int(np.searchsorted(self.steps, step, side="right"))
 
     def op_weights(self) -> dict[str, np.ndarray]:
-        """p = softmax(z): per cell type float64 [T, E, |O|]."""
+        """Returns p = softmax(z): per cell type float64 [T, E, |O|]."""
         return {cell: _softmax(logits) for cell, logits in self.logits.items()}
 
 
 def read_alphas(path: PathLike) -> AlphaHistory:
-    """Reads an alphas.npz, of this version or an older one.
+    """Reads an alphas.npz of format 1 or 2.
 
     Raises:
       RunError: the file is missing, damaged or of another kind.
@@ -128,12 +129,12 @@ def write_alphas(
     ops: Mapping[str, Sequence[str]],
     logits: Mapping[str, np.ndarray],
 ) -> None:
-    """Writes an alphas.npz in one step; see `AlphaHistory` for the arguments.
+    """Replaces an alphas.npz in one step; see `AlphaHistory` for the arguments.
 
     Raises:
       RunError: it cannot be written.
     """
-    npz.write_npz(
+    write_npz(
         path,
         format=np.array(FORMAT, np.int64),
         step=np.array(steps, np.int64),
@@ -143,7 +144,7 @@ def write_alphas(
 
 
 def _decoded(arrays: Mapping[str, np.ndarray]) -> AlphaHistory:
-    """What the arrays of the file say.
+    """Decodes the arrays of the file.
 
     Raises:
       ValueError: they are not those of an alphas.npz; the message is part of a line.
@@ -176,7 +177,7 @@ def _decoded(arrays: Mapping[str, np.ndarray]) -> AlphaHistory:
 
 
 def _names(array: np.ndarray) -> tuple[str, ...]:
-    """Text [|O|] as Python's, after a look at its code points: numpy does not check what it reads.
+    """Converts text [|O|] to Python's, after a check of its code points: numpy makes none.
 
     Raises:
       ValueError: one of them is no character.
@@ -188,7 +189,7 @@ def _names(array: np.ndarray) -> tuple[str, ...]:
 
 
 def _logits_of(arrays: Mapping[str, np.ndarray], cell: str, sizes: tuple[int, int]) -> np.ndarray:
-    """z of a cell type, from a file of this format; `sizes` are T and |O|."""
+    """Returns z of a cell type from a file of format 2; `sizes` are T and |O|."""
     z = arrays.get(cell + _LOGITS)
     if (
         z is None
@@ -204,12 +205,12 @@ def _logits_of(arrays: Mapping[str, np.ndarray], cell: str, sizes: tuple[int, in
 def _logits_of_weights(
     arrays: Mapping[str, np.ndarray], cell: str, sizes: tuple[int, int]
 ) -> np.ndarray:
-    """The same from a file of format 1: log p."""
+    """Returns z = log p of a cell type from a file of format 1; `sizes` are T and |O|."""
     prefix = f"{cell}_node_"
     count = sum(name.startswith(prefix) for name in arrays)
-    nodes = [arrays.get(f"{prefix}{j}") for j in range(1, count + 1)]
+    nodes = [arrays.get(f"{prefix}{j}", _NO_NODE) for j in range(1, count + 1)]
     if not nodes or not all(
-        p is not None and p.dtype.kind == "f" and p.shape == (sizes[0], j, sizes[1])
+        p.dtype.kind == "f" and p.shape == (sizes[0], j, sizes[1])
         for j, p in enumerate(nodes, start=1)
     ):
         raise ValueError(f"the nodes of the {cell!r} cell are incomplete")
@@ -222,7 +223,7 @@ def _logits_of_weights(
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis. One copy only: a log may be large."""
+    """Returns the softmax over the last axis. Makes one copy only: a log may be large."""
     p = logits - logits.max(axis=-1, keepdims=True)
     np.exp(p, out=p)
     p /= p.sum(axis=-1, keepdims=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import tensorflow as tf
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.files import reason
 from rldarts_tf.runs import manifest
+from rldarts_tf.runs.npz import npz_bytes, parse_npz
 from rldarts_tf.runs.paths import CHECKPOINT_PREFIX, StagePaths, checkpoint_steps
-from rldarts_tf.runs.reading import parse_npz
 
 
 class ArrayState(tf.train.experimental.PythonState):
@@ -40,19 +39,8 @@ class ArrayState(tf.train.experimental.PythonState):
         self._set = set
 
     def serialize(self) -> bytes:
-        """The arrays as .npz bytes; called by TensorFlow.
-
-        Raises:
-          TypeError: an array has dtype object, which only pickle could store.
-        """
-        arrays = dict(self._get())
-        for name, array in arrays.items():
-            if np.asarray(array).dtype.hasobject:
-                raise TypeError(f"array {name!r} has dtype object, which would need pickle")
-        buffer = io.BytesIO()
-        # Names may contain "/": they are only entries of a zip file.
-        np.savez(buffer, **arrays)
-        return buffer.getvalue()
+        """Returns the arrays as .npz bytes; called by TensorFlow."""
+        return npz_bytes(self._get())
 
     def deserialize(self, string_value: bytes) -> None:
         """Restores the arrays; called by TensorFlow.
@@ -63,24 +51,17 @@ class ArrayState(tf.train.experimental.PythonState):
         self._set(parse_npz(string_value))
 
 
-def part_of(state: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """The entries `<name>/...` of a state, without that prefix."""
-    prefix = f"{name}/"
-    return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-
-
 class Checkpoints:
     """Saves and restores the state of a stage.
 
-    A checkpoint is what its manifest lists: `ckpt-<step>.json` is written when everything else is
-    on disk, and what it lists is read and compared before it is used. One that is damaged, or that
-    was being written when the process died, is set aside in `damaged-<step>/`, and the one before
-    it takes its place.
+    The manifest `ckpt-<step>.json` is written when everything else is on disk, and the checksums
+    in it are verified before a checkpoint is used. One that is damaged or incomplete is quarantined
+    in `damaged-<step>/`, and the run resumes from the one before it.
 
     Args:
-      stage_dir: whose `checkpoints_dir` holds them.
-      objects: what is saved, by name: TensorFlow trackables and `ArrayState`s.
-      max_to_keep: older ones are deleted.
+      stage_dir: the stage, whose `checkpoints_dir` holds them.
+      objects: TensorFlow trackables and `ArrayState`s to save, by name.
+      max_to_keep: number of checkpoints to keep; older ones are deleted.
 
     Raises:
       RunError: the directory cannot be written, or there are checkpoints and all are damaged.
@@ -93,7 +74,7 @@ class Checkpoints:
         self._folder = stage_dir.checkpoints_dir
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._set_damaged_aside()
+            self._quarantine_damaged()
             self._manager = tf.train.CheckpointManager(
                 self._checkpoint, str(self._folder), max_to_keep=max_to_keep
             )
@@ -118,14 +99,14 @@ class Checkpoints:
         return True
 
     def save(self, step: int, files: Iterable[Path] = ()) -> set[Path]:
-        """Saves a checkpoint of a step, and deletes those that are too old.
+        """Saves a checkpoint, and deletes those that are too old.
 
         Args:
           step: environment steps so far.
-          files: others inside of `checkpoints_dir` that belong to it.
+          files: further files inside of `checkpoints_dir` that belong to it.
 
         Returns:
-          Those files, and what was given for the other checkpoints that are kept.
+          The further files of all checkpoints that are kept.
 
         Raises:
           RunError: it cannot be written.
@@ -147,7 +128,7 @@ class Checkpoints:
             raise RunError(f"checkpoint of step {step} cannot be written: {line}") from error
 
     def _other_files(self, step: int) -> set[Path]:
-        """What was given with a checkpoint, in so far as its manifest can be read."""
+        """Returns the further files of a checkpoint; none if its manifest cannot be read."""
         with contextlib.suppress(RunError):
             names = manifest.read(self._manifest(step))
             return {self._folder / name for name in names if not name.startswith(CHECKPOINT_PREFIX)}
@@ -156,8 +137,8 @@ class Checkpoints:
     def _manifest(self, step: int) -> Path:
         return self._folder / f"{CHECKPOINT_PREFIX}{step}.json"
 
-    def _set_damaged_aside(self) -> None:
-        """Leaves only checkpoints that are complete and as they were written."""
+    def _quarantine_damaged(self) -> None:
+        """Moves away every checkpoint newer than the newest sound one, and lists the others."""
         for unfinished in self._folder.glob(f"{CHECKPOINT_PREFIX}*_temp"):
             shutil.rmtree(unfinished)
         found = checkpoint_steps(self._folder.glob(f"{CHECKPOINT_PREFIX}*.*"))
@@ -170,7 +151,7 @@ class Checkpoints:
                 manifest.check(self._manifest(step), self._folder)
                 break
             except RunError as error:
-                # One that was never completed is no loss: nobody has gone on from it.
+                # One that was never completed is no loss: no run has resumed from it.
                 complete = self._manifest(step).exists() or step not in found
                 damaged = damaged or complete
                 problems[step] = str(error) if complete else "it was not completed"
@@ -181,21 +162,23 @@ class Checkpoints:
                 + "; ".join(f"step {step}: {problem}" for step, problem in problems.items())
                 + "; put sound files in their place, or delete the stage's folder to begin it anew"
             )
-        for step, problem in problems.items():
-            if step not in found:
-                continue
-            aside = self._set_aside(step)
-            instead = f"going on from step {steps[-1]:,}" if steps else "beginning anew"
+        instead = f"resuming from step {steps[-1]:,}" if steps else "beginning anew"
+        for step in [step for step in problems if step in found]:
             print(
-                f"checkpoint of step {step:,} is set aside in {str(aside)!r}: {problem}; {instead}",
+                f"checkpoint of step {step:,} is quarantined in {str(self._quarantine(step))!r}: "
+                f"{problems[step]}; {instead}",
                 file=sys.stderr,
                 flush=True,
             )
+        self._list(steps)
+
+    def _list(self, steps: Sequence[int]) -> None:
+        """Makes TensorFlow's own list name exactly the checkpoints of these steps."""
         paths = [str(self._folder / f"{CHECKPOINT_PREFIX}{step}") for step in steps]
         if paths:
-            # TensorFlow's own list may name what has gone or be damaged itself. It keeps for ever
-            # what it takes for older than `last_preserved`: without times of its own, a clock
-            # that has been set back would do that.
+            # The list may name what has gone or be damaged itself. TensorFlow keeps for ever what
+            # it takes for older than `last_preserved`: without times of our own, a clock that has
+            # been set back would do that.
             tf.compat.v1.train.update_checkpoint_state(
                 str(self._folder),
                 paths[-1],
@@ -207,23 +190,23 @@ class Checkpoints:
             (self._folder / "checkpoint").unlink(missing_ok=True)
 
     def _listed(self) -> set[int]:
-        """The steps in TensorFlow's list of checkpoints, in so far as it can be read."""
+        """Returns the steps in TensorFlow's list of checkpoints; none if it cannot be read."""
         with contextlib.suppress(ValueError):
             state = tf.train.get_checkpoint_state(str(self._folder))
             return checkpoint_steps(state.all_model_checkpoint_paths) if state else set()
         return set()
 
-    def _set_aside(self, step: int) -> Path:
-        """Moves what belongs to a checkpoint into a folder of its own."""
-        number, aside = 1, self._folder / f"damaged-{step}"
-        while aside.exists():
+    def _quarantine(self, step: int) -> Path:
+        """Moves the files of a checkpoint into a folder of their own, which it returns."""
+        number, quarantine = 1, self._folder / f"damaged-{step}"
+        while quarantine.exists():
             number += 1
-            aside = self._folder / f"damaged-{step}-{number}"
+            quarantine = self._folder / f"damaged-{step}-{number}"
         names = [path.name for path in self._folder.glob(f"{CHECKPOINT_PREFIX}{step}.*")]
         with contextlib.suppress(RunError):
             names += [n for n in manifest.read(self._manifest(step)) if n not in names]
         for name in names:
             if (self._folder / name).is_file():
-                (aside / name).parent.mkdir(parents=True, exist_ok=True)
-                (self._folder / name).rename(aside / name)
-        return aside
+                (quarantine / name).parent.mkdir(parents=True, exist_ok=True)
+                (self._folder / name).rename(quarantine / name)
+        return quarantine

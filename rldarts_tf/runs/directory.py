@@ -11,9 +11,12 @@ import fcntl
 import os
 import warnings
 import weakref
+from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 
+from typing_extensions import override
+
+from rldarts_tf.closing import Closing
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike, reason, write_text
 from rldarts_tf.runs.configs import canonical_settings, read_config
@@ -24,11 +27,11 @@ _NOT_SET = "(not set)"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
-class RunDirectory(RunPaths):
+class RunDirectory(RunPaths, Closing):
     """A directory that this process alone writes to, until `close` or its end.
 
     The lock is the kernel's (`flock` on `lock_path`), so it vanishes with the process however
-    that ends. Also a context manager.
+    that ends.
     """
 
     def __init__(self, root_dir: PathLike) -> None:
@@ -63,7 +66,7 @@ class RunDirectory(RunPaths):
         if locked:
             self._remove_leftovers()
 
-    def bind_config(self, text: str) -> None:
+    def bind_config(self, text: str, newer: Collection[str] = ()) -> None:
         """Ties the directory to a configuration, so that a run continues only as it began.
 
         The first call writes `text` to config.gin. Later calls, also of later processes, compare:
@@ -73,6 +76,7 @@ class RunDirectory(RunPaths):
 
         Args:
           text: a configuration in gin's syntax, as `gin.config_str()` writes it.
+          newer: settings that say nothing new, and that a config.gin of an earlier version lacks.
 
         Raises:
           RunError: a setting differs (the first one is named, old -> new), or a text is not gin.
@@ -86,7 +90,7 @@ class RunDirectory(RunPaths):
         old = canonical_settings(old_text, repr(str(self.config_path)))
         for name in [*old, *(name for name in new if name not in old)]:
             before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
-            if before != after:
+            if before != after and not (name in newer and name not in old):
                 # A configuration is complete: what only one of the two has, the other's version
                 # does not know.
                 old_is = "version" if _NOT_SET in (before, after) else "setting"
@@ -96,20 +100,10 @@ class RunDirectory(RunPaths):
                     f"{name}: {before} -> {after}; use another root_dir or the old {old_is}"
                 )
 
+    @override
     def close(self) -> None:
         """Gives the directory up for others; a second call does nothing."""
         self._finalizer()
-
-    def __enter__(self) -> RunDirectory:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _lock(self, text: str) -> bool:
         """Takes the lock; False where the file system has none."""

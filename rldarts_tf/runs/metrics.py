@@ -12,11 +12,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
+from rldarts_tf.closing import Closing
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.files import PathLike, reason, write_text
 from rldarts_tf.runs.paths import StagePaths
@@ -25,12 +26,13 @@ from rldarts_tf.runs.reading import read_bytes
 _FIRST_COLUMNS = ("step", "wall_time")
 
 
-class MetricsWriter:
+class MetricsWriter(Closing):
     """Appends rows to metrics.csv and TensorBoard's events; `write` returns when the row is out.
 
-    Continuing a stage drops the rows after the restored checkpoint, because those steps are taken
-    again. TensorBoard's files are only ever added to: a new file repeats the steps that an
-    interrupted process had already written, and TensorBoard shows the later points.
+    Resuming a stage drops the rows after the restored checkpoint, because those steps are taken
+    again, and adds empty columns that an earlier version had not. TensorBoard's files are only ever
+    added to: a new file repeats the steps that an interrupted process had already written, and
+    TensorBoard shows the later points.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class MetricsWriter:
         rows: list[list[str]] = []
         if resume_step is not None and path.exists():
             old_header, rows = _read_rows(path)
-            if old_header and tuple(old_header) != header:
+            # An earlier version may have written fewer columns.
+            if old_header != [name for name in header if name in old_header]:
                 raise RunError(
                     f"{str(path)!r} has the columns {','.join(old_header)}, "
                     f"this run writes {','.join(header)}"
                 )
-            rows = [row for row in rows if int(row[0]) <= resume_step]
+            kept = (dict(zip(old_header, row)) for row in rows if int(row[0]) <= resume_step)
+            rows = [[row.get(name, "") for name in header] for row in kept]
         write_text(path, _csv_text([header, *rows]))
         self._last_step = int(rows[-1][0]) if rows else None
         self._tags = {
@@ -144,21 +148,10 @@ class MetricsWriter:
                 image = tf.io.decode_png(content, channels=3)
                 self._summary.image(name, image[None], step=int(step))
 
+    @override
     def close(self) -> None:
-        """Closes both files; a second call does nothing."""
         self._stream.close()
         self._events.close()
-
-    def __enter__(self) -> MetricsWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_metrics(path: PathLike) -> dict[str, np.ndarray]:

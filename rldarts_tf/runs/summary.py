@@ -1,4 +1,4 @@
-"""What a stage ended with: summary.json for programs, a short table for the terminal."""
+"""Results of the stages: summary.json for programs, a short table for the terminal."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_summary(path: PathLike, stage: str, values: Mapping[str, Any]) -> None
     The file is {"stages": {stage: {...}}, "versions": {...}}, strict JSON: NaN and infinities
     become null, numpy numbers and arrays plain numbers and lists. The stage's former entry is
     replaced as a whole, so nothing of an earlier attempt survives in it. A file that is not a
-    summary is set aside as `<name>.damaged` with a warning: results must not be lost to it.
+    summary is renamed to `<name>.damaged` with a warning: results must not be lost to it.
 
     Raises:
       RunError: the file cannot be read or written.
@@ -65,14 +65,14 @@ def write_summary(path: PathLike, stage: str, values: Mapping[str, Any]) -> None
         try:
             stages = read_summary(target)["stages"]
         except _DamagedSummaryError:
-            aside = target.with_name(target.name + ".damaged")
+            damaged = target.with_name(target.name + ".damaged")
             try:
-                os.replace(target, aside)
+                os.replace(target, damaged)
             except OSError as error:
                 line = f"{str(target)!r} cannot be replaced: {reason(error)}"
                 raise RunError(line) from error
             warnings.warn(
-                f"{str(target)!r} was not a summary and is now {aside.name!r}",
+                f"{str(target)!r} was not a summary and is now {damaged.name!r}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -98,7 +98,7 @@ def read_summary(path: PathLike) -> dict[str, Any]:
 
 
 def short_game(game: str) -> str:
-    """What an entry calls its game, or how many games, where it names more than three."""
+    """Returns the game of an entry; where it names more than three, only how many."""
     count = len(game.split(", "))
     return game if count <= 3 else f"{count} games"
 

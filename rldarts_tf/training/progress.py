@@ -9,13 +9,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TextIO
+
+from typing_extensions import Self, override
+
+from rldarts_tf.closing import Closing
 
 _WINDOW_S = 30.0
 
 
-class Progress:
+class Progress(Closing):
     """Shows steps, steps per second, chosen numbers and the time left.
 
     On a terminal (with `rich` installed) a bar and a line of numbers are redrawn in place.
@@ -101,6 +104,7 @@ class Progress:
             self._print_line()
             self._last_line_at = now
 
+    @override
     def close(self) -> None:
         """Shows the last state and gives the terminal back; a second call does nothing."""
         if self._closed:
@@ -114,19 +118,12 @@ class Progress:
         elif self._last_line_at > -math.inf:
             self._print_line()
 
-    def __enter__(self) -> Progress:
+    @override
+    def __enter__(self) -> Self:
         if self._live is not None:
             with self._forgiving():
                 self._start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _start(self) -> None:
         if not self._failed and not self._closed and not self._live.live.is_started:

@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
-from rldarts_tf.encoders import Supernet
+from typing_extensions import override
+
+from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
 
 
-class SearchRecorder:
+class Recorder:
+    """Records nothing: that of a training that is no search."""
+
+    @property
+    def columns(self) -> Mapping[str, tuple[str, ...]]:
+        """The metrics that `record` returns, by the group they are shown in."""
+        return {}
+
+    def record(self, step: int) -> dict[str, float]:
+        """Logs the state at a step; returns metrics."""
+        del step
+        return {}
+
+    def pictures(self) -> dict[str, bytes]:
+        """PNG files of the present state, by name."""
+        return {}
+
+    def flush(self) -> None:
+        """Writes what is held in memory; to be called before a checkpoint."""
+
+
+def make_recorder(encoder: Encoder, stage_dir: StagePaths, resume_step: int | None) -> Recorder:
+    """The recorder of an encoder; see `SearchRecorder`."""
+    if isinstance(encoder, Supernet):
+        return SearchRecorder(stage_dir, encoder, resume_step)
+    return Recorder()
+
+
+class SearchRecorder(Recorder):
     """Logs α over time and the genotypes it stands for.
 
     Args:
@@ -32,10 +63,10 @@ class SearchRecorder:
         )
         self._genotypes = GenotypeLog(stage_dir.genotypes_path, resume_step)
 
-    @staticmethod
-    def columns(supernet: Supernet) -> dict[str, tuple[str, ...]]:
-        """The metrics that `record` returns, by the group they are shown in."""
-        space = supernet.space
+    @property
+    @override
+    def columns(self) -> Mapping[str, tuple[str, ...]]:
+        space = self._supernet.space
         return {
             **{
                 f"op_weights_{t}": tuple(f"op_weight_{t}_{op}" for op in space.ops(t))
@@ -48,6 +79,7 @@ class SearchRecorder:
             ),
         }
 
+    @override
     def record(self, step: int) -> dict[str, float]:
         """Logs α and the cell of this step; returns metrics.
 
@@ -68,9 +100,10 @@ class SearchRecorder:
             **means,
             **entropy,
             "distinct_genotypes": len(self._genotypes),
-            "last_genotype_step": self._genotypes.last_step,
+            "last_genotype_step": self._genotypes.last_step or 0,
         }
 
+    @override
     def pictures(self) -> dict[str, bytes]:
         """The weight of each op on each edge, and the cell they stand for: PNG files by name.
 
@@ -88,6 +121,6 @@ class SearchRecorder:
             return {}
         return {"op_weights": weights, **{f"cell/{name}": data for name, data in cells.items()}}
 
+    @override
     def flush(self) -> None:
-        """Writes what is held in memory; to be called before a checkpoint."""
         self._alphas.flush()

@@ -67,7 +67,7 @@ class ReturnTracker:
         return {
             **summarize(by_game, "return_mean", self._normalize),
             "return_std": float(
-                np.mean([np.std(v) if v else math.nan for v in self._returns.values()])
+                np.mean([float(np.std(v)) if v else math.nan for v in self._returns.values()])
             ),
             "episodes": self._episodes,
             "length_mean": float(np.mean([_mean(v) for v in self._lengths.values()])),
@@ -76,7 +76,7 @@ class ReturnTracker:
     def state(self) -> dict[str, np.ndarray]:
         """State for `set_state`: latest returns and lengths by game, and the count of episodes."""
         return {
-            "episodes": np.int64(self._episodes),
+            "episodes": np.array(self._episodes, np.int64),
             **{f"returns/{n}": np.array(v, np.float64) for n, v in self._returns.items()},
             **{f"lengths/{n}": np.array(v, np.int64) for n, v in self._lengths.items()},
         }

@@ -135,9 +135,9 @@ def damaged_checkpoint(
         how(max(files, key=lambda path: path.stat().st_mtime_ns))
         ended = program.launch(root, updates + 1)
         check_ended(ended)
-        told = [line for line in ended.err.splitlines() if "is set aside" in line]
+        told = [line for line in ended.err.splitlines() if "is quarantined" in line]
         check(len(told) == 1, f"{pattern}: {ended.err}")
-        check(f"going on from step {(updates - 1) * program.update:,}" in told[0], told[0])
+        check(f"resuming from step {(updates - 1) * program.update:,}" in told[0], told[0])
         check_rows(root, program.update)
 
 

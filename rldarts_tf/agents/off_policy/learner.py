@@ -16,8 +16,12 @@ from acme.utils import counting, loggers
 
 from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
+from rldarts_tf.training.stopwatch import Stopwatch
 
 _OVERFLOWED = "overflowed"
+
+PARTS = ("act", "simulate", "store", "sample", "learn")
+"""The parts of acting and learning whose seconds are measured; a learner has the last two."""
 
 
 class ReplayLearner(acme.Learner, savers.TFSaveable):
@@ -29,6 +33,9 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         loss is scaled.
       counter: counts learner steps.
       logger: is given the numbers of each step.
+
+    Attributes:
+      stopwatch: the seconds of sampling and learning; a program adds those of its other `PARTS`.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         self._counter = counter or counting.Counter()
         self._logger = logger or loggers.NoOpLogger()
         self._walltime: float | None = None
+        self.stopwatch = Stopwatch(*PARTS)
 
     @abc.abstractmethod
     def _learn(self, sample: reverb.ReplaySample) -> Mapping[str, Any]:
@@ -91,7 +99,10 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
           RunError: a loss or a gradient is not finite, and such steps are not skipped, or this is
             the last of a hundred in a row.
         """
-        metrics = {name: float(v) for name, v in self._learn(next(self._samples)).items()}
+        with self.stopwatch.measure("learn"):
+            with self.stopwatch.measure("sample"):
+                sample = next(self._samples)
+            metrics = {name: float(v) for name, v in self._learn(sample).items()}
         overflowed = bool(metrics.pop(_OVERFLOWED, 0.0))
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if overflowed:  # The norms are not finite; the next step has a smaller scale.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import dm_env
@@ -21,6 +22,7 @@ class LoopAgent(agent.Agent):
 
     Args:
       policy: observations [B, ...] -> actions [B, ...].
+      explore: sets the policy's exploration; called with the environment steps after each.
       learner: not yet connected.
       replay: the server.
       settings: `batch_size`, `samples_per_insert`, `min_replay_size`, `discount`.
@@ -33,7 +35,9 @@ class LoopAgent(agent.Agent):
 
     def __init__(
         self,
+        *,
         policy: snt.Module,
+        explore: Callable[[int], object],
         learner: ReplayLearner,
         replay: Replay,
         settings: Any,
@@ -44,6 +48,7 @@ class LoopAgent(agent.Agent):
     ) -> None:
         self._settings = settings
         self._replay = replay
+        self._explore = explore
         self._learned = 0
         # Acme's own count begins again with every process.
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="environment_steps")
@@ -65,9 +70,10 @@ class LoopAgent(agent.Agent):
         )
 
     def observe(self, action: Any, next_timestep: dm_env.TimeStep) -> None:
-        """Puts a step into replay."""
+        """Puts a step into replay and sets the exploration of the next one."""
         super().observe(action, next_timestep)
         self._steps.assign_add(1)
+        self._explore(int(self._steps))
 
     def update(self) -> None:
         """Learns, if it is time to: exactly as often as `samples_per_insert` says.

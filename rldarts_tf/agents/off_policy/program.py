@@ -4,26 +4,62 @@ from __future__ import annotations
 
 import abc
 import collections
+import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dm_env
 import numpy as np
 import tensorflow as tf
-from acme import specs
 from acme.utils import loggers
+from typing_extensions import override
 
 from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
-from rldarts_tf.agents.off_policy.replay import BatchAdder, Replay, learner_steps_due
-from rldarts_tf.envs.suite import Environments
-from rldarts_tf.runs.checkpoints import part_of
+from rldarts_tf.agents.off_policy.replay import (
+    BatchAdder,
+    Replay,
+    environment_spec,
+    learner_steps_due,
+)
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.loop import AgentProgram
+from rldarts_tf.training.evaluation import Policy
+from rldarts_tf.training.program import AgentProgram
+from rldarts_tf.training.seeds import derived_seed
+from rldarts_tf.training.state import part_of
+
+T = TypeVar("T")
 
 COLUMNS = ("learner_steps", "skipped_updates", "replay_size")
-"""Metrics of every off-policy program; a subclass adds those of its learner."""
+"""Metrics of every off-policy program."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """An algorithm's share of `OffPolicyProgram`.
+
+    Attributes:
+      learner: not yet connected.
+      act: observations [B, ...] -> (actions [B, ...], the network's output), as in training.
+      explore: sets the exploration of `act`; called with the environment steps before each action.
+      evaluate: like `act`, as in evaluations.
+      trackables: TensorFlow objects of a checkpoint beside the learner's, by name.
+      n_step: rewards in a return.
+      priority_exponent: see `Replay`.
+      initial_priority: see `Replay`.
+    """
+
+    learner: ReplayLearner
+    act: Callable[[Any], tuple[Any, Any]]
+    explore: Callable[[int], object]
+    evaluate: Callable[[Any], tuple[Any, Any]]
+    trackables: Mapping[str, Any]
+    n_step: int = 1
+    priority_exponent: float | None = None
+    initial_priority: float = 1.0
 
 
 class OffPolicyProgram(AgentProgram):
@@ -33,88 +69,86 @@ class OffPolicyProgram(AgentProgram):
     the n-step adders: each environment begins an episode for replay where it stands, so that at
     most n - 1 transitions of each are lost and n - 1 shorter ones come in.
 
-    A subclass makes environments, learner and log, and says how to act.
-
     Args:
-      environment: already reset.
-      spec: of one environment.
-      learner: not yet connected.
-      log: the learner's logger.
+      encoder: the encoder, not yet built.
+      suite: the environments.
       settings: `num_envs`, `batch_size`, `samples_per_insert`, `min_replay_size`,
-        `replay_capacity`, `discount`, `steps_per_update`.
+        `replay_capacity`, `discount`, `steps_per_update`; fitted to the suite.
+      seed: of the run. Reverb's choice of samples cannot be seeded.
       stage_dir: where replay is saved.
-      n_step: rewards in a return.
-      priority_exponent: see `Replay`.
-      initial_priority: see `Replay`.
-      last_is_first: see `BatchAdder`.
+
+    Attributes:
+      losses: the metrics of the learner, and what else a subclass adds.
+      learner: the learner.
     """
 
+    losses: tuple[str, ...]
+
     def __init__(
-        self,
-        environment: Environments,
-        spec: specs.EnvironmentSpec,
-        learner: ReplayLearner,
-        log: MeanLogger,
-        settings: Any,
-        stage_dir: StagePaths,
-        *,
-        n_step: int,
-        priority_exponent: float | None,
-        last_is_first: bool,
-        initial_priority: float = 1.0,
+        self, encoder: Encoder, suite: Suite, settings: Any, seed: int, stage_dir: StagePaths
     ) -> None:
-        self.environment = environment
-        self.learner = learner
-        if learner.loss_scale is not None:
-            self.columns = (*self.columns, "loss_scale")
-        self._spec = spec
-        self._log = log
         self._settings = settings
         self._replay_dir = stage_dir.replay_dir
-        self._n_step = n_step
-        self._priority_exponent = priority_exponent
-        self._initial_priority = initial_priority
-        self._last_is_first = last_is_first
         self._step = 0
         self._acted = 0
         self._sampling = False
         self._saved_replay: str | None = None
         self._replay: Replay | None = None
         self._adder: BatchAdder | None = None
+        self._log = MeanLogger()
+        self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
+        try:
+            self.environment.reset()
+            self._spec = environment_spec(
+                self.environment.observation_spec(), self.environment.action_spec()
+            )
+            self._parts = self._make_parts(encoder, suite, seed)
+        except BaseException:
+            self.environment.close()
+            raise
+        self.learner = self._parts.learner
+        self.stopwatch = self.learner.stopwatch
+        self.trackables = {**self.learner.state, **self._parts.trackables}
+        scale = () if self.learner.loss_scale is None else ("loss_scale",)
+        self.columns = (*self.losses, *self.environment.counters(), *COLUMNS, *scale)
+        self._act, self._act_evaluating = traced(self._parts.act), traced(self._parts.evaluate)
 
     @abc.abstractmethod
-    def _actions(self, observations: np.ndarray) -> np.ndarray:
-        """Acts as in training: [B, ...] -> [B, ...]."""
+    def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:
+        """Makes learner and policies; `environment`, `_spec`, `_settings` and `_log` are there."""
 
-    def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        """Scales rewards float32 [B] for learning; `ended` [B] marks the ends of episodes."""
-        del ended
+    def _rewards(self, rewards: np.ndarray) -> np.ndarray:
+        """Scales rewards float32 [B] for learning."""
         return rewards
 
     @property
     def replay(self) -> Replay:
         """The replay server; there is one after `start`."""
-        if self._replay is None:
-            raise ValueError("the program has not been started")
-        return self._replay
+        return _started(self._replay)
 
+    @override
     def start(self) -> None:
         """Starts the replay server, empty or restored from the checkpoint."""
-        settings = self._settings
+        settings, parts = self._settings, self._parts
         self._replay = Replay(
             self._spec,
             settings.replay_capacity,
-            self._priority_exponent,
+            parts.priority_exponent,
             self._replay_dir,
             self._saved_replay,
-            self._initial_priority,
+            parts.initial_priority,
         )
         self.learner.connect(self._replay.sample(settings.batch_size), self._replay.client)
         self._adder = BatchAdder(
-            self._replay, settings.num_envs, self._n_step, settings.discount, self._last_is_first
+            self._replay,
+            settings.num_envs,
+            parts.n_step,
+            settings.discount,
+            self.environment.last_is_first,
         )
         self._adder.add_first(self.environment.current_time_step().observation)
 
+    @override
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """Steps every environment `steps_per_update` times and makes the learner steps due."""
         before = self._step
@@ -126,14 +160,15 @@ class OffPolicyProgram(AgentProgram):
             due = learner_steps_due(self._settings, self._step - self._settings.min_replay_size)
             if self.learner.num_steps < due and not self._sampling:
                 # The adders may still hold the first transitions, and sampling would wait for one.
-                self._adder.flush()
+                _started(self._adder).flush()
                 self._sampling = True
             while self.learner.num_steps < due:
                 self.learner.step()
             if stopping():
                 break
-        metrics = {
-            **self._log.take(self.columns),
+        metrics: dict[str, float] = {
+            **self._log.take(self.losses),
+            **self.environment.counters(),
             "learner_steps": self.learner.num_steps,
             "skipped_updates": self.learner.num_skipped,
             "replay_size": self.replay.size,
@@ -142,32 +177,41 @@ class OffPolicyProgram(AgentProgram):
             metrics["loss_scale"] = float(self.learner.loss_scale.value)
         return self._step - before, metrics
 
+    @override
+    def evaluation_policy(self, seed: int) -> Policy:
+        del seed
+        return lambda observations: self._checked(self._act_evaluating(observations))
+
+    @override
     def state(self) -> dict[str, np.ndarray]:
         """State of the environments, counters, and the name of the replay checkpoint."""
         return {
             **{f"environment/{k}": v for k, v in self.environment.get_state().items()},
-            "step": np.int64(self._step),
-            "acted": np.int64(self._acted),
+            "step": np.array(self._step, np.int64),
+            "acted": np.array(self._acted, np.int64),
             "replay": np.array(self._saved_replay or ""),
         }
 
+    @override
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned."""
         self.environment.set_state(part_of(state, "environment"))
         self._step = int(state["step"])
         self._acted = int(state["acted"])
         self._saved_replay = str(state["replay"])
 
+    @override
     def before_checkpoint(self) -> Iterable[Path]:
         """Saves replay; the previous replay checkpoint stays until this one is safe."""
-        self._adder.flush()
+        _started(self._adder).flush()
         self._saved_replay = self.replay.save()
         return (self._replay_dir / self._saved_replay).iterdir()
 
+    @override
     def after_checkpoint(self, kept: Collection[Path]) -> None:
         """Deletes replay checkpoints that no kept checkpoint refers to."""
         self.replay.forget_all_but({path.parent.name for path in kept})
 
+    @override
     def close(self) -> None:
         """Closes replay and simulators."""
         try:
@@ -181,16 +225,31 @@ class OffPolicyProgram(AgentProgram):
         finally:
             self.environment.close()
 
+    def _checked(self, acted: tuple[Any, Any]) -> np.ndarray:
+        """Returns the actions of (actions, the network's output).
+
+        Raises:
+          RunError: the output is not finite.
+        """
+        actions, output = acted
+        if not np.isfinite(output).all():
+            raise diverged("policy's output", "not finite", type(self._settings))
+        return np.asarray(actions)
+
     def _act_once(self) -> None:
-        actions = self._actions(self.environment.current_time_step().observation)
-        time_step = self.environment.step(actions)
-        self._adder.add(
-            actions,
-            self._rewards(time_step.reward, time_step.step_type == dm_env.StepType.LAST),
-            time_step.discount,
-            time_step.step_type,
-            time_step.observation,
-        )
+        with self.stopwatch.measure("act"):
+            self._parts.explore(self._step)
+            actions = self._checked(self._act(self.environment.current_time_step().observation))
+        with self.stopwatch.measure("simulate"):
+            time_step = self.environment.step(actions)
+        with self.stopwatch.measure("store"):
+            _started(self._adder).add(
+                actions,
+                self._rewards(time_step.reward),
+                time_step.discount,
+                time_step.step_type,
+                time_step.observation,
+            )
         self._acted += 1
         # Where an episode began, the action was ignored.
         self._step += int(np.sum(time_step.step_type != dm_env.StepType.FIRST))
@@ -222,17 +281,7 @@ def traced(act: Callable[..., Any]) -> Callable[[np.ndarray], Any]:
     return tf.function(act, autograph=False, reduce_retracing=True)
 
 
-def checked(actions: Any, values: Any, settings: type) -> np.ndarray:
-    """Returns the actions after checking that the policy's output is finite.
-
-    Args:
-      actions: [B, ...].
-      values: the network's output.
-      settings: the class of the algorithm's settings, for the message.
-
-    Raises:
-      RunError: it is not.
-    """
-    if not np.isfinite(values).all():
-        raise diverged("policy's output", "not finite", settings)
-    return np.asarray(actions)
+def _started(part: T | None) -> T:
+    if part is None:
+        raise ValueError("the program has not been started")
+    return part

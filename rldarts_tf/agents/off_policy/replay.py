@@ -89,7 +89,7 @@ class Replay:
             line = one_line(error)
             raise RunError(f"replay checkpoint {checkpoint!r} cannot be read: {line}") from error
         self.address = f"localhost:{self._server.port}"
-        self.client = ReverbClient(self.address)
+        self.client: Any = ReverbClient(self.address)
         if checkpoint is not None and not self.size:
             # Reverb takes files that are missing or cut off at their beginning for empty ones.
             self.close()
@@ -140,12 +140,11 @@ class Replay:
         Raises:
           RunError: it cannot be written, or there is no `checkpoints_dir`.
         """
-        if self._checkpoints_dir is None:
-            raise RunError("the replay table cannot be saved: it has no checkpoints_dir")
+        folder = self._folder
         try:
             with quiet_stderr():
                 path = Path(self.client.checkpoint())
-            path.rename(self._checkpoints_dir / path.name)
+            path.rename(folder / path.name)
             path.parent.rmdir()
             return path.name
         except (RuntimeError, OSError) as error:
@@ -159,13 +158,24 @@ class Replay:
           RunError: the files cannot be changed.
         """
         with self._changing_files():
-            for path in self._checkpoints_dir.iterdir():
+            for path in self._folder.iterdir():
                 if path.name not in checkpoints and path.is_dir():
                     shutil.rmtree(path)
 
+    @property
+    def _folder(self) -> Path:
+        """The folder of checkpoints.
+
+        Raises:
+          RunError: there is none.
+        """
+        if self._checkpoints_dir is None:
+            raise RunError("the replay table cannot be saved: it has no checkpoints_dir")
+        return self._checkpoints_dir
+
     def _prepare_folder(self, checkpoint: str | None) -> None:
         """Refuses to begin without the checkpoint; forgets one that was never finished."""
-        folder = self._checkpoints_dir
+        folder = self._folder
         # Reverb writes DONE last; it skips a folder without it, and would begin empty.
         if checkpoint is not None and not (folder / checkpoint / "DONE").is_file():
             raise RunError(
@@ -214,7 +224,7 @@ class BatchAdder:
         discount: float,
         last_is_first: bool = False,
     ) -> None:
-        self._make = functools.partial(replay.adder, n_step, discount)
+        self._make: Any = functools.partial(replay.adder, n_step, discount)
         self._adders = [self._make() for _ in range(num_envs)]
         self._running = [False] * num_envs
         self._last_is_first = last_is_first
@@ -280,18 +290,19 @@ def learner_steps_due(settings: Any, steps: int) -> int:
 
 
 def environment_spec(
-    observation: Any, action: specs.Array, name: str = "observation"
+    observation: Any, action: Any, name: str = "observation"
 ) -> specs.EnvironmentSpec:
-    """The spec of one environment with float32 rewards and discounts.
+    """The spec of one environment with float32 rewards and discounts, for Acme.
 
     Args:
       observation: an object with the shape and dtype of one observation.
-      action: the spec of one action.
+      action: the same of one action, with its minimum and maximum.
       name: of the observation.
     """
+    shape, dtype = tuple(action.shape), action.dtype
     return specs.EnvironmentSpec(
         observations=specs.Array(tuple(observation.shape), observation.dtype, name),
-        actions=action,
+        actions=specs.BoundedArray(shape, dtype, action.minimum, action.maximum, "action"),
         rewards=specs.Array((), np.float32, "reward"),
         discounts=specs.BoundedArray((), np.float32, 0.0, 1.0, "discount"),
     )

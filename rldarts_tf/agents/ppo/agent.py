@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 from tf_agents.agents.ppo import ppo_clip_agent
+from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from tf_agents.utils import value_ops
@@ -17,7 +18,7 @@ from tf_agents.utils import value_ops
 from rldarts_tf.agents.adam import MeasuredAdam
 from rldarts_tf.agents.gradients import NORMS, architecture_variables
 from rldarts_tf.agents.loss_scale import LossScale
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 
@@ -67,12 +68,45 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             time_major=False,
         )
 
+    def compute_return_and_advantage(
+        self, next_time_steps: ts.TimeStep, value_preds: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns and advantages [B, T] of steps [B, T] with values [B, T + 1].
+
+        TF-Agents' own method ends every episode without a value. Here the last observation of one
+        that was cut off (LAST with a discount above 0) is worth its value; where a step only began
+        an episode (FIRST) the advantage is 0, and that of the step before ends with its value.
+        """
+        rewards, discounts = next_time_steps.reward, next_time_steps.discount
+        cut_off = tf.where(next_time_steps.is_last(), discounts * self._discount_factor, 0.0)
+        begun = next_time_steps.is_first()
+        rewards = tf.where(begun, value_preds[:, :-1], rewards + cut_off * value_preds[:, 1:])
+        discounts = tf.where(begun, 0.0, discounts)
+        return super().compute_return_and_advantage(
+            next_time_steps._replace(reward=rewards, discount=discounts), value_preds
+        )
+
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss of PPOAgent; its gradient is scaled where the optimizer has a loss scale."""
         with self._shared_encoder.shared_computation():
             info = super().get_loss(*args, **kwargs)
         loss_scale = self._optimizer.loss_scale
         return info if loss_scale is None else info._replace(loss=loss_scale.scaled(info.loss))
+
+
+def tensor_specs(observation_spec: Any, action_spec: Any) -> tuple[ts.TimeStep, Any]:
+    """Specs of one environment, as `Suite` gives them, as TF-Agents wants them.
+
+    Returns:
+      (specs of a time step, spec of an action).
+    """
+    observation = tensor_spec.BoundedTensorSpec(
+        observation_spec.shape, observation_spec.dtype, 0, 255, "observation"
+    )
+    action = tensor_spec.BoundedTensorSpec(
+        action_spec.shape, action_spec.dtype, action_spec.minimum, action_spec.maximum, "action"
+    )
+    return ts.time_step_spec(observation), action
 
 
 def make_agent(
@@ -223,7 +257,7 @@ class Learner:
 
         Args:
           experience: [B, T + 1, ...] as the `Collector` gives it; of the last step only the value
-            is used.
+            is used. At least one step is a transition.
 
         Returns:
           Means over the gradient steps, float32 scalars: `loss`, `policy_loss`, `value_loss`,
@@ -241,9 +275,13 @@ class Learner:
             transitions = tf.nest.map_structure(
                 lambda x: tf.reshape(x[:, :-1], [settings.batch_size, 1, *x.shape[2:]]), processed
             )
-            indices = tf.range(settings.batch_size)
+            # Where a step only began an episode, others take its place.
+            begun = tf.equal(transitions.next_step_type[:, 0], ts.StepType.FIRST)
+            indices = tf.cast(tf.where(~begun)[:, 0], tf.int32)
+            places = tf.range(settings.batch_size) % tf.size(indices)
             orders = [
-                tf.random.experimental.stateless_shuffle(indices, seed=seed) for seed in seeds
+                tf.gather(tf.random.experimental.stateless_shuffle(indices, seed=seed), places)
+                for seed in seeds
             ]
             minibatches = tf.reshape(tf.concat(orders, axis=0), [-1, settings.minibatch_size])
         steps = settings.gradient_steps

@@ -11,10 +11,11 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from rldarts_tf.agents.gradients import diverged
-from rldarts_tf.agents.settings import PPOSettings
-from rldarts_tf.envs.procgen.batch import ProcgenBatch
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.envs.reward import RewardNormalizer
-from rldarts_tf.runs.checkpoints import part_of
+from rldarts_tf.envs.suite import Environments
+from rldarts_tf.training.state import part_of
+from rldarts_tf.training.stopwatch import Stopwatch
 
 Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]
 """uint8 [B, H, W, C] -> (actions [B], distribution parameters, values [B])."""
@@ -23,27 +24,31 @@ Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]
 class Collector:
     """Collects the same number of steps of every environment, without a loop over environments.
 
-    A transition that starts at the end of an episode is the first of the next one (see
-    `ProcgenBatch`), so it is handed on as FIRST and no transition is lost.
+    Where LAST shows the first observation of the next episode (`last_is_first`, see
+    `Environments`), a transition that starts at LAST is handed on as FIRST. Elsewhere a step that
+    ignores its action is handed on as it is: its next_step_type is FIRST, and it is no transition.
 
     Args:
       environment: the environments, stepped together.
       act: the policy.
       num_steps: T, steps of each environment in a call.
       normalizer: of rewards; episode returns are recorded before it.
+      stopwatch: measures the parts "act" and "simulate".
     """
 
     def __init__(
         self,
-        environment: ProcgenBatch,
+        environment: Environments,
         act: Act,
         num_steps: int,
         normalizer: RewardNormalizer,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self._environment = environment
         self._act = act
         self._num_steps = num_steps
         self._normalizer = normalizer
+        self._stopwatch = stopwatch or Stopwatch("act", "simulate")
         environment.reset()
         self._observations = np.empty(
             (environment.batch_size, num_steps + 1, *environment.observation_spec().shape),
@@ -56,8 +61,9 @@ class Collector:
         Returns:
           Numpy arrays [B, T + 1, ...]: observation uint8, action int32, policy_info (dist_params,
           value_prediction), step_type and next_step_type int32, reward (normalized) and discount
-          float32. The last step is for bootstrapping: its action has not been played, and the next
-          call begins at its observation. The observations are overwritten by the next call.
+          (as the environments give it) float32. The last step is for bootstrapping: its action has
+          not been played, and the next call begins at its observation. The observations are
+          overwritten by the next call.
 
         Raises:
           RunError: the policy's output is not finite.
@@ -66,20 +72,28 @@ class Collector:
         time_step = self._environment.current_time_step()
         for t in range(self._num_steps + 1):
             self._observations[:, t] = time_step.observation
-            action, dist_params, value = checked_act(self._act, time_step.observation)
-            ended_before = time_step.step_type == ts.StepType.LAST
+            with self._stopwatch.measure("act"):
+                action, dist_params, value = checked_act(self._act, time_step.observation)
+            step_type = time_step.step_type
+            if self._environment.last_is_first:
+                step_type = np.where(step_type == ts.StepType.LAST, ts.StepType.FIRST, step_type)
             column = {
-                "step_type": np.where(ended_before, ts.StepType.FIRST, time_step.step_type),
+                "step_type": step_type,
                 "action": action,
                 "policy_info": {"dist_params": dist_params, "value_prediction": value},
-                "next_step_type": np.full_like(time_step.step_type, ts.StepType.MID),
+                "next_step_type": np.full_like(step_type, ts.StepType.MID),
                 "reward": np.zeros_like(time_step.reward),
                 "discount": np.ones_like(time_step.discount),
             }
             if t < self._num_steps:
-                time_step = self._environment.step(action)
+                with self._stopwatch.measure("simulate"):
+                    time_step = self._environment.step(action)
                 column["next_step_type"] = time_step.step_type
-                column["reward"] = self._normalizer(time_step.reward, time_step.is_last())
+                column["reward"] = self._normalizer(
+                    time_step.reward,
+                    time_step.step_type == ts.StepType.LAST,
+                    time_step.step_type == ts.StepType.FIRST,
+                )
                 column["discount"] = time_step.discount
             columns.append(column)
         stacked = tf.nest.map_structure(lambda *steps: np.stack(steps, axis=1), *columns)

@@ -6,23 +6,28 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from tf_agents.specs import tensor_spec
+from tf_agents.trajectories import time_step as ts
+from typing_extensions import override
 
 from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo import collect
-from rldarts_tf.agents.settings import PPOSettings
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
-from rldarts_tf.training.loop import AgentProgram
+from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.seeds import derived_seed, make_generator
+from rldarts_tf.training.stopwatch import Stopwatch
+
+PARTS = ("act", "simulate", "store", "learn")
+"""The parts whose seconds are measured; "store" is the rest of the collection."""
 
 
 class PPOProgram(AgentProgram):
-    """See `AgentProgram`.
+    """`AgentProgram` of PPO; evaluations sample their actions, as training does.
 
     Args:
       encoder: the encoder, not yet built.
@@ -32,12 +37,10 @@ class PPOProgram(AgentProgram):
       stage_dir: not used.
     """
 
-    columns = (*ppo.LOSSES, "skipped_updates")
-
     def __init__(
         self,
         encoder: Encoder,
-        suite: ProcgenSuite,
+        suite: Suite,
         settings: PPOSettings,
         seed: int,
         stage_dir: StagePaths,
@@ -45,17 +48,16 @@ class PPOProgram(AgentProgram):
         del stage_dir
         self._settings = settings
         self._skipped = 0
+        self.stopwatch = Stopwatch(*PARTS)
         self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
-        self.agent = ppo.make_agent(
-            settings,
-            tensor_spec.from_spec(self.environment.time_step_spec()),
-            tensor_spec.from_spec(self.environment.action_spec()),
-            encoder,
+        time_step_spec, action_spec = ppo.tensor_specs(
+            self.environment.observation_spec(), self.environment.action_spec()
         )
+        self.agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
         generator = make_generator(seed, "actions and minibatches")
         self._loss_scale = self.agent.optimizer.loss_scale
-        if self._loss_scale is not None:
-            self.columns = (*self.columns, "loss_scale")
+        scale = () if self._loss_scale is None else ("loss_scale",)
+        self.columns = (*ppo.LOSSES, "skipped_updates", *self.environment.counters(), *scale)
         self._act = ppo.Actor(self.agent, generator)
         self._learner = ppo.Learner(self.agent, settings, generator)
         self._collector = collect.Collector(
@@ -68,6 +70,7 @@ class PPOProgram(AgentProgram):
                 settings.reward_clip,
                 groups=self.environment.games,
             ),
+            self.stopwatch,
         )
         self.trackables = {
             "actor": self.agent.actor_net,
@@ -77,15 +80,23 @@ class PPOProgram(AgentProgram):
             "generator": generator,
         }
 
+    @override
     def start(self) -> None:
         """Does nothing: PPO has nothing to start."""
 
+    @override
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """Collects one batch of experience and makes one update of PPO."""
         del stopping
-        experience = self._collector.collect()
-        updated = self._learner.update(ppo.on_host(experience))
-        losses = {name: float(value) for name, value in updated.items()}
+        with self.stopwatch.measure("store"):
+            experience = self._collector.collect()
+        steps = int(np.sum(experience.next_step_type[:, :-1] != ts.StepType.FIRST))
+        counters = self.environment.counters()
+        if not steps:
+            return 0, {**counters, "skipped_updates": self._skipped}
+        with self.stopwatch.measure("learn"):
+            updated = self._learner.update(ppo.on_host(experience))
+            losses = {name: float(value) for name, value in updated.items()}
         skipped, overflowed = (int(losses.pop(name, 0)) for name in ("skipped", "overflowed"))
         self._skipped += skipped
         if overflowed == self._settings.gradient_steps:
@@ -96,22 +107,22 @@ class PPOProgram(AgentProgram):
             raise diverged(bad[0], losses[bad[0]], PPOSettings)
         if self._loss_scale is not None:
             losses["loss_scale"] = float(self._loss_scale.value)
-        return self._settings.batch_size, {**losses, "skipped_updates": self._skipped}
+        return steps, {**losses, **counters, "skipped_updates": self._skipped}
 
+    @override
     def evaluation_policy(self, seed: int) -> Policy:
-        """Returns a policy that samples its actions, as in training."""
         act = self._act.drawing_from(make_generator(seed, "evaluation actions"))
         return lambda observations: collect.checked_act(act, observations)[0]
 
+    @override
     def state(self) -> dict[str, np.ndarray]:
-        """State of the environments and the reward normalizer."""
-        return {**self._collector.state(), "skipped_updates": np.int64(self._skipped)}
+        return {**self._collector.state(), "skipped_updates": np.array(self._skipped, np.int64)}
 
+    @override
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` returned."""
         self._collector.set_state(state)
         self._skipped = int(state["skipped_updates"])
 
+    @override
     def close(self) -> None:
-        """Closes the simulators."""
         self.environment.close()

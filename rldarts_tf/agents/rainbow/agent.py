@@ -10,7 +10,6 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import dm_env
 import numpy as np
 import reverb
 import sonnet as snt
@@ -21,15 +20,15 @@ from acme.tf import utils as tf2_utils
 from acme.tf.losses.distributional import l2_project
 from acme.tf.networks import DiscreteValuedDistribution
 from acme.utils import counting, loggers
+from typing_extensions import override
 
 from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
 from rldarts_tf.agents.off_policy.replay import TABLE, Replay
-from rldarts_tf.agents.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.errors import ConfigError
 from rldarts_tf.torso import Torso, training_options
 from rldarts_tf.training.seeds import make_generator
 
@@ -64,7 +63,7 @@ class DuellingCategoricalHead(snt.Module):
         self._atoms = tf.linspace(float(v_min), float(v_max), num_atoms)
 
     def __call__(self, features: tf.Tensor) -> DiscreteValuedDistribution:
-        """See the class."""
+        """Distributions of returns for features."""
         value = self._value(features)[:, None]  # [B, 1, num_atoms]
         advantage = tf.reshape(self._advantage(features), [-1, *self._shape])  # [B, A, num_atoms]
         logits = value + advantage - tf.reduce_mean(advantage, axis=1, keepdims=True)
@@ -107,7 +106,7 @@ class EpsilonGreedy(snt.Module):
         self._generator = generator
 
     def __call__(self, observations: tf.Tensor) -> tf.Tensor:
-        """Acts."""
+        """Actions for observations."""
         return self.act(observations)[0]
 
     def act(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -177,7 +176,7 @@ def importance_weights(probabilities: tf.Tensor, exponent: float) -> tf.Tensor:
 
 
 class RainbowLearner(ReplayLearner):
-    """Learns from prioritized replay; see `ReplayLearner`.
+    """`ReplayLearner` of prioritized replay.
 
     Args:
       network: the online network, with variables. Where its encoder depends on it (batch
@@ -204,6 +203,7 @@ class RainbowLearner(ReplayLearner):
         # So that a checkpoint restored before the first step finds them.
         self._optimizer._initialize(network.trainable_variables)
 
+    @override
     def _learn(self, sample: reverb.ReplaySample) -> dict[str, tf.Tensor]:
         """Makes one gradient step, updates priorities, and copies the target network when due."""
         metrics, priorities = self._step(sample)
@@ -270,8 +270,8 @@ class RainbowLearner(ReplayLearner):
         return tf2_utils.to_numpy([self._network.trainable_variables])
 
     @property
+    @override
     def state(self) -> dict[str, Any]:
-        """TensorFlow objects for a checkpoint."""
         return {
             "network": self._network,
             "target_network": self._target_network,
@@ -307,10 +307,11 @@ def epsilons_at(settings: RainbowSettings, games: Sequence[str], step: int) -> n
     Returns:
       float32 [B]; numpy's, for TensorFlow caches each Python number that it is given for ever.
     """
+    first, last = settings.epsilon_exponents
     exponents, names = np.empty(len(games)), np.array(games)
     for game in dict.fromkeys(games):
         mine = names == game
-        exponents[mine] = np.linspace(*settings.epsilon_exponents, num=np.count_nonzero(mine))
+        exponents[mine] = np.linspace(first, last, num=np.count_nonzero(mine))
     grown = 1.0 + settings.epsilon_decay * min(step / settings.epsilon_steps, 1.0)
     return np.power(float(settings.epsilon_base), exponents * grown).astype(np.float32)
 
@@ -329,6 +330,9 @@ class Rainbow(LoopAgent):
       logger: is given the losses.
       checkpoint_directory: where Acme's Checkpointer saves the learner every ten minutes, and from
         where it resumes; None for nowhere. Replay is not saved.
+
+    Attributes:
+      epsilon: ε, a variable.
     """
 
     def __init__(
@@ -341,44 +345,29 @@ class Rainbow(LoopAgent):
         logger: loggers.Logger | None = None,
         checkpoint_directory: str | None = None,
     ) -> None:
-        for name in ("n_step", "replay_capacity"):
-            if getattr(settings, name) is None:
-                raise ConfigError(
-                    f"RainbowSettings.{name} is None: set it, or choose it by game with for_games"
-                )
+        n_step, capacity = settings.chosen("n_step"), settings.chosen("replay_capacity")
         network = make_network(encoder, environment_spec.actions.num_values, settings)
-        learner = make_learner(
-            network,
-            environment_spec.observations,
-            settings,
-            counter=counter,
-            logger=logger,
-        )
-        self._epsilon = tf.Variable(
-            self._epsilon_at(settings, 0), trainable=False, dtype=tf.float32, name="epsilon"
-        )
         generator = make_generator(seed, "actions")
+
+        def epsilon_at(step: int) -> np.float32:
+            return epsilons_at(settings, ["the only one"], step)[0]
+
+        self.epsilon = tf.Variable(epsilon_at(0), trainable=False, dtype=tf.float32, name="epsilon")
         super().__init__(
-            EpsilonGreedy(network, self._epsilon, generator),
-            learner,
-            Replay(
+            policy=EpsilonGreedy(network, self.epsilon, generator),
+            explore=lambda step: self.epsilon.assign(epsilon_at(step)),
+            learner=make_learner(
+                network, environment_spec.observations, settings, counter=counter, logger=logger
+            ),
+            replay=Replay(
                 environment_spec,
-                settings.replay_capacity,
+                capacity,
                 settings.priority_exponent,
                 initial_priority=settings.initial_priority,
             ),
-            settings,
-            settings.n_step,
-            {"epsilon": self._epsilon, "generator": generator},
-            checkpoint_directory,
-            "rainbow_learner",
+            settings=settings,
+            n_step=n_step,
+            trackables={"epsilon": self.epsilon, "generator": generator},
+            checkpoint_directory=checkpoint_directory,
+            checkpoint_name="rainbow_learner",
         )
-
-    def observe(self, action: Any, next_timestep: dm_env.TimeStep) -> None:
-        """Puts a step into replay, and lowers ε."""
-        super().observe(action, next_timestep)
-        self._epsilon.assign(self._epsilon_at(self._settings, int(self._steps)))
-
-    @staticmethod
-    def _epsilon_at(settings: RainbowSettings, step: int) -> np.float32:
-        return epsilons_at(settings, ["the only one"], step)[0]

@@ -6,105 +6,62 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from acme import specs
+from typing_extensions import override
 
-from rldarts_tf.agents.off_policy.program import (
-    COLUMNS,
-    MeanLogger,
-    OffPolicyProgram,
-    checked,
-    traced,
-)
-from rldarts_tf.agents.off_policy.replay import environment_spec
+from rldarts_tf.agents.off_policy.program import OffPolicyProgram, Parts
 from rldarts_tf.agents.rainbow import agent as rainbow
-from rldarts_tf.agents.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.procgen.games import NUM_ACTIONS
-from rldarts_tf.envs.procgen.suite import ProcgenSuite
-from rldarts_tf.envs.reward import MaximumReturnScale
-from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.envs.suite import Suite, num_actions
 from rldarts_tf.training.evaluation import Policy
-from rldarts_tf.training.seeds import derived_seed, generator_state, make_generator
+from rldarts_tf.training.seeds import generator_state, make_generator
 
 
 class RainbowProgram(OffPolicyProgram):
-    """See `OffPolicyProgram`.
-
-    Args:
-      encoder: the encoder, not yet built.
-      suite: the environments.
-      settings: the numbers, chosen for the games (`RainbowSettings.for_games`).
-      seed: of environments and actions. Reverb's choice of samples cannot be seeded.
-      stage_dir: where replay is saved.
-    """
+    """`OffPolicyProgram` of Rainbow; evaluations are ε-greedy with `evaluation_epsilon`."""
 
     # "epsilon" is the mean over the environments.
-    columns = (*rainbow.LOSSES, "epsilon", *COLUMNS)
+    losses = (*rainbow.LOSSES, "epsilon")
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        suite: ProcgenSuite,
-        settings: RainbowSettings,
-        seed: int,
-        stage_dir: StagePaths,
-    ) -> None:
-        environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
-        environment.reset()
-        spec = environment_spec(
-            environment.observation_spec(), specs.DiscreteArray(NUM_ACTIONS, dtype=np.int32)
-        )
-        self._scale = MaximumReturnScale(
-            environment.games, settings.reward_maximum or suite.distribution_mode
-        )
-        network = rainbow.make_network(encoder, NUM_ACTIONS, settings)
-        log = MeanLogger()
-        learner = rainbow.make_learner(network, spec.observations, settings, logger=log)
-        super().__init__(
-            environment,
-            spec,
-            learner,
-            log,
-            settings,
-            stage_dir,
-            n_step=settings.n_step,
-            priority_exponent=settings.priority_exponent,
-            initial_priority=settings.initial_priority,
-            last_is_first=True,
-        )
+    @override
+    def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:
+        settings = self._settings
+        self._scale = suite.reward_scale(self.environment.games, settings.reward_maximum)
+        actions = num_actions(self.environment.action_spec(), "Rainbow")
+        network = rainbow.make_network(encoder, actions, settings)
         generator = make_generator(seed, "actions")
-        self._epsilon = tf.Variable(self._epsilons(), trainable=False, name="epsilon")
-        self._act = traced(rainbow.EpsilonGreedy(network, self._epsilon, generator).act)
         # Not saved: each evaluation sets it.
         self._evaluation_generator = make_generator(seed, "evaluation actions")
-        self._act_evaluating = traced(
-            rainbow.EpsilonGreedy(
+        self._epsilon = tf.Variable(self._epsilons(0), trainable=False, name="epsilon")
+        return Parts(
+            learner=rainbow.make_learner(
+                network, self._spec.observations, settings, logger=self._log
+            ),
+            act=rainbow.EpsilonGreedy(network, self._epsilon, generator).act,
+            explore=lambda step: self._epsilon.assign(self._epsilons(step)),
+            evaluate=rainbow.EpsilonGreedy(
                 network, settings.evaluation_epsilon, self._evaluation_generator
-            ).act
+            ).act,
+            trackables={"generator": generator},
+            n_step=settings.chosen("n_step"),
+            priority_exponent=settings.priority_exponent,
+            initial_priority=settings.initial_priority,
         )
-        self.trackables = {**learner.state, "generator": generator}
 
+    @override
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
-        """See `OffPolicyProgram`."""
         steps, metrics = super().advance(stopping)
-        return steps, {**metrics, "epsilon": float(np.mean(self._epsilons()))}
+        return steps, {**metrics, "epsilon": float(np.mean(self._epsilons(self._step)))}
 
+    @override
     def evaluation_policy(self, seed: int) -> Policy:
         """Returns an ε-greedy policy with `evaluation_epsilon`; ties are broken at random."""
         self._evaluation_generator.reset(generator_state(seed, "evaluation actions"))
-        return lambda observations: self._checked(self._act_evaluating(observations))
+        return super().evaluation_policy(seed)
 
-    def _actions(self, observations: np.ndarray) -> np.ndarray:
-        self._epsilon.assign(self._epsilons())
-        return self._checked(self._act(observations))
+    @override
+    def _rewards(self, rewards: np.ndarray) -> np.ndarray:
+        return self._scale(rewards)
 
-    def _epsilons(self) -> np.ndarray:
-        """ε of each environment now, float32 [B]."""
-        return rainbow.epsilons_at(self._settings, self.environment.games, self._step)
-
-    def _rewards(self, rewards: np.ndarray, ended: np.ndarray) -> np.ndarray:
-        return self._scale(rewards, ended)
-
-    @staticmethod
-    def _checked(acted: tuple[tf.Tensor, tf.Tensor]) -> np.ndarray:
-        return checked(*acted, RainbowSettings)
+    def _epsilons(self, step: int) -> np.ndarray:
+        """ε of each environment after so many steps, float32 [B]."""
+        return rainbow.epsilons_at(self._settings, self.environment.games, step)

@@ -11,6 +11,7 @@ temperature here.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import reverb
@@ -21,12 +22,13 @@ from acme import specs
 from acme.tf import networks
 from acme.tf import utils as tf2_utils
 from acme.utils import counting, loggers
+from typing_extensions import override
 
 from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
 from rldarts_tf.agents.off_policy.replay import Replay
-from rldarts_tf.agents.settings import SACSettings
+from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.torso import Torso, training_options
@@ -58,7 +60,7 @@ class TanhGaussianHead(snt.Module):
       hidden_sizes: units of the hidden layers.
     """
 
-    def __init__(self, num_dimensions: int, hidden_sizes: tuple[int, ...]) -> None:
+    def __init__(self, num_dimensions: int, hidden_sizes: Sequence[int]) -> None:
         super().__init__(name="tanh_gaussian_head")
         self._mlp = snt.nets.MLP([*hidden_sizes, 2 * num_dimensions], name="actor")
 
@@ -82,7 +84,7 @@ class Critics(snt.Module):
       hidden_sizes: units of the hidden layers of each critic.
     """
 
-    def __init__(self, torso: snt.Module, hidden_sizes: tuple[int, ...]) -> None:
+    def __init__(self, torso: snt.Module, hidden_sizes: Sequence[int]) -> None:
         super().__init__(name="critics")
         self.torso = torso
         self._critics = [
@@ -107,8 +109,7 @@ class Policy(snt.Module):
     Args:
       torso: the critics' one.
       head: of the actor.
-      generator: the source of randomness; its state belongs into a checkpoint. None for a greedy
-        one, which draws nothing.
+      generator: the source of randomness; its state belongs into a checkpoint. None: greedy.
       uniform: a variable that says whether actions are uniformly random, as at first; or None.
       greedy: take tanh(μ) instead of a sample.
     """
@@ -126,13 +127,13 @@ class Policy(snt.Module):
         self._generator, self._uniform, self._greedy = generator, uniform, greedy
 
     def __call__(self, observations: tf.Tensor) -> tf.Tensor:
-        """Acts."""
+        """Actions for observations."""
         return self.act(observations)[0]
 
     def act(self, observations: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(actions float32 [B, A], μ before the tanh [B, A])."""
         mean, scale = self._head.mean_and_scale(self._torso(observations))
-        if self._greedy:
+        if self._greedy or self._generator is None:
             return tf.tanh(mean), mean
         seeds = self._generator.make_seeds(2)
         noise = tf.random.stateless_normal(tf.shape(mean), seeds[:, 0])
@@ -249,7 +250,7 @@ def random_shift(images: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
 
 
 class SACLearner(ReplayLearner):
-    """Learns from replay; see `ReplayLearner`.
+    """`ReplayLearner` of critics, actor and temperature.
 
     One step: the critics and the encoder descend J_Q, the actor J_π, the temperature J(t), all
     from the same weights; then the targets follow. The encoder sees s once for all three losses:
@@ -304,6 +305,7 @@ class SACLearner(ReplayLearner):
             "temperature": (self._log_temperature,),
         }
 
+    @override
     def _learn(self, sample: reverb.ReplaySample) -> dict[str, tf.Tensor]:
         return self._step(sample.data)
 
@@ -385,8 +387,8 @@ class SACLearner(ReplayLearner):
         return tf2_utils.to_numpy([(*torso, *self._actor.trainable_variables)])
 
     @property
+    @override
     def state(self) -> dict[str, Any]:
-        """TensorFlow objects for a checkpoint."""
         return {
             "critics": self._critics,
             "target_critics": self._target_critics,
@@ -460,20 +462,16 @@ class SAC(LoopAgent):
         generator = make_generator(seed, "actions")
         self._uniform = tf.Variable(True, trainable=False, name="uniform")
         super().__init__(
-            self.networks.policy(generator, uniform=self._uniform),
-            self.networks.learner(settings, seed, counter=counter, logger=logger),
-            Replay(environment_spec, settings.replay_capacity, priority_exponent=None),
-            settings,
-            1,
-            {"uniform": self._uniform, "generator": generator},
-            checkpoint_directory,
-            "sac_learner",
+            policy=self.networks.policy(generator, uniform=self._uniform),
+            explore=lambda step: self._uniform.assign(step < settings.min_replay_size),
+            learner=self.networks.learner(settings, seed, counter=counter, logger=logger),
+            replay=Replay(environment_spec, settings.replay_capacity, priority_exponent=None),
+            settings=settings,
+            n_step=1,
+            trackables={"uniform": self._uniform, "generator": generator},
+            checkpoint_directory=checkpoint_directory,
+            checkpoint_name="sac_learner",
         )
-
-    def observe(self, action: Any, next_timestep: Any) -> None:
-        """Puts a step into replay; the first actions are random."""
-        super().observe(action, next_timestep)
-        self._uniform.assign(int(self._steps) < self._settings.min_replay_size)
 
 
 def _one(spec: specs.Array) -> tf.Tensor:

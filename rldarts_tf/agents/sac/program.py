@@ -2,90 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
-from rldarts_tf.agents.off_policy.program import (
-    COLUMNS,
-    MeanLogger,
-    OffPolicyProgram,
-    checked,
-    traced,
-)
-from rldarts_tf.agents.off_policy.replay import environment_spec
+from rldarts_tf.agents.off_policy.program import OffPolicyProgram, Parts
 from rldarts_tf.agents.sac import agent as sac
-from rldarts_tf.agents.settings import SACSettings
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.dm_control.suite import DMControlSuite
-from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.evaluation import Policy
-from rldarts_tf.training.seeds import derived_seed, make_generator
+from rldarts_tf.envs.suite import Suite, check_box
+from rldarts_tf.training.seeds import make_generator
 
 
 class SACProgram(OffPolicyProgram):
-    """See `OffPolicyProgram`. A resumed run begins new episodes, for simulators cannot be saved.
+    """`OffPolicyProgram` of SAC; evaluations act by tanh(μ), as PI-SAC's do.
 
-    Args:
-      encoder: the encoder, not yet built.
-      suite: the environments.
-      settings: the numbers.
-      seed: of environments, actions and shifts. Reverb's choice of samples cannot be seeded.
-      stage_dir: where replay is saved.
+    On DM Control a resumed run begins new episodes, for simulators cannot be saved.
     """
 
-    columns = (*sac.LOSSES, "crashes", *COLUMNS)
+    losses = sac.LOSSES
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        suite: DMControlSuite,
-        settings: SACSettings,
-        seed: int,
-        stage_dir: StagePaths,
-    ) -> None:
-        environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
-        try:
-            environment.reset()
-            spec = environment_spec(environment.observation_spec(), environment.action_spec())
-            networks = sac.SACNetworks(spec, encoder, settings)
-            log = MeanLogger()
-            learner = networks.learner(settings, seed, logger=log)
-        except BaseException:
-            environment.close()
-            raise
-        super().__init__(
-            environment,
-            spec,
-            learner,
-            log,
-            settings,
-            stage_dir,
-            n_step=1,
-            priority_exponent=None,
-            last_is_first=False,
-        )
+    @override
+    def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:
+        check_box(self.environment.action_spec(), "SAC")
+        settings = self._settings
+        networks = sac.SACNetworks(self._spec, encoder, settings)
         generator = make_generator(seed, "actions")
-        self._uniform = tf.Variable(True, trainable=False, name="uniform")
-        self._act = traced(networks.policy(generator, uniform=self._uniform).act)
-        self._act_evaluating = traced(networks.policy(None, greedy=True).act)
-        self.trackables = {**learner.state, "generator": generator}
-
-    def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
-        """See `OffPolicyProgram`."""
-        steps, metrics = super().advance(stopping)
-        return steps, {**metrics, "crashes": self.environment.crashes}
-
-    def evaluation_policy(self, seed: int) -> Policy:
-        """Returns the deterministic policy tanh(μ), as PI-SAC evaluates."""
-        del seed
-        return lambda observations: self._checked(self._act_evaluating(observations))
-
-    def _actions(self, observations: np.ndarray) -> np.ndarray:
-        self._uniform.assign(self._step < self._settings.min_replay_size)
-        return self._checked(self._act(observations))
-
-    @staticmethod
-    def _checked(acted: tuple[tf.Tensor, tf.Tensor]) -> np.ndarray:
-        return checked(*acted, SACSettings)
+        uniform = tf.Variable(True, trainable=False, name="uniform")
+        return Parts(
+            learner=networks.learner(settings, seed, logger=self._log),
+            act=networks.policy(generator, uniform=uniform).act,
+            explore=lambda step: uniform.assign(step < settings.min_replay_size),
+            evaluate=networks.policy(None).act,
+            trackables={"generator": generator},
+        )

@@ -71,6 +71,8 @@ class DMControlBatch:
         was restored.
     """
 
+    last_is_first = False
+
     def __init__(
         self,
         domain_name: str,
@@ -201,6 +203,10 @@ class DMControlBatch:
     def current_time_step(self) -> dm_env.TimeStep:
         """The latest time step; that of `reset` if there has been none."""
         return self.reset() if self._time_step is None else self._time_step
+
+    def counters(self) -> dict[str, float]:
+        """Returns {"crashes": workers replaced after a failure}."""
+        return {"crashes": self.crashes}
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Returns what can be saved; see the class.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from typing_extensions import override
 
 from rldarts_tf.envs.dm_control.batch import DMControlBatch
 from rldarts_tf.envs.dm_control.environment import action_repeat_of, check_task
-from rldarts_tf.envs.suite import Suite
-from rldarts_tf.training.settings import DMControlSettings
+from rldarts_tf.envs.dm_control.settings import DMControlSettings
+from rldarts_tf.envs.suite import Suite, register_suite
 
 
+@register_suite
 class DMControlSuite(Suite):
     """A task of the DM Control Suite, from pixels.
 
@@ -17,26 +21,40 @@ class DMControlSuite(Suite):
       settings: the task.
     """
 
-    def __init__(self, settings: DMControlSettings) -> None:
-        self.settings = settings
+    settings_class = DMControlSettings
+    flags: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "domain_name": (
+            "domain_name",
+            "Domain of the suite. (DMControlSettings.domain_name; default cartpole)",
+        ),
+        "task_name": ("task_name", "Task in it. (DMControlSettings.task_name; default swingup)"),
+    }
+    settings: DMControlSettings
 
     @property
+    @override
     def games(self) -> tuple[str, ...]:
         """One name, "domain/task"."""
         return (f"{self.settings.domain_name}/{self.settings.task_name}",)
 
     @property
+    @override
     def label(self) -> str:
-        """See `Suite`."""
         return f"{self.settings.domain_name}_{self.settings.task_name}"
 
     @property
-    def evaluation_sets(self) -> dict[str, dict[str, Any]]:
-        """A single set: fresh episodes of the same task."""
-        return {"test": {}}
+    def action_repeat(self) -> int:
+        """Physics steps of the task with one action."""
+        settings = self.settings
+        return settings.action_repeat or action_repeat_of(settings.domain_name, settings.task_name)
 
+    @property
+    @override
+    def variant(self) -> str:
+        return f"action repeat {self.action_repeat}"
+
+    @override
     def make(self, num_envs: int, seed: int, **overrides: Any) -> DMControlBatch:
-        """See `Suite`."""
         settings = self.settings
         options = {
             "action_repeat": settings.action_repeat,
@@ -49,23 +67,16 @@ class DMControlSuite(Suite):
             settings.domain_name, settings.task_name, num_envs, seed=seed, **options
         )
 
-    def normalized(self, episode_return: float, game: str) -> float:
-        """Return / 1000: rewards are at most 1, episodes have 1000 steps (Tassa et al. 2018)."""
-        del game
-        return episode_return / 1000
+    @override
+    def maximum_return(self, game: str, reference: str | None = None) -> float:
+        """1000: rewards are at most 1, episodes have 1000 steps (Tassa et al. 2018)."""
+        return 1000 * super().maximum_return(game, reference)
 
-    def fit(self, algorithm: Any) -> Any:
-        """Returns the settings unchanged: they are the same for every task."""
-        return algorithm
-
+    @override
     def describe(self) -> dict[str, Any]:
-        """See `Suite`."""
-        settings = self.settings
-        repeat = settings.action_repeat or action_repeat_of(
-            settings.domain_name, settings.task_name
-        )
-        return {"game": self.games[0], "action_repeat": repeat}
+        return {**super().describe(), "action_repeat": self.action_repeat}
 
+    @override
     def check(self) -> None:
         """Raises a ConfigError if there is no such task, or nothing to draw it with."""
         check_task(self.settings.domain_name, self.settings.task_name)

@@ -24,6 +24,12 @@ from rldarts_tf.errors import ConfigError, RunError, one_line
 OBSERVATION_SHAPE = (64, 64, 3)
 """Height, width and RGB channels of a frame."""
 
+OBSERVATION_SPEC = array_spec.BoundedArraySpec(
+    OBSERVATION_SHAPE, np.uint8, minimum=0, maximum=255, name="observation"
+)
+ACTION_SPEC = array_spec.BoundedArraySpec(
+    (), np.int32, minimum=0, maximum=NUM_ACTIONS - 1, name="action"
+)
 
 # Procgen ends an episode at once, and starts the next, when it is sent this action.
 _FORCED_END = -1
@@ -59,8 +65,11 @@ class ProcgenBatch(py_environment.PyEnvironment):
 
     Attributes:
       episodes: the `EpisodeStatistics` of raw rewards, updated by every step.
+      last_is_first: True, as described above; see `rldarts_tf.envs.suite.Environments`.
       guard: a context that each step of the simulators is made in, such as a `Watchdog`.
     """
+
+    last_is_first = True
 
     def __init__(self, games: Sequence[str], settings: Mapping[str, Any]) -> None:
         """Stores the games and settings of the subclass.
@@ -74,12 +83,6 @@ class ProcgenBatch(py_environment.PyEnvironment):
         self._games = tuple(games)
         self._num_envs = len(self._games)
         self._settings = dict(settings)
-        self._observation_spec = array_spec.BoundedArraySpec(
-            OBSERVATION_SHAPE, np.uint8, minimum=0, maximum=255, name="observation"
-        )
-        self._action_spec = array_spec.BoundedArraySpec(
-            (), np.int32, minimum=0, maximum=NUM_ACTIONS - 1, name="action"
-        )
         self.episodes = EpisodeStatistics(self._num_envs)
         self.guard: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
@@ -138,11 +141,15 @@ class ProcgenBatch(py_environment.PyEnvironment):
 
     def observation_spec(self) -> array_spec.BoundedArraySpec:
         """Spec of one frame: uint8 [64, 64, 3] in 0 to 255."""
-        return self._observation_spec
+        return OBSERVATION_SPEC
 
     def action_spec(self) -> array_spec.BoundedArraySpec:
         """Spec of one action: int32 scalar in 0 to 14."""
-        return self._action_spec
+        return ACTION_SPEC
+
+    def counters(self) -> dict[str, float]:
+        """There are none."""
+        return {}
 
     def _reset(self) -> ts.TimeStep:
         """Hands out the current observations as FIRST; see the class on what this does not do."""

@@ -13,7 +13,7 @@ from dm_env import specs
 
 from rldarts_tf.envs.episodes import EpisodeStatistics
 from rldarts_tf.envs.procgen.batch import OBSERVATION_SHAPE, ProcgenEnvironment
-from rldarts_tf.envs.procgen.games import NUM_ACTIONS, check_distribution_mode
+from rldarts_tf.envs.procgen.games import NUM_ACTIONS, check_distribution_mode, return_range
 from rldarts_tf.envs.reward import MaximumReturnScale
 from rldarts_tf.errors import ConfigError
 
@@ -74,7 +74,9 @@ class DmProcgen(dm_env.Environment):
             )
         else:
             check_distribution_mode(reward_maximum, "reward_maximum")
-        self._scale = MaximumReturnScale([game], reward_maximum) if normalize_rewards else None
+        self._scale = None
+        if normalize_rewards:
+            self._scale = MaximumReturnScale([return_range(game, reward_maximum)[1]])
         self._environment = ProcgenEnvironment(
             game,
             1,
@@ -125,7 +127,7 @@ class DmProcgen(dm_env.Environment):
         time_step = self._environment.step(np.asarray(action)[np.newaxis])
         reward = time_step.reward
         if self._scale is not None:
-            reward = self._scale(reward, time_step.is_last())
+            reward = self._scale(reward)
         self._step_type = dm_env.StepType(int(time_step.step_type[0]))
         return dm_env.TimeStep(
             step_type=self._step_type,

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from rldarts_tf.envs.procgen.batch import ProcgenBatch
-from rldarts_tf.envs.procgen.games import normalized_return
+from typing_extensions import override
+
+from rldarts_tf.envs.procgen.batch import ACTION_SPEC, OBSERVATION_SPEC, ProcgenBatch
+from rldarts_tf.envs.procgen.games import (
+    GAMES,
+    check_distribution_mode,
+    normalized_return,
+    return_range,
+)
 from rldarts_tf.envs.procgen.joint import make_procgen
-from rldarts_tf.envs.suite import Suite
+from rldarts_tf.envs.procgen.settings import ProcgenSettings
+from rldarts_tf.envs.suite import EvaluationSet, Suite, register_suite
 from rldarts_tf.envs.watchdog import Watchdog
-from rldarts_tf.training.settings import ProcgenSettings
 
 
+@register_suite
 class ProcgenSuite(Suite):
     """Procgen games.
 
@@ -19,36 +28,55 @@ class ProcgenSuite(Suite):
       settings: games and levels.
     """
 
-    def __init__(self, settings: ProcgenSettings) -> None:
-        self.settings = settings
+    settings_class = ProcgenSettings
+    flags: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "env_name": (
+            "game",
+            "Procgen game; or several, separated by commas, or all, for one cell that is searched "
+            "jointly. (ProcgenSettings.game; default starpilot)",
+        )
+    }
+    known_games = GAMES
+    settings: ProcgenSettings
 
     @property
+    @override
     def games(self) -> tuple[str, ...]:
-        """The names of the games."""
         return self.settings.games
 
     @property
+    @override
     def label(self) -> str:
-        """See `Suite`."""
         return self.settings.label
 
     @property
-    def distribution_mode(self) -> str:
-        """Either "easy" or "hard"."""
+    @override
+    def variant(self) -> str:
         return self.settings.distribution_mode
 
     @property
-    def evaluation_sets(self) -> dict[str, dict[str, int]]:
-        """The sets of levels to evaluate on: by name, what differs from those of training.
+    @override
+    def evaluation_sets(self) -> dict[str, EvaluationSet]:
+        """Unseen levels, and those of training.
 
         With all levels in training (num_levels = 0) unseen levels are the same distribution as
         training levels, and only one set is needed.
         """
-        unseen = {"test": {"num_levels": 0, "start_level": 0}}
-        return {**unseen, "train": {}} if self.settings.num_levels else unseen
+        sets = {"test": EvaluationSet("unseen levels", {"num_levels": 0, "start_level": 0})}
+        if self.settings.num_levels:
+            sets["train"] = EvaluationSet("training levels")
+        return sets
 
+    @override
+    def observation_spec(self) -> Any:
+        return OBSERVATION_SPEC
+
+    @override
+    def action_spec(self) -> Any:
+        return ACTION_SPEC
+
+    @override
     def make(self, num_envs: int, seed: int, **overrides: Any) -> ProcgenBatch:
-        """See `Suite`."""
         levels = {**self.settings.levels, **overrides}
         environment = make_procgen(self.games, num_envs, seed=seed, **levels)
         environment.guard = Watchdog(
@@ -56,14 +84,18 @@ class ProcgenSuite(Suite):
         )
         return environment
 
+    @override
+    def maximum_return(self, game: str, reference: str | None = None) -> float:
+        """R_max of Cobbe et al. 2020; the reference is "easy" or "hard"."""
+        if reference is not None:
+            check_distribution_mode(reference, "reward_maximum")
+        return return_range(game, reference or self.settings.distribution_mode)[1]
+
+    @override
     def normalized(self, episode_return: float, game: str) -> float:
         """Normalized return of Cobbe et al. 2020."""
-        return normalized_return(episode_return, game, self.distribution_mode)
+        return normalized_return(episode_return, game, self.settings.distribution_mode)
 
-    def fit(self, algorithm: Any) -> Any:
-        """See `Suite`."""
-        return algorithm.for_games(self.games)
-
+    @override
     def describe(self) -> dict[str, Any]:
-        """See `Suite`."""
-        return {"game": ", ".join(self.games), "distribution_mode": self.distribution_mode}
+        return {**super().describe(), "distribution_mode": self.settings.distribution_mode}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import dm_env
 import numpy as np
 from dm_env import specs
@@ -77,6 +80,22 @@ class Catch(dm_env.Environment):
             discount=np.float32(not self._over),
             observation=self._image(),
         )
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns everything that an exact resume needs, as JSON takes it."""
+        return {
+            "random": self._rng.bit_generator.state,
+            "over": self._over,
+            "ball": [self._ball_row, self._ball_column],
+            "paddle": self._paddle_column,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `get_state` returned."""
+        self._rng.bit_generator.state = state["random"]
+        self._over = state["over"]
+        self._ball_row, self._ball_column = state["ball"]
+        self._paddle_column = state["paddle"]
 
     def observation_spec(self) -> specs.BoundedArray:
         """One image, uint8 [H, W, C]."""

@@ -1,0 +1,37 @@
+"""Base class of the settings of an algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.settings_fields import Settings
+
+
+class AlgorithmSettings(Settings):
+    """Settings of an algorithm, beside it and apart from TensorFlow.
+
+    Attributes:
+      num_envs: environments, stepped together.
+    """
+
+    num_envs: int
+
+    def for_games(self, names: Sequence[str], known_games: Sequence[str] | None = None) -> Any:
+        """These settings with the values that depend on the games; most have none.
+
+        Args:
+          names: the games.
+          known_games: the only games that settings by game may name; None: any.
+
+        Raises:
+          ConfigError: there are fewer environments than games.
+        """
+        del known_games
+        if self.num_envs < len(names):
+            raise ConfigError(
+                f"{type(self).__name__}.num_envs = {self.num_envs} must be at least the number "
+                f"of games, {len(names)}"
+            )
+        return self

@@ -1,0 +1,246 @@
+"""Settings from gin files and bindings: loading, checks, and settings objects for each stage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tokenize
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+from absl import logging
+from gin import config_parser
+
+from rldarts_tf.agents.registry import ALGORITHMS, Algorithm
+from rldarts_tf.errors import ConfigError, RLDartsError, RunError, one_line
+from rldarts_tf.runs.configs import read_config, statements
+from rldarts_tf.runs.paths import TRAINED_STAGES
+from rldarts_tf.search_space import SearchSpace, register_search_space
+from rldarts_tf.shipped import shipped_folder
+from rldarts_tf.training.settings import EncoderSettings, make_search_space
+
+GIN = str(shipped_folder("gin"))
+"""Where files are looked up that are named without a path."""
+
+ALGORITHM_NAME = "Algorithm.name"
+"""The setting by which a configuration says which algorithm it is for."""
+
+
+@gin.configurable("Algorithm", module="rldarts_tf")
+def _algorithm(name: str | None = None) -> str | None:
+    """The name in `Algorithm.name = 'ppo'`."""
+    return name
+
+
+def load(
+    files: Sequence[str],
+    bindings: Sequence[str] = (),
+    overrides: Sequence[tuple[str, Any]] = (),
+    algorithm: Algorithm | None = None,
+) -> None:
+    """Reads gin files and bindings; later ones override earlier ones.
+
+    Args:
+      files: paths, or names in gin/.
+      bindings: such as "PPOSettings.num_envs = 32"; after all files.
+      overrides: (setting, value); None is skipped. They hold for every stage.
+      algorithm: of the launcher. Files of the hardware may hold settings of others, which are not
+        used; a configuration for another algorithm is refused.
+
+    Raises:
+      ConfigError: a file is missing, or something in it is unknown or wrong.
+    """
+    gin.clear_config()
+    gin.add_config_file_search_path(GIN)
+    for file in files:
+        if not (os.path.exists(file) or os.path.exists(os.path.join(GIN, file))):
+            raise ConfigError(f"gin_file: {file!r} is neither a path nor in {GIN}")
+        _refuse_imports(f"gin_file {file!r}", _text(file))
+    for binding in bindings:
+        _refuse_imports(f"gin_bindings {binding!r}", binding)
+    # gin logs an error for each place where it looks for a file before it finds it.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        # One by one, because gin does not always say where an error is.
+        for file in files:
+            with _gin_errors(f"gin_file {file!r}"):
+                gin.parse_config_file(file)
+        for binding in bindings:
+            with _gin_errors(f"gin_bindings {binding!r}"):
+                gin.parse_config(binding)
+        if algorithm is not None:
+            _check_bindings(bindings, algorithm)
+            _check_algorithm(files, algorithm)
+            gin.bind_parameter(ALGORITHM_NAME, algorithm.name)
+        with _gin_errors("gin"):
+            for setting, value in overrides:
+                if value is not None:
+                    for scope in ("", *(f"{stage}/" for stage in TRAINED_STAGES)):
+                        gin.bind_parameter(scope + setting, value)
+            gin.finalize()
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
+    """Makes settings objects for each stage, under its gin scope.
+
+    Returns:
+      Per stage of `TRAINED_STAGES` the objects in the order of the arguments. After this
+      `gin.operative_config_str()` is the complete configuration, and the search space that it
+      defines, if it does, is registered.
+
+    Raises:
+      ConfigError: a setting is not valid.
+    """
+    _check_scopes({make.__name__ for make in settings})
+    _algorithm()
+    space = _defined_space()
+    resolved = {}
+    for stage in TRAINED_STAGES:
+        with gin.config_scope(stage):
+            resolved[stage] = tuple(_made(make, stage) for make in settings)
+    for made in resolved["search"]:
+        if isinstance(made, EncoderSettings) and space not in (None, made.search_space):
+            raise ConfigError(
+                f"SearchSpace.name: {space!r} is defined, but search/EncoderSettings.search_space "
+                f"is {made.search_space!r}"
+            )
+    return resolved
+
+
+def _made(make: Callable[[], Any], stage: str) -> Any:
+    """A settings object of the present gin scope."""
+    try:
+        return make()
+    except RLDartsError as error:
+        # gin appends where the call was configured: of no use here.
+        raise ConfigError(f"{str(error).splitlines()[0]} (stage {stage!r})") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"gin: {_gin_message(error)}") from None
+
+
+def _bound() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(scope, name of a class or function, the values bound to its arguments)."""
+    for (scope, selector), values in gin.config._CONFIG.items():  # gin shows them in no other way
+        yield scope, selector.rpartition(".")[2], values
+
+
+def _defined_space() -> str | None:
+    """Registers the search space that gin defines; its name, or None if there is none."""
+    bound: set[str] = set()
+    for scope, name, values in _bound():
+        if name == "SearchSpace":
+            if scope not in ("", "search"):
+                raise ConfigError(f"gin: {scope}/SearchSpace: only the search has a search space")
+            bound.update(values)
+    if not bound:
+        return None
+    for name in ("name", "normal_ops"):
+        if name not in bound:
+            raise ConfigError(f"SearchSpace.{name} is missing, where {', '.join(bound)} is set")
+    with gin.config_scope("search"):
+        made = _made(make_search_space, "search")
+    # Of the class itself, whatever gin makes of it.
+    return register_search_space(SearchSpace.from_config(made.to_config())).name
+
+
+def _text(file: str) -> str:
+    """The text of a file that gin finds where it is or in gin/; empty if it finds none."""
+    for path in (file, os.path.join(GIN, file)):
+        if os.path.isfile(path):
+            return read_config(Path(path))
+    return ""
+
+
+def _refuse_imports(source: str, text: str, included: frozenset[str] = frozenset()) -> None:
+    """A settings file sets values; it must not run code, as `import` would."""
+    # Where it is no configuration, gin says so better.
+    with contextlib.suppress(RunError):
+        for statement in statements(text, source):
+            if isinstance(statement, config_parser.ImportStatement):
+                raise ConfigError(f"{source}: import {statement.module}: imports are not allowed")
+            if isinstance(statement, config_parser.IncludeStatement):
+                file = statement.filename
+                if file not in included:
+                    _refuse_imports(f"{source}: include {file!r}", _text(file), included | {file})
+
+
+def _check_bindings(bindings: Sequence[str], own: Algorithm) -> None:
+    """Refuses settings of another algorithm, which gin would silently ignore."""
+    others = {algorithm.settings.__name__ for algorithm in ALGORITHMS.values()}
+    for binding in bindings:
+        name = binding.partition("=")[0].strip().rpartition(".")[0].rpartition("/")[2]
+        if name.rpartition(".")[2] in others - {own.settings.__name__}:
+            raise ConfigError(
+                f"gin_bindings {binding!r}: this launcher has {own.settings.__name__} only"
+            )
+
+
+def _check_algorithm(files: Sequence[str], own: Algorithm) -> None:
+    """Refuses a configuration for another algorithm."""
+    named = [values["name"] for _, name, values in _bound() if name == "Algorithm"]
+    for name in named or _complete():
+        if name not in [*ALGORITHMS]:  # A list also looks for what cannot be hashed.
+            raise ConfigError(
+                f"{ALGORITHM_NAME} must be one of {', '.join(ALGORITHMS)}, got {name!r}"
+            )
+        if name != own.name:
+            raise ConfigError(
+                f"gin_file {', '.join(map(repr, files))}: is for {name!r}, with "
+                f"{ALGORITHMS[name].settings.__name__}; this launcher is for {own.name!r}, with "
+                f"{own.settings.__name__}"
+            )
+
+
+def _complete() -> list[str]:
+    """The algorithms that have settings in every stage.
+
+    A config.gin from before `Algorithm.name` has those of one, and no file of gin/ has any.
+    """
+    bound = {(scope, name) for scope, name, _ in _bound()}
+    return [
+        algorithm.name
+        for algorithm in ALGORITHMS.values()
+        if all((stage, algorithm.settings.__name__) in bound for stage in TRAINED_STAGES)
+    ]
+
+
+def _check_scopes(names: set[str]) -> None:
+    """Refuses settings of a stage that does not exist: gin would never use them."""
+    for scope, name, _ in _bound():
+        if name in names and scope not in ("", *TRAINED_STAGES):
+            raise ConfigError(
+                f"gin: {scope}/{name}: there is no stage {scope!r} that trains; "
+                f"one of {', '.join(TRAINED_STAGES)}"
+            )
+
+
+@contextlib.contextmanager
+def _gin_errors(source: str) -> Iterator[None]:
+    """Turns what gin raises into a ConfigError that names the source."""
+    try:
+        yield
+    except RecursionError:
+        raise ConfigError(f"{source}: includes itself") from None
+    except (
+        AttributeError,
+        ImportError,
+        KeyError,
+        OSError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        tokenize.TokenError,
+    ) as error:
+        raise ConfigError(f"{source}: {_gin_message(error)}") from None
+
+
+def _gin_message(error: BaseException) -> str:
+    if isinstance(error, tokenize.TokenError):
+        return f"{error.args[0]}: a bracket or a quotation mark is not closed"
+    # gin may append the whole configuration.
+    return one_line(error, None).partition(" in config string:")[0]

@@ -1,0 +1,100 @@
+"""Interface of the algorithms, and the settings of a stage."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rldarts_tf.closing import Closing
+from rldarts_tf.encoders import Encoder
+from rldarts_tf.envs.suite import Environments, Suite
+from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.training.evaluation import Policy
+from rldarts_tf.training.settings import TrainingSettings
+from rldarts_tf.training.stopwatch import Stopwatch
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+    """All settings of a stage but those of its encoder."""
+
+    algorithm: Any
+    """Settings of the algorithm, fitted to the suite."""
+    suite: Suite
+    training: TrainingSettings
+
+
+class AgentProgram(Closing):
+    """Interface of an agent and its environments, advanced by `Training` update by update.
+
+    Attributes:
+      environment: the environments of training; the agent alone steps them.
+      columns: the metrics that `advance` returns.
+      trackables: TensorFlow objects of a checkpoint, by name; `state` has the rest.
+      stopwatch: the seconds of the parts of `advance`, which `Training` takes with each row of
+        metrics, as the columns `seconds_<part>`; without parts by default.
+    """
+
+    environment: Environments
+    columns: tuple[str, ...]
+    trackables: Mapping[str, Any]
+    stopwatch: Stopwatch = Stopwatch()
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Called once before the first `advance`, and after `set_state` where a run resumes.
+
+        Not called where nothing is left to do but an evaluation.
+        """
+
+    @abc.abstractmethod
+    def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
+        """Acts and learns for one row of metrics.
+
+        Args:
+          stopping: tells whether a stop was asked for; an update that takes long may then end
+            early.
+
+        Returns:
+          (environment steps made, which may be none where episodes only began; metrics).
+
+        Raises:
+          RunError: training has diverged.
+        """
+
+    @abc.abstractmethod
+    def evaluation_policy(self, seed: int) -> Policy:
+        """Returns the policy for an evaluation; it does not touch training's random generators.
+
+        Args:
+          seed: of the run; what is drawn follows from it anew with each policy that this returns.
+            One of them is used at a time.
+        """
+
+    @abc.abstractmethod
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that resuming needs and `trackables` lacks."""
+
+    @abc.abstractmethod
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores what `state` returned."""
+
+    def before_checkpoint(self) -> Iterable[Path]:
+        """Called before `state` is taken; returns files of its own that belong to the checkpoint.
+
+        They stand in the stage's `checkpoints_dir`. Most agents have none.
+        """
+        return ()
+
+    def after_checkpoint(self, kept: Collection[Path]) -> None:
+        """Called when the checkpoint is safe on disk; no other files than these are needed now."""
+
+
+MakeProgram = Callable[[Encoder, Any, Any, int, StagePaths], AgentProgram]
+"""(encoder, not yet built; suite; settings of the algorithm; seed; where files of its own go) ->
+program."""
