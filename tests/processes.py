@@ -98,15 +98,18 @@ class Server:
     Args:
       imports: names of the modules.
       folder: for what the programs write to their terminals.
+      path: folders of modules that they import, beside those of every Python.
     """
 
-    def __init__(self, imports: Sequence[str], folder: Path) -> None:
+    def __init__(self, imports: Sequence[str], folder: Path, path: Sequence[str] = ()) -> None:
         self._folder = folder
+        inherited = filter(None, [os.environ.get("PYTHONPATH")])
         self._lock = threading.Lock()
         self._started = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SERVER, *imports],
+            [sys.executable, "-c", SERVER, *imports],
             cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, *inherited])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
