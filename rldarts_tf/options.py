@@ -50,7 +50,7 @@ class EncoderOptions(Settings):
     )
     depths: Sequence[int] = setting(
         (16, 16, 16),
-        "channels of each block, for pisac_cnn of each convolution; not of nature_cnn",
+        "channels of each block, for pisac_cnn of each convolution; not of nature_cnn, minatar_cnn",
         check=_depths,
     )
     output_mode: str = setting(
