@@ -196,7 +196,7 @@ def test_no_file_binds_a_setting_twice(file):
 def test_composites_only_include_one_file_of_each_kind(file):
     includes, bindings = statements(file)
     assert bindings == []
-    assert len(includes) == 3 and len(set(includes)) == 3
+    assert len(includes) == len(set(includes)) == 4
 
 
 @pytest.mark.parametrize("file", COMPOSITE)
