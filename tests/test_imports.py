@@ -23,7 +23,6 @@ FRAMEWORKS = (
     "gin",
     "jax",
     "matplotlib",
-    "graphviz",
     "rich",
     "tensorflow_probability",
 )

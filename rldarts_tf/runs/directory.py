@@ -1,7 +1,4 @@
-"""The run directory for the process that writes: who may, and with which settings.
-
-Nothing but the root and its lock is created before something is written.
-"""
+"""The run directory of the process that writes: its lock, and the settings it is bound to."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ class RunDirectory(RunPaths, Closing):
     """A directory that this process alone writes to, until `close` or its end.
 
     The lock is the kernel's (`flock` on `lock_path`), so it vanishes with the process however
-    that ends.
+    that ends. Nothing else is created before something is written.
     """
 
     def __init__(self, root_dir: PathLike) -> None:
@@ -66,7 +63,7 @@ class RunDirectory(RunPaths, Closing):
             self._remove_leftovers()
 
     def bind_config(self, text: str) -> None:
-        """Ties the directory to a configuration, so that a run continues only as it began.
+        """Binds the directory to a configuration, so that a run resumes only with its own settings.
 
         The first call writes `text` to config.gin. Later calls, also of later processes, compare:
         settings are equal when gin reads equal values, so comments, blank lines, line breaks, the
@@ -101,7 +98,7 @@ class RunDirectory(RunPaths, Closing):
 
     @override
     def close(self) -> None:
-        """Gives the directory up for others; a second call does nothing."""
+        """Releases the lock; a second call does nothing."""
         self._finalizer()
 
     def _lock(self, text: str) -> bool:
