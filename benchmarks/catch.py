@@ -17,17 +17,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import common  # first: it sets what TensorFlow reads when it loads
 
+# isort: split
 import acme
-import common
 import sonnet as snt
 import tensorflow as tf
 from acme.agents.tf import dqn

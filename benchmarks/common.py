@@ -21,6 +21,9 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import rldarts_tf.tensorflow_environment  # for its effect, before TensorFlow loads
+
+# isort: split
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -210,7 +213,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "rldarts_tf": rldarts_tf.__version__,
-        # Every benchmark sets it before TensorFlow loads.
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1",
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # no package
 
 import common

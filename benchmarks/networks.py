@@ -15,16 +15,11 @@ a process of their own per network and form.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import bare_convolutions
 import common

@@ -10,18 +10,15 @@ player; a reward is at most 1 for each of the 1000 steps of an episode.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import common  # first: it sets what TensorFlow reads when it loads
 
+# isort: split
 import acme
-import common
 import numpy as np
 import sonnet as snt
 import tensorflow as tf

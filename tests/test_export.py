@@ -33,7 +33,6 @@ from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.export import policies
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.launch.stages import encoder_kind
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import get_search_space
 from rldarts_tf.training.loop import Training
@@ -95,7 +94,7 @@ def trained(tmp_path_factory):
         with RunDirectory(root) as run:
             run.bind_config(config_of(stage, settings, encoders, suite.settings, training))
             genotype.save(run.genotype_path)
-            kind = encoder_kind(stage, encoders)
+            kind = encoders.kind(stage)
             encoder = encoders.make(kind, genotype if kind == "discrete" else None)
             stage_settings = StageSettings(suite.fit(settings), suite, training)
             session = Training(run.stage(stage), stage, encoder, make_program, stage_settings)

@@ -286,7 +286,7 @@ def test_settings_that_are_read_without_gin_are_those_of_the_launcher(tmp_path):
         for stage in ("search", "evaluate"):
             for of_launcher in made[stage]:
                 kind = type(of_launcher)
-                values = read_settings(path, stage, kind.__name__)
+                values = read_settings(path, stage)[kind.__name__]
                 if kind is ALGORITHMS[name].settings:
                     for field in ALGORITHMS[name].retired:
                         values.pop(field, None)

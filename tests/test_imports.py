@@ -81,7 +81,7 @@ PACKAGES = {
 }
 # What a command line needs before anything else.
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
-PACKAGES["export"] = {*PACKAGES["launch"], "launch"} - {"pictures"}
+PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
 PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export"}
 
 
