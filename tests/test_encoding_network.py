@@ -25,6 +25,7 @@ from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.specs import array_spec, tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
+from weights import alphas, unchanged, values
 
 from rldarts_tf import (
     CLASSIC,
@@ -83,16 +84,8 @@ def small_supernet(space=TINY, **options):
     return Supernet(space, **{"depths": [4], "features": 8, **options})
 
 
-def alphas(encoder):
-    return [variable for nodes in encoder.alpha.logits.values() for variable in nodes]
-
-
 def count(variable, variables):
     return sum(other is variable for other in variables)
-
-
-def values(variables):
-    return [variable.numpy() for variable in variables]
 
 
 def randomize(variables, scale=0.5, seed=0):
@@ -100,10 +93,6 @@ def randomize(variables, scale=0.5, seed=0):
     rng = np.random.default_rng(seed)
     for variable in variables:
         variable.assign(rng.normal(scale=scale, size=variable.shape))
-
-
-def unchanged(variables, before):
-    return [v.name for v, old in zip(variables, before) if np.array_equal(v.numpy(), old)]
 
 
 # --- what the network computes ---------------------------------------------------------------
