@@ -252,12 +252,8 @@ def make_parser() -> common.Parser:
         default=[],
         help="one setting, such as 'PPOSettings.num_envs = 32'; may be repeated",
     )
-    parser.add_argument(
-        "--updates", type=common.positive, default=3, help="that are measured (%(default)s)"
-    )
-    parser.add_argument(
-        "--repeats", type=common.positive, default=5, help="of the references (%(default)s)"
-    )
+    parser.add_count("--updates", 3, "that are measured")
+    parser.add_count("--repeats", 5, "of the references")
     return parser
 
 

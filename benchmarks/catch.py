@@ -123,13 +123,9 @@ def make_parser() -> common.Parser:
         default="0,1,2",
         help="separated by commas (%(default)s)",
     )
-    for name, default in (("rows", 6), ("columns", 5)):
-        parser.add_argument(
-            f"--{name}", type=common.positive, default=default, help="of pixels (%(default)s)"
-        )
-    parser.add_argument(
-        "--max_steps", type=common.positive, default=3000, help="to give up after (%(default)s)"
-    )
+    parser.add_count("--rows", 6, "of pixels")
+    parser.add_count("--columns", 5, "of pixels")
+    parser.add_count("--max_steps", 3000, "to give up after")
     return parser
 
 

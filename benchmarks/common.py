@@ -84,27 +84,6 @@ def interleaved(calls: Mapping[str, Call], repeats: int) -> dict[str, Timing]:
     return {name: Timing(values) for name, values in seconds.items()}
 
 
-class Clock:
-    """Adds up the seconds spent in a function."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.seconds = 0.0
-        self._function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function."""
-        start = time.perf_counter()
-        try:
-            return self._function(*args, **kwargs)
-        finally:
-            self.seconds += time.perf_counter() - start
-
-    def take(self) -> float:
-        """The seconds since the last call of this."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
-
-
 def matmul_call(side: int = MATMUL_SIDE) -> Call:
     """A float32 matrix product, the yardstick for all other rates; see `matmul_flop`."""
     matrix = tf.random.normal([side, side])
@@ -296,6 +275,12 @@ class Parser(argparse.ArgumentParser):
         """One line, without the usage in front of it."""
         sys.exit(report_error(message))
 
+    def add_count(self, flag: str, default: int, text: str = "") -> None:
+        """An integer of at least 1; the help shows its default."""
+        self.add_argument(
+            flag, type=positive, default=default, help=f"{text} (%(default)s)".lstrip()
+        )
+
     def add_depths(self) -> None:
         """Channels of the encoder."""
         self.add_argument(
@@ -305,12 +290,8 @@ class Parser(argparse.ArgumentParser):
     def add_network_arguments(self, batch: int) -> None:
         """Channels and images."""
         self.add_depths()
-        self.add_argument(
-            "--batch", type=positive, default=batch, help="images in a train step (%(default)s)"
-        )
-        self.add_argument(
-            "--image_side", type=positive, default=64, help="height and width (%(default)s)"
-        )
+        self.add_count("--batch", batch, "images in a train step")
+        self.add_count("--image_side", 64, "height and width")
 
 
 def run(main: Callable[[], None]) -> None:

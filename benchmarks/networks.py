@@ -295,12 +295,8 @@ def make_parser() -> common.Parser:
         help="of %(default)s; the package's own form is always measured",
     )
     parser.add_network_arguments(batch=256)
-    parser.add_argument(
-        "--act_batch", type=common.positive, default=64, help="images in acting (%(default)s)"
-    )
-    parser.add_argument(
-        "--repeats", type=common.positive, default=7, help="rounds of measurements (%(default)s)"
-    )
+    parser.add_count("--act_batch", 64, "images in acting")
+    parser.add_count("--repeats", 7, "rounds of measurements")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="Keras policy (%(default)s)"
     )

@@ -96,15 +96,10 @@ def make_parser() -> common.Parser:
     parser.add_argument("--domain_name", default="cartpole", help="(%(default)s)")
     parser.add_argument("--task_name", default="balance", help="(%(default)s)")
     parser.add_argument("--action_repeat", type=common.positive, help="by default that of the task")
-    for name, default, text in (
-        ("steps", 10_000, "of the environment"),
-        ("interval", 2_000, "steps between two evaluations"),
-        ("episodes", 5, "in an evaluation"),
-        ("batch_size", 256, "of a learner step; there is one for each step"),
-    ):
-        parser.add_argument(
-            f"--{name}", type=common.positive, default=default, help=f"{text} (%(default)s)"
-        )
+    parser.add_count("--steps", 10_000, "of the environment")
+    parser.add_count("--interval", 2_000, "steps between two evaluations")
+    parser.add_count("--episodes", 5, "in an evaluation")
+    parser.add_count("--batch_size", 256, "of a learner step; there is one for each step")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     return parser
 
