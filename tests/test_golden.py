@@ -276,7 +276,7 @@ def test_a_setting_that_is_newer_than_a_configuration_is_named(tmp_path):
         RunDirectory(tmp_path) as directory,
         pytest.raises(RunError, match=r"PPOSettings\.reward_discount: \(not set\) -> 0\.99"),
     ):
-        directory.bind_config(gin.operative_config_str(), [gin_files.ALGORITHM_NAME])
+        directory.bind_config(gin.operative_config_str())
 
 
 def test_settings_that_are_read_without_gin_are_those_of_the_launcher(tmp_path):
