@@ -24,7 +24,7 @@ from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
-from rldarts_tf.runs.configs import read_search_space
+from rldarts_tf.runs.configs import ALGORITHM_NAME, read_search_space
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search_space import SearchSpace, get_search_space
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
@@ -617,7 +617,7 @@ def test_the_default_file_of_a_launcher_exists(launcher):
 def test_the_file_of_an_algorithm_names_it_and_so_does_what_a_run_records(name):
     algorithm = ALGORITHMS[name]
     gin_files.load([f"algorithms/{name}.gin"], algorithm=algorithm)
-    assert gin.query_parameter(gin_files.ALGORITHM_NAME) == name
+    assert gin.query_parameter(ALGORITHM_NAME) == name
     gin_files.resolve(algorithm.settings)
     assert f"Algorithm.name = {name!r}\n" in gin.operative_config_str()
     # Also where no file names it.
