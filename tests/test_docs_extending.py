@@ -17,14 +17,19 @@ from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 from rldarts_tf import ops, search_space
+from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.agents.registry import ALGORITHMS
+from rldarts_tf.envs.suite import suite_of
 from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
-from rldarts_tf.training.settings import EncoderSettings
+from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 from rldarts_tf.user_modules import import_modules
 
-NAMES = ("op", "space", "search", "gin", "baseline")
+NAMES = ("op", "space", "search", "gin", "baseline", "suite")
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
 
 
@@ -118,6 +123,34 @@ def test_the_gin_file_defines_a_space_of_the_imported_ops(tmp_path, monkeypatch,
     supernet = encoders["search"].make("supernet")
     assert (supernet.space.name, supernet.depths) == ("gated_micro", (8, 8, 8))
     assert supernet.space.normal_ops == ("gated_3x3", "conv_3x3", "relu")
+
+
+def test_ppo_trains_in_the_suite_and_its_specs_and_scale_are_its_own(tmp_path, monkeypatch):
+    (tmp_path / "my_games.py").write_text(marked_block("suite", EXTENDING), "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import_modules(["my_games"])
+    kind = suite_of("SidesSettings")
+    suite = kind(kind.settings_class(size=4))
+    assert suite.observation_spec().shape == (4, 4, 1) and suite.action_spec().num_values == 2
+    assert suite.normalized(5.0, "sides") == 0.5
+    numbers = PPOSettings(num_envs=8, steps_per_update=33, minibatch_size=66, learning_rate=0.01)
+    length = TrainingSettings(num_env_steps=1200, final_evaluation_episodes=8)
+    (tmp_path / "stage").mkdir()
+    training = Training(
+        StagePaths(tmp_path / "stage"),
+        "baseline",
+        rldarts_tf.ImpalaCNN([4], features=16),
+        PPOProgram,
+        StageSettings(suite.fit(numbers), suite, length),
+    )
+    try:
+        summary = training.run()
+    finally:
+        training.close()
+    # One step in eleven only begins an episode.
+    assert summary["env_steps"] == 5 * 8 * 30
+    assert summary["eval_test_return_mean_normalized"] > 0.6
+    sys.modules.pop("my_games")
 
 
 def test_the_baseline_is_an_encoder_of_tf_agents_and_is_saved_by_its_config():

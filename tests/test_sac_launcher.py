@@ -177,7 +177,7 @@ def interrupted(tmp_path_factory) -> Interrupted:
         int(entry.name)
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit()
-        and b"dm_control_worker" in _command(entry)
+        and b"dm_control.worker" in _command(entry)
         and b"swingup" in _command(entry)
     ]
     return Interrupted(root, terminated, killed, launch_and_kill_a_worker(root, flags), orphans)

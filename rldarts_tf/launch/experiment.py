@@ -94,7 +94,7 @@ def run(experiment: Experiment, values: absl_flags.FlagValues) -> None:
         train = _Trainer(experiment.program, stages, stopping)
         pipeline = Pipeline(directory, train, encoders, genotype)
         pipeline.check(values.stage)
-        directory.bind_config(gin.operative_config_str(), newer=[gin_files.ALGORITHM_NAME])
+        directory.bind_config(gin.operative_config_str())
         finished = pipeline.run(values.stage)
         how = "run" if finished else "interrupted; the same command continues it"
         print(f"{how}: {directory.root}")
