@@ -28,6 +28,7 @@ from rldarts_tf.training.program import AgentProgram, MakeProgram, StageSettings
 from rldarts_tf.training.progress import Progress
 from rldarts_tf.training.recorder import make_recorder
 from rldarts_tf.training.returns import ReturnTracker
+from rldarts_tf.training.state import part_of
 from rldarts_tf.training.stopwatch import Stopwatch
 from rldarts_tf.training.triggers import StepTrigger, TimeTrigger
 
