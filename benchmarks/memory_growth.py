@@ -22,83 +22,41 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # no package
+
 import common
 import numpy as np
+import tiny
+from processes import ROOT
 
-from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
+from rldarts_tf.runs.paths import RunPaths
 
-ROOT = Path(__file__).resolve().parents[1]
-TINY = (
-    *(f"{stage}/EncoderSettings.depths = [2]" for stage in TRAINED_STAGES),
-    "EncoderSettings.features = 16",
-    "TrainingSettings.evaluation_interval = 0",
-    "TrainingSettings.final_evaluation_episodes = 1",
-    # Checkpoints and pictures are part of a long run.
-    "TrainingSettings.checkpoint_minutes = 0.1",
-)
-PROCGEN = ("--gin_file=hardware/cpu.gin", "--gin_file=spaces/micro.gin", "--env_name=bossfight")
-# Steps of an update, and the flags. Replay is full before the memory counts.
-LAUNCHERS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...]]] = {
-    "ppo_procgen": (
-        4 * 8,
-        ("--gin_file=classic.gin", *PROCGEN),
-        (
-            "PPOSettings.num_envs = 4",
-            "PPOSettings.steps_per_update = 8",
-            *(f"{scope}PPOSettings.minibatch_size = 16" for scope in ("", "search/", "evaluate/")),
-        ),
-    ),
-    "rainbow_procgen": (
-        4 * 16,
-        ("--gin_file=micro.gin", *PROCGEN),
-        (
-            "RainbowSettings.num_envs = 4",
-            "RainbowSettings.steps_per_update = 16",
-            "RainbowSettings.batch_size = 8",
+# Checkpoints are part of a long run. Replay is full before the memory counts.
+OFTEN = "TrainingSettings.checkpoint_minutes = 0.1"
+LAUNCHERS = {
+    program.launcher.path.partition("/")[2].removesuffix(".py"): program
+    for program in (
+        tiny.PPO.having(OFTEN, "search/EncoderSettings.search_space = 'micro'"),
+        tiny.RAINBOW.having(
+            OFTEN,
             "RainbowSettings.samples_per_insert = 0.5",
-            "RainbowSettings.min_replay_size = 64",
             "RainbowSettings.replay_capacity = 1000",
+            "RainbowSettings.hidden_size = 512",
         ),
-    ),
-    "sac_dm_control": (
-        20,
-        (
-            "--gin_file=sac.gin",
-            "--gin_file=hardware/cpu_sac.gin",
-            "--domain_name=pendulum",
-            "--task_name=swingup",
-        ),
-        (
-            "SACSettings.num_envs = 2",
-            "SACSettings.steps_per_update = 10",
-            "SACSettings.min_replay_size = 20",
-            "SACSettings.replay_capacity = 300",
-            "SACSettings.hidden_sizes = (8,)",
-            *(
-                f"{scope}SACSettings.{setting}"
-                for scope in ("", "search/", "evaluate/")
-                for setting in ("batch_size = 4", "samples_per_insert = 1.0")
-            ),
-            "DMControlSettings.image_size = 16",
-            "DMControlSettings.action_repeat = 50",
-        ),
-    ),
+        tiny.SAC.having(OFTEN, "SACSettings.replay_capacity = 300"),
+    )
 }
 
 
 def measure(name: str, warm_up: int, updates: int, seconds: float) -> dict[str, Any]:
     """The resident memory after each update, in bytes."""
-    steps, flags, settings = LAUNCHERS[name]
-    total = warm_up + updates
+    program, total = LAUNCHERS[name], warm_up + updates
     resident: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "run"
-        command = [
-            *(sys.executable, str(ROOT / "launchers" / f"{name}.py"), *flags),
-            *(f"--gin_bindings={setting}" for setting in (*TINY, *settings)),
-            f"--gin_bindings=TrainingSettings.pictures = {total // 10}",
-            *(f"--root_dir={root}", "--stage=search", f"--num_env_steps={total * steps}"),
-        ]
+        pictures = f"--gin_bindings=TrainingSettings.pictures = {total // 10}"
+        flags = program.flags(root, total * program.update, "--stage=search", pictures)
+        command = [sys.executable, str(ROOT / program.launcher.path), *flags]
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )

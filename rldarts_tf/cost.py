@@ -61,9 +61,8 @@ def count_cost(
     if not encoder.built:
         encoder.build((None, *image_shape))
     # Traced anew by tf.function: the encoder may not create variables while that runs.
-    graph = (
-        tf.function(train).get_concrete_function(tf.TensorSpec((batch, *image_shape), dtype)).graph
-    )
+    images = tf.TensorSpec((batch, *image_shape), dtype)
+    graph = tf.function(train, autograph=False).get_concrete_function(images).graph
     on_images = _depending_on_images(forward_ops)
     return Cost(
         parameters=sum(int(math.prod(w.shape)) for w in encoder.trainable_weights),

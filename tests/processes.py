@@ -13,41 +13,52 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 SERVER = """
-import json, os, runpy, signal, sys, traceback
-import importlib
-import rldarts_tf.launch
+import importlib, json, os, runpy, signal, sys, traceback
 
-importlib.import_module(sys.argv[1])
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+
+def run(order):
+    for number, name in enumerate(order["files"]):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
+    os.chdir(order["cwd"])
+    os.environ["TERM"] = "dumb"
+    sys.argv = order["argv"]
+    sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
+    code = 0
+    signal.alarm(order["seconds"])
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as error:
+        code = error.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        code = 0 if code is None else code if isinstance(code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 70
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 for line in sys.stdin:
     order = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        for number in (1, 2):
-            os.dup2(os.open(order["files"][number - 1], os.O_WRONLY | os.O_CREAT), number)
-        os.chdir(order["cwd"])
-        os.environ["TERM"] = "dumb"
-        sys.argv = order["argv"]
-        code = 0
-        signal.alarm(120)  # a start that should have been refused must not train
-        try:
-            runpy.run_path(sys.argv[0], run_name="__main__")
-        except SystemExit as error:
-            code = 0 if error.code is None else error.code
-        except BaseException:
-            traceback.print_exc()
-            code = 70
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    if "pid" in order:
+        pid, status = os.waitpid(order["pid"], os.WNOHANG)
+        answer = os.waitstatus_to_exitcode(status) if pid else None
+    else:
+        answer = os.fork()
+        if not answer:
+            run(order)
+    print(json.dumps(answer), flush=True)
 """
 
 
@@ -70,12 +81,103 @@ class Stopped:
     summary: dict | None
 
 
-def finish(process: subprocess.Popen) -> Ended:
+def finish(process: subprocess.Popen | Forked) -> Ended:
     try:
         out, err = process.communicate(timeout=600)
     finally:
         process.kill()
     return Ended(process.returncode, out, err)
+
+
+class Server:
+    """Starts Python programs as processes of their own, without the time that their imports take.
+
+    A process imports once what they need, before anything of TensorFlow runs, and is forked for
+    each of them.
+
+    Args:
+      imports: names of the modules.
+      folder: for what the programs write to their terminals.
+      path: folders of modules that they import, beside those of every Python.
+    """
+
+    def __init__(self, imports: Sequence[str], folder: Path, path: Sequence[str] = ()) -> None:
+        self._folder = folder
+        inherited = filter(None, [os.environ.get("PYTHONPATH")])
+        self._lock = threading.Lock()
+        self._started = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, *imports],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, *inherited])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+        self._process.stdout.close()
+
+    def order(self, order: dict) -> int | None:
+        """Sends an order; returns the answer."""
+        with self._lock:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
+
+    def start(self, argv: Sequence[str], cwd: Path = ROOT, seconds: int = 600) -> Forked:
+        """Runs a file with arguments; `seconds`: it is killed then."""
+        with self._lock:
+            self._started += 1
+            files = [self._folder / f"{self._started}.{name}" for name in ("out", "err")]
+        for file in files:
+            file.write_bytes(b"")
+        names = [os.devnull, *map(str, files)]
+        order = {"argv": list(argv), "files": names, "cwd": str(cwd), "seconds": seconds}
+        return Forked(self, self.order(order), files)
+
+    def run(self, argv: Sequence[str], cwd: Path = ROOT) -> Ended:
+        """`start`, to its end."""
+        return finish(self.start(argv, cwd))
+
+
+class Forked:
+    """A process of a `Server`, with those methods of `subprocess.Popen` that are used here."""
+
+    def __init__(self, server: Server, pid: int, files: list[Path]) -> None:
+        self.pid, self.returncode = pid, None
+        self._server, self._files = server, files
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        if self.returncode is None:
+            self.returncode = self._server.order({"pid": self.pid})
+        return self.returncode
+
+    def communicate(self, timeout: float = 600) -> tuple[str, str]:
+        """Waits for its end; returns what it wrote to stdout and stderr."""
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.01)
+        out, err = (file.read_text("utf-8") for file in self._files)
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Ends it, if it still runs."""
+        self.send_signal(signal.SIGKILL)
 
 
 class Launcher:
@@ -88,7 +190,7 @@ class Launcher:
 
     def __init__(self, path: str, imports: str) -> None:
         self.path = path
-        self._imports = imports
+        self.imports = imports
 
     def start(self, flags: list[str], **kwargs) -> subprocess.Popen:
         environment = {**os.environ, "TERM": "dumb", **kwargs.pop("env", {})}
@@ -140,42 +242,36 @@ class Launcher:
         )
 
     @contextlib.contextmanager
-    def quick(self, folder: Path) -> Iterator[Callable[..., Ended]]:
-        """`launch`, without the time that the imports take.
-
-        A server makes them once; each start is then a process of its own that has only to run the
-        launcher's file.
-        """
-        server = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", SERVER, self._imports],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-        def run(flags: list[str], cwd: Path = ROOT) -> Ended:
-            files = [folder / "out", folder / "err"]
-            for file in files:
-                file.write_bytes(b"")
-            argv = [str(ROOT / self.path) if cwd != ROOT else self.path, *flags]
-            order = {"argv": argv, "files": [str(file) for file in files], "cwd": str(cwd)}
-            server.stdin.write(json.dumps(order) + "\n")
-            server.stdin.flush()
-            code = int(server.stdout.readline())
-            return Ended(code, *(file.read_text("utf-8") for file in files))
-
-        yield run
-        server.stdin.close()
-        server.wait(timeout=60)
-        server.stdout.close()
+    def preloaded(self, folder: Path) -> Iterator[Preloaded]:
+        """The same launcher without the time that its imports take; see `Server`."""
+        with Server(["rldarts_tf.launch", self.imports], folder) as server:
+            yield Preloaded(self, server)
 
     def commands(self, text: str) -> list[list[str]]:
         """The flags of each call of the launcher in a text, continued lines included."""
         joined = text.replace("\\\n", " ")
         pattern = rf"{re.escape(self.path)}((?: +--\S+)*) *$"
         return [shlex.split(flags) for flags in re.findall(pattern, joined, flags=re.MULTILINE)]
+
+
+class Preloaded(Launcher):
+    """A launcher whose processes a `Server` starts; those with options of `Popen` it starts itself.
+
+    Called with flags it launches with them, and without much patience: a start that should have
+    been refused must not train.
+    """
+
+    def __init__(self, launcher: Launcher, server: Server) -> None:
+        super().__init__(launcher.path, launcher.imports)
+        self._server = server
+
+    def __call__(self, flags: list[str], cwd: Path = ROOT) -> Ended:
+        return finish(self._server.start([str(ROOT / self.path), *flags], cwd, seconds=120))
+
+    def start(self, flags: list[str], **kwargs) -> subprocess.Popen | Forked:
+        if kwargs:
+            return super().start(flags, **kwargs)
+        return self._server.start([self.path, *flags])
 
 
 def assert_refused(ended: Ended, parts: list[str]) -> None:
@@ -238,7 +334,7 @@ def workers_of(parent: int) -> list[int]:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if (
                 int(fields[1]) == parent
-                and b"dm_control_worker" in (entry / "cmdline").read_bytes()
+                and b"dm_control.worker" in (entry / "cmdline").read_bytes()
             ):
                 found.append(int(entry.name))
         except (OSError, IndexError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +18,7 @@ pytest.importorskip("matplotlib")
 
 import numpy as np
 import tensorflow as tf
+from processes import Server
 from reference import randomize
 
 import rldarts_tf
@@ -110,16 +110,16 @@ def script_of(name):
 def runs(tmp_path_factory):
     """Every script in a process of its own, two at a time, from the first test on."""
     folder = tmp_path_factory.mktemp("benchmarks")
+    programs = [f"rldarts_tf.agents.{name}.program" for name in ("ppo", "rainbow", "sac")]
 
     def launch(name):
-        return subprocess.run(
-            [sys.executable, script_of(name), *COMMANDS[name], f"--output={name}.json"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-        )
+        flags = (*COMMANDS[name], f"--output={name}.json")
+        return server.run([str(script_of(name)), *flags], cwd=folder)
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with (
+        Server(["common", *programs], tmp_path_factory.mktemp("out"), [str(BENCHMARKS)]) as server,
+        ThreadPoolExecutor(max_workers=2) as pool,
+    ):
         yield folder, {name: pool.submit(launch, name) for name in COMMANDS}
         pool.shutdown(cancel_futures=True)
 
@@ -128,9 +128,9 @@ def results_of(runs, name):
     """The results that a script wrote, after it has ended as it should."""
     folder, launched = runs
     ended = launched[name].result()
-    assert ended.returncode == 0, ended.stderr
-    assert "┏" in ended.stdout
-    assert "warning" not in ended.stderr.lower()
+    assert ended.code == 0, ended.err
+    assert "┏" in ended.out
+    assert "warning" not in ended.err.lower()
     document = json.loads((folder / f"{name}.json").read_text("utf-8"))
     assert document["benchmark"] == script_of(name).name
     assert document["command_line"] == [*COMMANDS[name], f"--output={name}.json"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from processes import (
     ROOT,
     Ended,
@@ -34,27 +35,19 @@ from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import CLASSIC
 
-PPO = Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo.program")
+PPO = tiny.PPO.launcher
 LAUNCHER = PPO.path
 
 # On a busy machine; alone it takes a few minutes for the whole file.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-BATCH = 4 * 8
-TINY = [
-    "PPOSettings.num_envs = 4",
-    "PPOSettings.steps_per_update = 8",
-    *(f"{scope}PPOSettings.minibatch_size = 16" for scope in ("", "search/", "evaluate/")),
-    *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
-    "EncoderSettings.features = 16",
-    "TrainingSettings.checkpoint_minutes = 0",
+BATCH = tiny.PPO.update
+WHOLE = tiny.PPO.having(
     "TrainingSettings.pictures = 1",
     "TrainingSettings.evaluation_interval = 64",
     "TrainingSettings.evaluation_episodes = 1",
     "TrainingSettings.final_evaluation_episodes = 2",
-]
-
-NO_PICTURES = "--gin_bindings=TrainingSettings.pictures = 0"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,21 +62,8 @@ def bytecode(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    with PPO.quick(tmp_path_factory.mktemp("quick")) as run:
-        yield run
-
-
-def tiny(root: Path, steps: int, *flags: str) -> list[str]:
-    """The flags of a run that takes seconds: the README's, and small numbers."""
-    return [
-        "--gin_file=classic.gin",
-        "--gin_file=hardware/cpu.gin",
-        f"--root_dir={root}",
-        "--env_name=bossfight",
-        f"--num_env_steps={steps}",
-        *(f"--gin_bindings={binding}" for binding in TINY),
-        *flags,
-    ]
+    with PPO.preloaded(tmp_path_factory.mktemp("quick")) as launcher:
+        yield launcher
 
 
 # --- runs, made once for all tests --------------------------------------------------------------
@@ -103,10 +83,10 @@ class Whole:
     files_after_baseline: dict[str, tuple]
 
 
-def make_whole(root: Path) -> Whole:
-    ended = PPO.launch(tiny(root, STEPS))
+def make_whole(root: Path, quick: Launcher) -> Whole:
+    ended = PPO.launch(WHOLE.flags(root, STEPS))
     files = snapshot(root)
-    baseline = PPO.launch(tiny(root, STEPS, "--stage=baseline"))
+    baseline = quick.launch(WHOLE.flags(root, STEPS, "--stage=baseline"))
     return Whole(root, ended, files, baseline, snapshot(root))
 
 
@@ -120,20 +100,19 @@ class Interrupted:
     ended: Ended
 
 
-def make_interrupted(root: Path) -> Interrupted:
-    # The other space is traced in half of the time.
-    flags = tiny(root, LONG_STEPS, "--stage=search", "--gin_file=spaces/micro.gin", NO_PICTURES)
-    terminated = PPO.stop(root, flags, signal.SIGTERM)
-    killed = PPO.stop(root, flags, signal.SIGKILL)
-    return Interrupted(root, terminated, killed, PPO.launch(flags))
+def make_interrupted(root: Path, quick: Launcher) -> Interrupted:
+    flags = tiny.PPO.having(*tiny.SMALL_SPACE).flags(root, LONG_STEPS, "--stage=search")
+    terminated = quick.stop(root, flags, signal.SIGTERM)
+    killed = quick.stop(root, flags, signal.SIGKILL)
+    return Interrupted(root, terminated, killed, quick.launch(flags))
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, quick):
     folder = tmp_path_factory.mktemp("runs")
     with ThreadPoolExecutor(2) as pool:
-        whole = pool.submit(make_whole, folder / "whole")
-        interrupted = pool.submit(make_interrupted, folder / "interrupted")
+        whole = pool.submit(make_whole, folder / "whole", quick)
+        interrupted = pool.submit(make_interrupted, folder / "interrupted", quick)
         return whole.result(), interrupted.result()
 
 
@@ -296,7 +275,7 @@ def test_standard_error_has_plain_lines_of_progress_and_nothing_else(whole):
 
 
 def test_a_second_start_trains_nothing_and_changes_nothing(whole, quick):
-    again = quick(tiny(whole.root, STEPS))
+    again = quick(WHOLE.flags(whole.root, STEPS))
     assert again.code == 0, again.err
     assert again.err == ""
     assert "search: finished" in again.out and "evaluate: finished" in again.out
@@ -598,7 +577,7 @@ def test_bad_input_looks_the_same_from_a_fresh_installation(tmp_path):
 )
 def test_a_run_does_not_continue_with_other_settings(whole, quick, flags, parts):
     before = snapshot(whole.root)
-    ended = quick([*tiny(whole.root, STEPS), *flags])
+    ended = quick([*WHOLE.flags(whole.root, STEPS), *flags])
     assert_refused(ended, ["root_dir", str(whole.root), *parts])
     assert snapshot(whole.root) == before
 
@@ -609,7 +588,7 @@ def test_another_cell_does_not_replace_an_evaluated_one(whole, quick, tmp_path):
     other.save(tmp_path / "other.json")
     before = snapshot(whole.root)
     flags = ["--stage=evaluate", f"--genotype={tmp_path / 'other.json'}"]
-    ended = quick(tiny(whole.root, STEPS, *flags))
+    ended = quick(WHOLE.flags(whole.root, STEPS, *flags))
     assert_refused(ended, ["root_dir", str(whole.root), "another cell"])
     assert snapshot(whole.root) == before
 

@@ -10,72 +10,47 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import ROOT, Ended, Launcher, Stopped, assert_refused, contents, numbers, rows_of
+import tiny
+from processes import ROOT, Ended, Stopped, assert_refused, contents, numbers, rows_of
 
 from rldarts_tf.export import policies
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.search_space import MICRO, SearchSpace
 
-RAINBOW = Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow.program")
+RAINBOW = tiny.RAINBOW.launcher
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-NUM_ENVS, UPDATE, MIN_REPLAY = 4, 4 * 8, 32
+NUM_ENVS, UPDATE, MIN_REPLAY = 4, tiny.RAINBOW.update, 32
 STEPS, LONG_STEPS = 4 * UPDATE, 12 * UPDATE
-TINY = [
-    f"RainbowSettings.num_envs = {NUM_ENVS}",
-    "RainbowSettings.steps_per_update = 8",
-    "RainbowSettings.batch_size = 8",
-    "RainbowSettings.samples_per_insert = 1.0",
-    f"RainbowSettings.min_replay_size = {MIN_REPLAY}",
-    "RainbowSettings.hidden_size = 16",
-    *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
-    "EncoderSettings.features = 16",
-    "TrainingSettings.checkpoint_minutes = 0",
-    "TrainingSettings.pictures = 1",
-    "TrainingSettings.evaluation_interval = 0",
-    "TrainingSettings.final_evaluation_episodes = 2",
-]
-
-
-def tiny(root: Path, steps: int, *flags: str) -> list[str]:
-    """The flags of a run that takes seconds: the README's, and small numbers."""
-    return [
-        "--gin_file=micro.gin",
-        "--gin_file=hardware/cpu.gin",
-        f"--root_dir={root}",
-        "--env_name=bossfight",
-        "--seed=6",  # Episodes end within so few steps.
-        f"--num_env_steps={steps}",
-        *(f"--gin_bindings={binding}" for binding in TINY),
-        *flags,
-    ]
+# Episodes end within so few steps.
+SEED = "--seed=6"
+WHOLE = tiny.RAINBOW.having(
+    "TrainingSettings.pictures = 1", "TrainingSettings.final_evaluation_episodes = 2"
+)
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    with RAINBOW.quick(tmp_path_factory.mktemp("quick")) as run:
-        yield run
+    with RAINBOW.preloaded(tmp_path_factory.mktemp("quick")) as launcher:
+        yield launcher
 
 
 # --- a search on some games, an evaluation on another -------------------------------------------
 
-OTHER_GAME = [
+OTHER_GAME = tiny.RAINBOW.having(
+    *tiny.SMALL_SPACE,
     "search/ProcgenSettings.game = ['coinrun', 'maze']",
     "evaluate/ProcgenSettings.game = 'bigfish'",
-    "search/SearchSpace.name = 'launcher_space'",
-    "search/SearchSpace.normal_ops = ['relu', 'conv_3x3']",
-    "search/SearchSpace.num_nodes = 2",
-    "search/EncoderSettings.search_space = 'launcher_space'",
-]
+)
 
 
 def test_a_cell_of_a_space_that_gin_defines_is_evaluated_on_another_game(tmp_path, quick):
     root = tmp_path / "run"
-    flags = [flag for flag in tiny(root, STEPS) if not flag.startswith("--env_name")]
-    flags += [f"--gin_bindings={binding}" for binding in OTHER_GAME]
-    ended = RAINBOW.launch(flags)
+    flags = OTHER_GAME.flags(root, 2 * UPDATE, SEED)
+    flags = [flag for flag in flags if not flag.startswith("--env_name")]
+    ended = quick.launch(flags)
     assert ended.code == 0, ended.err
     stages = json.loads((root / "summary.json").read_text("utf-8"))["stages"]
     assert [stages[s]["game"] for s in ("search", "evaluate")] == ["coinrun, maze", "bigfish"]
@@ -107,7 +82,7 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Whole:
     root = tmp_path_factory.mktemp("whole") / "run"
-    ended = RAINBOW.launch(tiny(root, STEPS))
+    ended = RAINBOW.launch(WHOLE.flags(root, STEPS, SEED))
     assert ended.code == 0, ended.err
     return Whole(root, ended)
 
@@ -146,7 +121,7 @@ def test_standard_error_has_progress_and_nothing_else(whole):
 
 def test_a_second_start_trains_nothing_and_changes_nothing(whole, quick):
     before = contents(whole.root)
-    again = quick(tiny(whole.root, STEPS))
+    again = quick(WHOLE.flags(whole.root, STEPS, SEED))
     assert (again.code, again.err) == (0, "")
     assert contents(whole.root) == before
 
@@ -165,13 +140,12 @@ class Interrupted:
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory) -> Interrupted:
+def interrupted(tmp_path_factory, quick) -> Interrupted:
     root = tmp_path_factory.mktemp("interrupted") / "run"
-    no_pictures = "--gin_bindings=TrainingSettings.pictures = 0"
-    flags = tiny(root, LONG_STEPS, "--stage=search", no_pictures)
-    terminated = RAINBOW.stop(root, flags, signal.SIGTERM)
-    killed = RAINBOW.stop(root, flags, signal.SIGKILL)
-    return Interrupted(root, terminated, killed, RAINBOW.launch(flags))
+    flags = tiny.RAINBOW.having(*tiny.SMALL_SPACE).flags(root, LONG_STEPS, SEED, "--stage=search")
+    terminated = quick.stop(root, flags, signal.SIGTERM)
+    killed = quick.stop(root, flags, signal.SIGKILL)
+    return Interrupted(root, terminated, killed, quick.launch(flags))
 
 
 def test_sigterm_ends_well_with_a_checkpoint_of_the_last_step(interrupted):

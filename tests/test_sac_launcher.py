@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from processes import (
     ROOT,
     Ended,
@@ -31,49 +32,18 @@ from rldarts_tf.runs.alpha_history import read_alphas
 
 pytest.importorskip("dm_control")
 
-SAC = Launcher("launchers/sac_dm_control.py", "rldarts_tf.agents.sac.program")
+SAC = tiny.SAC.launcher
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 NUM_ENVS, RANDOM_STEPS, STEPS, LONG_STEPS = 2, 20, 60, 240
-TINY = [
-    f"SACSettings.num_envs = {NUM_ENVS}",
-    "SACSettings.steps_per_update = 10",
-    *(
-        f"{scope}SACSettings.{setting}"  # the overlay has some for each stage
-        for scope in ("", "search/", "evaluate/")
-        for setting in ("batch_size = 4", "samples_per_insert = 1.0")
-    ),
-    f"SACSettings.min_replay_size = {RANDOM_STEPS}",
-    "SACSettings.hidden_sizes = (8,)",
-    "DMControlSettings.action_repeat = 50",  # episodes of 20 actions
-    "DMControlSettings.image_size = 16",
-    *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
-    "TrainingSettings.checkpoint_minutes = 0",
-    "TrainingSettings.pictures = 1",
-    "TrainingSettings.evaluation_interval = 0",
-    "TrainingSettings.final_evaluation_episodes = 1",
-]
-
-
-def tiny(root: Path, steps: int, *flags: str) -> list[str]:
-    """The flags of a run that takes seconds: the README's, and small numbers."""
-    return [
-        "--gin_file=sac.gin",
-        "--gin_file=hardware/cpu_sac.gin",
-        f"--root_dir={root}",
-        "--domain_name=pendulum",
-        "--task_name=swingup",
-        f"--num_env_steps={steps}",
-        *(f"--gin_bindings={binding}" for binding in TINY),
-        *flags,
-    ]
+WHOLE = tiny.SAC.having("TrainingSettings.pictures = 1")
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    with SAC.quick(tmp_path_factory.mktemp("quick")) as run:
-        yield run
+    with SAC.preloaded(tmp_path_factory.mktemp("quick")) as launcher:
+        yield launcher
 
 
 # --- a whole run --------------------------------------------------------------------------------
@@ -91,9 +61,9 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, quick) -> Whole:
     root = tmp_path_factory.mktemp("whole") / "run"
-    ended = SAC.launch(tiny(root, STEPS))
+    ended = SAC.launch(WHOLE.flags(root, STEPS))
     assert ended.code == 0, ended.err
-    baseline = quick(tiny(root, STEPS, "--stage=baseline"))
+    baseline = quick.launch(WHOLE.flags(root, STEPS, "--stage=baseline"))
     assert baseline.code == 0, baseline.err
     return Whole(root, ended, baseline)
 
@@ -127,7 +97,7 @@ def test_standard_error_has_progress_and_nothing_else(whole):
 
 def test_a_second_start_trains_nothing_and_changes_nothing(whole, quick):
     before = contents(whole.root)
-    again = quick(tiny(whole.root, STEPS))
+    again = quick(WHOLE.flags(whole.root, STEPS))
     assert (again.code, again.err) == (0, "")
     assert contents(whole.root) == before
 
@@ -149,11 +119,11 @@ class Interrupted:
     orphans: list[int]
 
 
-def launch_and_kill_a_worker(root: Path, flags: list[str]) -> Ended:
+def launch_and_kill_a_worker(quick: Launcher, root: Path, flags: list[str]) -> Ended:
     """Goes on with it; one simulator is killed on the way."""
     metrics = root / "baseline/metrics.csv"
     known = len(complete_rows(metrics))
-    process = SAC.start(flags)
+    process = quick.start(flags)
     deadline = time.monotonic() + 400
     try:
         while len(complete_rows(metrics)) < known + 1:
@@ -167,20 +137,21 @@ def launch_and_kill_a_worker(root: Path, flags: list[str]) -> Ended:
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory) -> Interrupted:
+def interrupted(tmp_path_factory, quick) -> Interrupted:
     root = tmp_path_factory.mktemp("interrupted") / "run"
-    flags = tiny(root, LONG_STEPS, "--stage=baseline")
-    terminated = SAC.stop(root, flags, signal.SIGTERM, "baseline")
-    killed = SAC.stop(root, flags, signal.SIGKILL, "baseline")
+    flags = tiny.SAC.flags(root, LONG_STEPS, "--stage=baseline")
+    terminated = quick.stop(root, flags, signal.SIGTERM, "baseline")
+    killed = quick.stop(root, flags, signal.SIGKILL, "baseline")
     time.sleep(2)
     orphans = [
         int(entry.name)
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit()
-        and b"dm_control_worker" in _command(entry)
+        and b"dm_control.worker" in _command(entry)
         and b"swingup" in _command(entry)
     ]
-    return Interrupted(root, terminated, killed, launch_and_kill_a_worker(root, flags), orphans)
+    ended = launch_and_kill_a_worker(quick, root, flags)
+    return Interrupted(root, terminated, killed, ended, orphans)
 
 
 def _command(entry: Path) -> bytes:

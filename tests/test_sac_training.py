@@ -19,9 +19,10 @@ pytest.importorskip("tensorflow_probability")
 
 import tensorflow as tf
 from dm_env import StepType
+from half_precision import assert_scale_is_resumed
 from replay_reader import read_items
 
-from rldarts_tf import MICRO, PiSacCNN, RunError, Supernet, search_space
+from rldarts_tf import PiSacCNN, RunError, SearchSpace, Supernet, search_space
 from rldarts_tf.agents.sac import agent as sac
 from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.sac.settings import SACSettings
@@ -36,7 +37,8 @@ from rldarts_tf.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.timeout(600)
 
-SPACE = dataclasses.replace(MICRO, name="small_sac", num_normal=1, num_nodes=2, top_k=1)
+# Small, because tracing is what costs.
+SPACE = SearchSpace("small_sac", ("conv_3x3", "tanh"), num_normal=1, num_nodes=2, top_k=1)
 # Episodes of 1000 / 50 actions.
 N, T, LENGTH = 2, 15, 20
 RANDOM_STEPS = 20
@@ -59,6 +61,13 @@ SETTINGS = StageSettings(
         final_evaluation_episodes=3,
         checkpoint_minutes=0,
         pictures=0,
+    ),
+)
+# For what has nothing to do with evaluations: each episode of one is a simulator to be started.
+BRIEF = dataclasses.replace(
+    SETTINGS,
+    training=dataclasses.replace(
+        SETTINGS.training, evaluation_interval=0, final_evaluation_episodes=1
     ),
 )
 
@@ -236,7 +245,7 @@ def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episode
         return PiSacCNN([3, 3], features=5, head="layer_norm")
 
     folder = tmp_path / "search"
-    training = make_training(folder, encoder(), stopping=stopping)
+    training = make_training(folder, encoder(), BRIEF, stopping)
     record = Recorder(training.program.environment)
     training.program.environment.crashes = 3  # as if
     save_replay, seconds = training.program.before_checkpoint, []
@@ -252,7 +261,7 @@ def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episode
     generation = training.program.environment.get_state()["generation"]
     training.close()
 
-    resumed = make_training(folder, encoder())
+    resumed = make_training(folder, encoder(), BRIEF)
     for name, array in before.items():
         np.testing.assert_array_equal(state_of(resumed)[name], array, err_msg=name)
     assert before["learner_steps"] > 0 and before["step"] < 100 and before["crashes"] == 3
@@ -272,7 +281,8 @@ def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episode
 
 
 def test_a_worker_that_is_killed_costs_its_episode_and_nothing_else(tmp_path, capfd):
-    training = make_training(tmp_path / "search", PiSacCNN([3, 3], features=5, head="layer_norm"))
+    encoder = PiSacCNN([3, 3], features=5, head="layer_norm")
+    training = make_training(tmp_path / "search", encoder, BRIEF)
     environment = training.program.environment
     record = Recorder(environment)
     step, calls = environment.step, []
@@ -301,7 +311,7 @@ def test_a_worker_that_is_killed_costs_its_episode_and_nothing_else(tmp_path, ca
 SINGLE = dataclasses.replace(
     SETTINGS,
     algorithm=dataclasses.replace(SETTINGS.algorithm, num_envs=1, steps_per_update=1),
-    training=dataclasses.replace(SETTINGS.training, num_env_steps=45, evaluation_interval=0),
+    training=dataclasses.replace(BRIEF.training, num_env_steps=45, checkpoint_minutes=60),
 )
 
 
@@ -348,7 +358,7 @@ def test_environments_that_only_begin_episodes_end_the_training_with_one_line(tm
 
 
 def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_path):
-    training = dataclasses.replace(SETTINGS.training, num_env_steps=60, evaluation_interval=0)
+    training = dataclasses.replace(BRIEF.training, num_env_steps=60)
     settings = dataclasses.replace(SETTINGS, training=training)
     asked = []
 
@@ -356,28 +366,15 @@ def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_pa
         asked.append(None)
         return len(asked) > T  # after the first row
 
-    def make(**options):
+    def make(*stopping):
         encoder = PiSacCNN([3, 3], features=5, head="layer_norm", dtype="mixed_float16")
-        made = make_training(tmp_path / "search", encoder, settings, **options)
+        made = make_training(tmp_path / "search", encoder, settings, *stopping)
         return made, made.program.learner.loss_scale
 
-    training, scale = make(stopping=stopping)
-    scale.value.assign(2.0**120)
-    training.run()
-    training.close()
-    resumed, scale = make()
-    skipped = resumed.program.learner.num_steps
-    assert skipped > 0 and float(scale.value) == 2.0 ** (120 - skipped)
-    scale.value.assign(4.0)  # Small, as the rewards of this task are large.
-    resumed.run()
-    resumed.close()
-    metrics = read_metrics(StagePaths(tmp_path / "search").metrics_path)
-    assert metrics["skipped_updates"][0] == metrics["skipped_updates"][-1] == skipped
-    assert metrics["learner_steps"][-1] > skipped
-    assert metrics["loss_scale"][0] == 2.0 ** (120 - skipped)
-    assert metrics["loss_scale"][-1] == 4.0
-    for name in ("critic_loss", "gradient_norm_theta"):
-        assert np.isfinite(metrics[name][[0, -1]]).tolist() == [False, True]
+    # Small, as the rewards of this task are large.
+    scale, losses = 4.0, ("critic_loss", "gradient_norm_theta")
+    stage_dir = StagePaths(tmp_path / "search")
+    assert_scale_is_resumed(make, stopping, stage_dir, scale, losses)
 
 
 def test_a_policy_that_is_not_finite_ends_the_training(tmp_path):

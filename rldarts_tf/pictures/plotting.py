@@ -44,7 +44,7 @@ def plot_run(run_dirs: Sequence[PathLike], output: PathLike, column: str = "retu
     Args:
       run_dirs: run directories.
       output: the picture, .svg or .png.
-      column: of metrics.csv.
+      column: column of metrics.csv.
 
     Raises:
       RunError: an argument is not valid, a file is damaged, or there is nothing to draw.
@@ -101,7 +101,7 @@ def returns_picture(
     ylabel: str | None = None,
     reference: Mapping[str, float] | None = None,
 ) -> bytes:
-    """The content of the file that `plot_returns` writes, "svg" or "png"."""
+    """Returns the content of the file that `plot_returns` writes, "svg" or "png"."""
     if not curves:
         raise RunError("curves: there is nothing to draw")
     bands = {label: read_band(label, files, column) for label, files in curves.items()}
@@ -132,7 +132,7 @@ def plot_op_weights(alphas_path: PathLike, path: PathLike) -> None:
 def op_weights_picture(
     alphas_path: PathLike, file_format: str, changes: Sequence[int] = ()
 ) -> bytes:
-    """The content of the file that `plot_op_weights` writes, "svg" or "png".
+    """Returns the content of the file that `plot_op_weights` writes, "svg" or "png".
 
     Args:
       alphas_path: the alphas.npz of a search.

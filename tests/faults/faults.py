@@ -63,7 +63,7 @@ def killed_at_random_moments(
     metrics = root / "search" / "metrics.csv"
     saved = 0
     for _ in range(times):
-        process = PPO.launcher.start(PPO.flags(root, updates))
+        process = PPO.launcher.start(PPO.command(root, updates))
         known = len(complete_rows(metrics))
         # At any moment: of the start, or of one of the updates that follow.
         if rng.random() < 0.3:
@@ -156,7 +156,7 @@ def damaged_genotype(folder: Path, how: Callable) -> None:
     path = folder / "genotype.json"
     random_genotype(MICRO, random.Random(0)).save(path)
     how(path)
-    flags = PPO.flags(folder / "unused", 1, "evaluate", f"--genotype={path}")
+    flags = PPO.command(folder / "unused", 1, "evaluate", f"--genotype={path}")
     check_refused(PPO.launcher.launch(flags), "genotype")
 
 
@@ -188,7 +188,7 @@ def diverging(folder: Path, skip: bool) -> None:
         "--gin_bindings=baseline/PPOSettings.learning_rate = 1e30",
         f"--gin_bindings=baseline/PPOSettings.skip_nonfinite_updates = {skip}",
     )
-    flags = PPO.flags(folder / f"diverging-{skip}", 4, "baseline", *more)
+    flags = PPO.command(folder / f"diverging-{skip}", 4, "baseline", *more)
     check_ended(PPO.launcher.launch(flags), 2, "diverged")
 
 

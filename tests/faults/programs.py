@@ -7,16 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from processes import Ended, Launcher, complete_rows, finish
-
-COMMON = (
-    *(f"{stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate", "baseline")),
-    "EncoderSettings.features = 16",
-    "TrainingSettings.checkpoint_minutes = 0",
-    "TrainingSettings.evaluation_interval = 0",
-    "TrainingSettings.final_evaluation_episodes = 1",
-    "TrainingSettings.pictures = 0",
-)
+import tiny
+from processes import Ended, complete_rows, finish
 
 
 class FaultError(AssertionError):
@@ -30,98 +22,38 @@ def check(condition: Any, message: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
-    """A launcher with settings under which a run takes seconds, on one thread.
+class Program(tiny.Program):
+    """A tiny run on one thread, counted in updates."""
 
-    Attributes:
-      launcher: the launcher.
-      update: environment steps of an update.
-      arguments: its flags.
-      settings: its gin bindings beside `COMMON`.
-    """
-
-    launcher: Launcher
-    update: int
-    arguments: tuple[str, ...]
-    settings: tuple[str, ...]
-
-    def flags(self, root: Path, updates: int, stage: str = "search", *more: str) -> list[str]:
+    def command(self, root: Path, updates: int, stage: str = "search", *more: str) -> list[str]:
         """The command line of a run of so many updates."""
-        return [
-            *self.arguments,
-            f"--root_dir={root}",
-            f"--num_env_steps={updates * self.update}",
-            f"--stage={stage}",
-            "--intra_op_threads=1",
-            "--inter_op_threads=1",
-            *(f"--gin_bindings={setting}" for setting in (*COMMON, *self.settings)),
-            *more,
-        ]
+        threads = ("--intra_op_threads=1", "--inter_op_threads=1")
+        return self.flags(root, updates * self.update, f"--stage={stage}", *threads, *more)
 
     def launch(self, root: Path, updates: int, *more: str, **kwargs: Any) -> Ended:
         """A search, to its end."""
-        return self.launcher.launch(self.flags(root, updates, "search", *more), **kwargs)
+        return self.launcher.launch(self.command(root, updates, "search", *more), **kwargs)
 
     def start_and_wait(self, root: Path, updates: int, rows: int, **kwargs: Any) -> Any:
         """A search that runs on in the background, when its table has so many rows more."""
         metrics = root / "search" / "metrics.csv"
         try:
-            return self.launcher.start_and_wait(metrics, rows, self.flags(root, updates), **kwargs)
+            return self.launcher.start_and_wait(
+                metrics, rows, self.command(root, updates), **kwargs
+            )
         except AssertionError as error:
             raise FaultError(str(error)) from None
 
 
-PROCGEN = (
-    "--gin_file=hardware/cpu.gin",
-    "--gin_file=spaces/micro.gin",
-    "--env_name=bossfight",
-)
-PPO = Program(
-    Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo.program"),
-    4 * 8,
-    ("--gin_file=classic.gin", *PROCGEN),
-    (
-        "PPOSettings.num_envs = 4",
-        "PPOSettings.steps_per_update = 8",
-        *(f"{scope}PPOSettings.minibatch_size = 16" for scope in ("", "search/", "evaluate/")),
-    ),
-)
-RAINBOW = Program(
-    Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow.program"),
-    4 * 8,
-    ("--gin_file=micro.gin", *PROCGEN),
-    (
-        "RainbowSettings.num_envs = 4",
-        "RainbowSettings.steps_per_update = 8",
-        "RainbowSettings.batch_size = 8",
-        "RainbowSettings.samples_per_insert = 1.0",
-        "RainbowSettings.min_replay_size = 32",
-        "RainbowSettings.hidden_size = 16",
-    ),
-)
-SAC = Program(
-    Launcher("launchers/sac_dm_control.py", "rldarts_tf.agents.sac.program"),
-    20,
-    (
-        "--gin_file=sac.gin",
-        "--gin_file=hardware/cpu_sac.gin",
-        "--domain_name=pendulum",
-        "--task_name=swingup",
-    ),
-    (
-        "SACSettings.num_envs = 2",
-        "SACSettings.steps_per_update = 10",
-        "SACSettings.min_replay_size = 20",
-        "SACSettings.hidden_sizes = (8,)",
-        *(
-            f"{scope}SACSettings.{setting}"
-            for scope in ("", "search/", "evaluate/")
-            for setting in ("batch_size = 4", "samples_per_insert = 1.0")
-        ),
-        "DMControlSettings.image_size = 16",
-        "DMControlSettings.action_repeat = 50",
-    ),
-)
+def one_threaded(program: tiny.Program) -> Program:
+    """The program of faults for a tiny run."""
+    fields = dataclasses.fields(program)
+    return Program(**{field.name: getattr(program, field.name) for field in fields})
+
+
+PPO = one_threaded(tiny.PPO.having(*tiny.SMALL_SPACE))
+RAINBOW = one_threaded(tiny.RAINBOW.having(*tiny.SMALL_SPACE))
+SAC = one_threaded(tiny.SAC)
 
 
 def weights(root: Path, stage: str = "search") -> dict[str, bytes]:

@@ -77,7 +77,7 @@ def dm_control_dies(
     root = folder / f"dm-control-{how.name}"
     table = root / "search" / "metrics.csv"
     timeout = f"--gin_bindings=DMControlSettings.step_timeout = {TIMEOUT}"
-    process = SAC.launcher.start(SAC.flags(root, updates, "search", timeout))
+    process = SAC.launcher.start(SAC.command(root, updates, "search", timeout))
     failed = 0
     try:
         deadline = time.monotonic() + 600

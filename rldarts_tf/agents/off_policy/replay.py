@@ -115,7 +115,9 @@ class Replay:
         Sampling begins with the first batch that is asked for; the table must hold something then.
         """
         # Few batches are fetched ahead: their priorities are those of the moment of fetching.
-        dataset = datasets.make_reverb_dataset(
+        # Nothing in there has to be converted, which would take longer than all the rest.
+        make = tf.autograph.experimental.do_not_convert(datasets.make_reverb_dataset)
+        dataset = make(
             self.address,
             batch_size=batch_size,
             prefetch_size=1,
