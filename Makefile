@@ -49,7 +49,7 @@ faults: env ## do to real runs what machines do, 100 kills included (about an ho
 fuzz: env ## fuzz everything that reads files, a minute each (Linux, x86-64)
 	@$(RUN) tests/fuzz/fuzz.py $(FUZZ_FLAGS)
 
-lint: env ## check style and, for the core, types
+lint: env ## check style and types
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy

@@ -58,6 +58,12 @@ EXTRAS = {
         "mujoco<4",  # 4.0 dropped a field that dm-control 1.0 reads (flex_vertedge)
         "mujoco<3.4; python_version < '3.10'",  # later ones have no wheel for 3.9
     ],
+    "gymnasium": [
+        "gymnasium>=1.1,<2",  # the first release with autoreset modes
+        # Gymnasium's ResizeObservation. Later ones are compiled against numpy 2.
+        "opencv-python-headless<4.12",
+    ],
+    "atari": ["ale-py>=0.11"],  # the first release with a vector environment of its own
     "report": [
         "jinja2>=3",
         "matplotlib>=3.7",
@@ -66,7 +72,11 @@ EXTRAS = {
         "setuptools<82",  # TensorBoard 2.15 imports pkg_resources, which 82 removed
     ],
 }
+# A launcher of a user who has nothing else.
+EXTRAS["gymnasium"] += [*EXTRAS["tf-agents"], *EXTRAS["report"]]
 EXTRAS["all"] = sorted({requirement for part in EXTRAS.values() for requirement in part})
+# GPL-3, so by its own name only. Earlier ones register nothing with Gymnasium.
+EXTRAS["minatar"] = ["minatar>=1.0.15"]
 EXTRAS["dev"] = [
     # For `make fuzz`. Elsewhere it has no wheels.
     "atheris>=2.3; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rldarts_tf._version import __version__ as __version__
     from rldarts_tf.alpha import Alpha as Alpha
     from rldarts_tf.baselines import ImpalaCNN as ImpalaCNN
+    from rldarts_tf.baselines import MinAtarCNN as MinAtarCNN
     from rldarts_tf.baselines import NatureCNN as NatureCNN
     from rldarts_tf.baselines import PiSacCNN as PiSacCNN
     from rldarts_tf.cells import Cell as Cell
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "_version": ("__version__",),
     "alpha": ("Alpha",),
-    "baselines": ("ImpalaCNN", "NatureCNN", "PiSacCNN"),
+    "baselines": ("ImpalaCNN", "MinAtarCNN", "NatureCNN", "PiSacCNN"),
     "cells": ("Cell",),
     "cost": ("Cost", "count_cost"),
     "discretization": ("discretize",),

@@ -153,3 +153,29 @@ class PiSacCNN(_Plain):
     @override
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "depths": list(self.depths)}
+
+
+@tf.keras.utils.register_keras_serializable(package="rldarts_tf")
+class MinAtarCNN(_Plain):
+    """The network that MinAtar was published with (Young and Tian 2019, section 3).
+
+    Conv3x3 of stride 1 with 16 filters, without padding, followed by ReLU; then the dense layer,
+    of 128 units there.
+
+    Args:
+      features: size of the output.
+    """
+
+    def __init__(self, features: int = 128, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(features=features, name=name, **kwargs)
+        self._conv = Conv2D(16, 3, activation="relu", name="conv", dtype=self.dtype_policy)
+
+    @property
+    def ends_in_activation(self) -> bool:
+        """True: the maps have passed ReLU."""
+        return True
+
+    def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
+        """Float images [B, H, W, C] -> maps [B, H - 2, W - 2, 16]."""
+        del training
+        return self._conv(x)

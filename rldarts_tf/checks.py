@@ -80,9 +80,14 @@ def check_number(field: str, value: Any, wanted: str, holds: Callable[[Any], boo
         raise ConfigError(f"{field} must be {wanted}, got {shown(value)}")
 
 
-def check_seconds(field: str, value: object) -> None:
-    """Checks a number of seconds: above 0, and not so many that a clock overflows."""
+def check_seconds(field: str, value: Any) -> float:
+    """Returns a number of seconds: above 0, and not so many that a clock overflows.
+
+    Raises:
+      ConfigError: it is none.
+    """
     check_number(field, value, "a number of seconds above 0", lambda seconds: 0 < seconds < 1e9)
+    return float(value)
 
 
 def check_flag(field: str, value: Any) -> bool:

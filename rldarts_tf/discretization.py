@@ -67,7 +67,7 @@ def discretize(
 
 
 def _checked(where: str, logits: Any, num_nodes: int, num_ops: int) -> np.ndarray:
-    """The logits of a cell type as float64 [E, |O|]."""
+    """Returns the logits of a cell type as float64 [E, |O|], checked."""
     if _is_list_of_nodes(logits):
         raise ConfigError(
             f"{where}: must be one array with a row per edge, not a list of arrays per node: "
@@ -90,7 +90,7 @@ def _checked(where: str, logits: Any, num_nodes: int, num_ops: int) -> np.ndarra
 
 
 def _is_list_of_nodes(logits: Any) -> bool:
-    """Whether these are arrays [j, |O|], which `discretize` took before it took [E, |O|]."""
+    """Whether these are arrays per node [j, |O|], the form that `discretize` once took."""
 
     def is_matrix(value: Any) -> bool:
         if isinstance(value, (list, tuple)):
@@ -101,7 +101,7 @@ def _is_list_of_nodes(logits: Any) -> bool:
 
 
 def _discretize_node(z: np.ndarray, ops: tuple[str, ...], top_k: int) -> tuple[Edge, ...]:
-    """The edges that a node j keeps, from its logits [j, |O|]."""
+    """Returns the edges that a node j keeps, from its logits [j, |O|]."""
     nonzero = np.array([column for column, op in enumerate(ops) if op != NONE])
     # Argmax over o != none. np.argmax takes the first of equals.
     best = nonzero[np.argmax(z[:, nonzero], axis=1)]
@@ -111,7 +111,7 @@ def _discretize_node(z: np.ndarray, ops: tuple[str, ...], top_k: int) -> tuple[E
 
 
 def _log_odds(z: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """log(p / (1 - p)) of one column of each row, where p = softmax(z).
+    """Returns log(p / (1 - p)) of one column of each row, where p = softmax(z).
 
     Args:
       z: logits, float64 [j, |O|], |O| >= 2.

@@ -26,11 +26,11 @@ class RunError(RLDartsError):
 
 
 def one_line(error: object, most: int | None = 200) -> str:
-    """What an error says, in one line of at most so many characters; its class if that is nothing.
+    """Returns the message of an error as one line; its class where it has no message.
 
     Args:
       error: an exception, or a text.
-      most: characters; None for all of them.
+      most: maximum of characters; None for no limit.
     """
     return (" ".join(str(error).split()) or type(error).__name__)[:most]
 

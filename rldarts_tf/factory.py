@@ -7,7 +7,7 @@ import inspect
 import os
 from typing import Any
 
-from rldarts_tf.baselines import ImpalaCNN, NatureCNN, PiSacCNN
+from rldarts_tf.baselines import ImpalaCNN, MinAtarCNN, NatureCNN, PiSacCNN
 from rldarts_tf.checks import check_choice
 from rldarts_tf.encoders import DiscreteNetwork, Encoder, Supernet
 from rldarts_tf.errors import ConfigError
@@ -18,6 +18,7 @@ BASELINES: dict[str, type[Encoder]] = {
     "impala_cnn": ImpalaCNN,
     "nature_cnn": NatureCNN,
     "pisac_cnn": PiSacCNN,
+    "minatar_cnn": MinAtarCNN,
 }
 ENCODERS: dict[str, type[Encoder]] = {
     "supernet": Supernet,
@@ -37,7 +38,7 @@ def make_encoder(
     """Makes an encoder; options that the chosen kind does not have are not used.
 
     Args:
-      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn" or "pisac_cnn".
+      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn", "pisac_cnn" or "minatar_cnn".
       genotype: of the discrete network; a genotype or the path of its file.
       options: the options; the defaults if None.
       **changes: single options, which replace those of `options`; see `EncoderOptions`.

@@ -123,7 +123,7 @@ class Genotype:
         return max(len(cell) for cell in self.cells.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a genotype file."""
+        """Returns the content of a genotype file."""
         return {
             "format_version": FORMAT_VERSION,
             "search_space": self.space.to_config(),
@@ -139,9 +139,9 @@ class Genotype:
 
     @classmethod
     def from_dict(cls, data: Any) -> Genotype:
-        """The inverse of `to_dict`, also of version 1; every field is checked.
+        """Reads a genotype from what `to_dict` returns, in version 1 or 2, and checks every field.
 
-        Nothing is registered: what is read may come from anywhere, and must not decide what a name
+        Nothing is registered: a file may come from anywhere, and must not decide what a name
         means to the rest of the program. Register `genotype.space` to use the space by its name.
 
         Raises:
@@ -169,7 +169,7 @@ class Genotype:
         return cls(**values)
 
     def to_json(self) -> str:
-        """One line of JSON, the same for equal genotypes."""
+        """Returns one line of JSON, the same for equal genotypes."""
         return json.dumps(self.to_dict())
 
     @classmethod
@@ -222,7 +222,7 @@ class Genotype:
 
 
 def dense_topology(ops: Sequence[str], num_nodes: int) -> CellTopology:
-    """The topology of a supernet cell: every edge (i, j), i < j, with every op but `none`.
+    """Returns the topology of a supernet cell: every edge (i, j), i < j, with every op but `none`.
 
     `none` contributes nothing to a node, so that it needs no edge; its share of the softmax is
     felt through the weights of the others.
@@ -234,7 +234,7 @@ def dense_topology(ops: Sequence[str], num_nodes: int) -> CellTopology:
 
 
 class ByteSource(Protocol):
-    """What is asked of a `numpy.random.Generator`."""
+    """The part of `numpy.random.Generator` that is used here."""
 
     def bytes(self, length: int) -> bytes:
         """Random bytes."""
@@ -245,7 +245,7 @@ def random_genotype(
     rng: random.Random | ByteSource | int | None = None,
     output_mode: str = "concat",
 ) -> Genotype:
-    """A genotype drawn uniformly from the `space.size()` there are (the random-search baseline).
+    """Draws a genotype uniformly from the `space.size()` there are (the random-search baseline).
 
     Args:
       space: the search space; its top_k, num_normal, num_reduction and num_nodes hold.
@@ -279,7 +279,7 @@ def random_genotype(
 
 
 def _random_source(rng: Any) -> random.Random:
-    """The generator that an argument stands for."""
+    """Returns the generator that an argument stands for."""
     if isinstance(rng, random.Random):
         return rng
     if rng is None:
@@ -299,11 +299,11 @@ def _random_source(rng: Any) -> random.Random:
 
 
 _STATED = ("num_normal", "num_reduction", "num_nodes", "top_k")
-"""What a genotype says itself, so that its space need not say the same."""
+"""Fields that a genotype states itself, and in which its space may differ."""
 
 
 def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
-    """The definition of a genotype's space, from what its constructor was given."""
+    """Returns the definition of a genotype's space, from the constructor's arguments."""
     if not isinstance(name, str):
         raise GenotypeError(f"search_space: must be a string, got {shown(name)}")
     if space is None:
@@ -316,7 +316,7 @@ def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
         raise GenotypeError(f"space: must be a SearchSpace, got {shown(space)}")
     if space.name != name:
         raise GenotypeError(f"search_space: {shown(name)} is not the space {shown(space.name)}")
-    # What could not be read again is not made either.
+    # A space that could not be read again is not accepted either.
     _check_definition(space.to_config())
     known = _registered(name)
     if known is None:
@@ -326,7 +326,7 @@ def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
 
 
 def read_space(data: Any) -> SearchSpace:
-    """The space that a file defines, which anybody may have written; registers nothing.
+    """Reads the space that a file defines, which anybody may have written; registers nothing.
 
     Raises:
       GenotypeError: it is not valid, or not the one that is registered by its name.
@@ -379,7 +379,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "int": lambda where, value: check_count(where, value, least=0),
     "tuple[str, ...]": _check_names,
 }
-"""By the type of a field of SearchSpace: (path, value in JSON) -> GenotypeError."""
+"""Check of a field of SearchSpace by its type: (path, value in JSON) -> GenotypeError."""
 
 
 def _registered(name: str) -> SearchSpace | None:
@@ -401,7 +401,7 @@ def _check_same(space: SearchSpace, known: SearchSpace, but: Sequence[str] = ())
 
 
 def check_count(field: str, value: Any, least: int) -> int:
-    """The value as an int, or a GenotypeError unless it is an integer from `least` to 1000."""
+    """Returns the value as an int; GenotypeError unless it is an integer in least..1000."""
     return check_integer(f"{field}:", value, least, _MAX_COUNT, GenotypeError)
 
 
@@ -459,7 +459,7 @@ def _refuse_constant(name: str) -> Any:
 
 
 def _pretty(data: dict[str, Any]) -> str:
-    """JSON with one field or one node of a cell per line, so that two genotype files diff by it."""
+    """Returns JSON with a field or a node of a cell per line, so that files can be diffed."""
     lines = []
     for key, value in data.items():
         if key == "cells":

@@ -10,20 +10,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from rldarts_tf.checks import check_choice, check_flag, check_integer, check_number
+from rldarts_tf.checks import check_choice, check_integer
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.search_space import OUTPUT_MODES, SearchSpace
+from rldarts_tf.settings_fields import Check, Settings, checked, setting
 
 NORMALIZATIONS = (None, "layer", "batch")
 HEADS = ("relu", "layer_norm")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-
-Check = Callable[[str, Any], Any]
-"""(name, value) -> the value to keep; raises a ConfigError."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -36,73 +33,59 @@ def _depths(name: str, value: Any) -> tuple[int, ...]:
     return tuple(check_integer(f"{name}[{d}]", depth, least=1) for d, depth in enumerate(value))
 
 
-def _inverse_temperature(name: str, value: Any) -> Any:
-    check_number(name, value, "a positive number", lambda beta: 0 < beta < math.inf)
-    return value
-
-
-def _choice(*choices: Any) -> Check:
+def one_of(*choices: Any) -> Check:
+    """Returns a check that a value is one of the choices."""
     return functools.partial(check_choice, choices=choices)
 
 
-def _option(default: Any, check: Check) -> Any:
-    return dataclasses.field(default=default, metadata={"check": check})
-
-
 @dataclasses.dataclass(frozen=True)
-class EncoderOptions:
-    """Options of an encoder of any kind, which are checked when an object is made.
+class EncoderOptions(Settings):
+    """Options of an encoder of any kind.
 
     All are checked whatever the kind; a kind that does not have an option does not use it.
-
-    Raises:
-      ConfigError: an option is not valid; the message begins with its name.
     """
 
-    search_space: SearchSpace | str = "classic"
-    """Search space of a supernet, or the name of a registered one."""
+    search_space: SearchSpace | str = setting(
+        "classic", "search space of a supernet, or the name of a registered one"
+    )
+    depths: Sequence[int] = setting(
+        (16, 16, 16),
+        "channels of each block, for pisac_cnn of each convolution; not of nature_cnn, minatar_cnn",
+        check=_depths,
+    )
+    output_mode: str = setting(
+        "concat",
+        "how the output of a supernet's cell follows from its nodes; a genotype has its own",
+        check=one_of(*OUTPUT_MODES),
+    )
+    inverse_temperature: float = setting(
+        5.0, "β of a supernet, which multiplies α in the softmax", positive=True
+    )
+    normalization: str | None = setting(
+        None,
+        "of the convolutions in cells: None, layer or batch",
+        check=one_of(*NORMALIZATIONS),
+    )
+    features: int = setting(256, "size of the output", least=1)
+    train_alpha: bool = setting(True, "whether α of a supernet is trained")
+    recompute: bool = setting(
+        False, "least memory for the activations of cells, for more time; see `rldarts_tf.Cell`"
+    )
+    precision: str | None = setting(
+        None,
+        "float32, or mixed_bfloat16 or mixed_float16 where the hardware has it; the global Keras "
+        "policy if None. α, the dense layer and the features stay float32",
+        check=one_of(*PRECISIONS),
+    )
+    head: str = setting(
+        "relu",
+        "how the features follow from the maps: relu or layer_norm; see `rldarts_tf.Encoder`",
+        check=one_of(*HEADS),
+    )
+    kernel_size: int = setting(3, "size of all convolutions of impala_cnn", least=1)
 
-    depths: Sequence[int] = _option((16, 16, 16), _depths)
-    """Channels of each block, for "pisac_cnn" of each convolution; not of "nature_cnn"."""
 
-    output_mode: str = _option("concat", _choice(*OUTPUT_MODES))
-    """How the output of a supernet's cell follows from its nodes; a genotype has its own."""
-
-    inverse_temperature: float = _option(5.0, _inverse_temperature)
-    """β of a supernet, which multiplies α in the softmax."""
-
-    normalization: str | None = _option(None, _choice(*NORMALIZATIONS))
-    """Normalization of the convolutions in cells: None, "layer" or "batch"."""
-
-    features: int = _option(256, functools.partial(check_integer, least=1))
-    """Size of the output."""
-
-    train_alpha: bool = _option(True, check_flag)
-    """Whether α of a supernet is trained."""
-
-    recompute: bool = _option(False, check_flag)
-    """Least memory for the activations of cells, for more time; see `rldarts_tf.cells.Cell`."""
-
-    precision: str | None = _option(None, _choice(None, *PRECISIONS))
-    """"float32", or "mixed_bfloat16" or "mixed_float16" where the hardware has it; the global
-    Keras policy if None. α, the dense layer and the features stay float32."""
-
-    head: str = _option("relu", _choice(*HEADS))
-    """How the features follow from the maps: "relu" or "layer_norm"; see `rldarts_tf.Encoder`."""
-
-    kernel_size: int = _option(3, functools.partial(check_integer, least=1))
-    """Size of all convolutions of "impala_cnn"."""
-
-    def __post_init__(self) -> None:
-        for name in _CHECKS:
-            object.__setattr__(self, name, check_option(name, getattr(self, name)))
-
-
-_CHECKS: dict[str, Check] = {
-    field.name: field.metadata["check"]
-    for field in dataclasses.fields(EncoderOptions)
-    if "check" in field.metadata
-}
+_FIELDS = {field.name: field for field in dataclasses.fields(EncoderOptions)}
 
 
 def check_option(name: str, value: Any) -> Any:
@@ -111,7 +94,7 @@ def check_option(name: str, value: Any) -> Any:
     Raises:
       ConfigError: the value is not valid; the message begins with the name.
     """
-    return _CHECKS[name](name, value)
+    return checked(name, value, _FIELDS[name])
 
 
 def forwards_to(target: Callable[..., Any]) -> Callable[[_Function], _Function]:

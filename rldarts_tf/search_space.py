@@ -32,27 +32,27 @@ STEMS = (IMPALA_STEM, PISAC_STEM)
 
 
 def edge_row(source: int, target: int) -> int:
-    """The row of edge (source, target) in an array [E, ...] of a cell's edges.
+    """Returns the row of edge (source, target) in an array [E, ...] of a cell's edges.
 
-    That is the order of p, z and all else that has a value per edge: nodes in order, for each its
+    This is the order of p, z and everything with a value per edge: nodes in order, for each its
     inputs, (0, 1), (0, 2), (1, 2), (0, 3), ...
     """
     return target * (target - 1) // 2 + source
 
 
 def num_edges(num_nodes: int) -> int:
-    """E = I (I + 1) / 2, the edges of a cell whose nodes have all those before them as inputs."""
+    """Returns E = I (I + 1) / 2, the edges of a cell where every node reads all before it."""
     return edge_row(0, num_nodes + 1)
 
 
 def num_nodes_of(num_edges: int) -> int:
-    """I of a cell with E edges; 0 if there is none."""
+    """Returns I of a cell with E edges; 0 if there is none."""
     nodes = (math.isqrt(8 * num_edges + 1) - 1) // 2
     return nodes if edge_row(0, nodes + 1) == num_edges else 0
 
 
 def edges(num_nodes: int) -> list[tuple[int, int]]:
-    """All edges (source, target) in the order of `edge_row`."""
+    """Returns all edges (source, target) in the order of `edge_row`."""
     return [(i, j) for j in range(1, num_nodes + 1) for i in range(j)]
 
 
@@ -61,7 +61,7 @@ class SearchSpace:
     """The ops O of each cell type and the macro structure (N, R, I) around them.
 
     Attributes:
-      name: What genotypes call this space.
+      name: The name by which genotypes refer to it.
       normal_ops: O_base of the normal cells. `none` and `skip_connect` are always added.
       reduction_ops: O_base of the reduction cells; empty where R = 0.
       num_normal: N, normal cells in a block.
@@ -121,7 +121,7 @@ class SearchSpace:
 
     @property
     def cell_types(self) -> tuple[str, ...]:
-        """The kinds of cell that have an α of their own, in the order of a block."""
+        """The cell types, each with its own α, in the order of a block."""
         reduction = (REDUCTION,) if self.num_reduction else ()
         normal = (NORMAL,) if self.num_normal else ()
         return reduction + normal
@@ -216,7 +216,7 @@ def register_search_space(space: SearchSpace) -> SearchSpace:
 
 
 def get_search_space(name: str) -> SearchSpace:
-    """The registered space of that name.
+    """Returns the registered space of that name.
 
     Raises:
       ConfigError: there is none; the message lists those there are.

@@ -69,11 +69,15 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             name, value = f"{type(self).__name__}.{field.name}", getattr(self, field.name)
-            object.__setattr__(self, field.name, _checked(name, value, field))
+            object.__setattr__(self, field.name, checked(name, value, field))
 
 
-def _checked(name: str, value: Any, field: dataclasses.Field[Any]) -> Any:
-    """Returns the value to keep."""
+def checked(name: str, value: Any, field: dataclasses.Field[Any]) -> Any:
+    """Returns the value to keep of a field that `setting` made.
+
+    Raises:
+      ConfigError: the value does not fit; the message begins with `name`.
+    """
     kind, bounds = str(field.type), field.metadata
     if value is None and kind.endswith(" | None"):
         return None

@@ -334,7 +334,7 @@ def workers_of(parent: int) -> list[int]:
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if (
                 int(fields[1]) == parent
-                and b"dm_control_worker" in (entry / "cmdline").read_bytes()
+                and b"dm_control.worker" in (entry / "cmdline").read_bytes()
             ):
                 found.append(int(entry.name))
         except (OSError, IndexError):

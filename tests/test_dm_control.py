@@ -23,11 +23,15 @@ import dm_env
 from absl.testing import absltest
 from dm_env import test_utils
 
-from rldarts_tf.envs.dm_control import batch as dm_control_batch
 from rldarts_tf.envs.dm_control import environment as dm_control
 from rldarts_tf.envs.dm_control import rendering
-from rldarts_tf.envs.dm_control.batch import DMControlBatch, worker_seed
+from rldarts_tf.envs.dm_control.batch import DMControlBatch
 from rldarts_tf.envs.dm_control.environment import DMControl, action_repeat_of, check_task
+from rldarts_tf.envs.pool import batch as pool
+from rldarts_tf.envs.pool.process import WorkerProcess
+from rldarts_tf.envs.pool.shared_arrays import SharedArrays
+from rldarts_tf.envs.pool.worker import RESET
+from rldarts_tf.envs.serial import environment_seed
 from rldarts_tf.errors import ConfigError, RunError
 
 FIRST, MID, LAST = dm_env.StepType
@@ -375,9 +379,9 @@ def test_a_missing_package_is_named_with_its_extra(package, monkeypatch):
 def test_importing_the_modules_loads_no_simulator():
     program = (
         "import json, sys\n"
-        "from rldarts_tf.envs import rendering, dm_control, dm_control_batch, dm_control_worker\n"
+        "from rldarts_tf.envs.dm_control import batch, environment, rendering, worker\n"
         "early = sorted(sys.modules)\n"
-        "dm_control.check_task('cartpole', 'swingup')\n"
+        "environment.check_task('cartpole', 'swingup')\n"
         "print(json.dumps([early, sorted(sys.modules)]))\n"
     )
     ended = run_python(program)
@@ -480,7 +484,7 @@ def test_the_probe_draws_for_real():
 def test_states_need_no_renderer():
     program = (
         "import os\n"
-        "from rldarts_tf.envs import rendering\n"
+        "from rldarts_tf.envs.dm_control import rendering\n"
         "rendering.probe = lambda renderer: 'broken'\n"
         "from rldarts_tf.envs.dm_control.environment import DMControl\n"
         "environment = DMControl('pendulum', 'swingup', seed=0, observations='state')\n"
@@ -515,7 +519,7 @@ class Twins:
         self.singles = [self.make(index) for index in range(num_envs)]
 
     def make(self, index):
-        seed = worker_seed(7, index, self.generations[index])
+        seed = environment_seed(7, index, self.generations[index])
         return DMControl("cartpole", "swingup", seed=seed, action_repeat=REPEAT, **self.options)
 
     def replace(self, index):
@@ -752,7 +756,7 @@ def test_crashes_are_counted_across_a_resume():
 def test_a_batch_of_states_closes_and_gives_up(capfd, monkeypatch):
     batch = make_batch(1, ("pendulum", "swingup"), observations="state", action_repeat=4)
     assert batch.observation_spec().shape == (3,)
-    single = pendulum(worker_seed(7, 0, 0), action_repeat=4)
+    single = pendulum(environment_seed(7, 0, 0), action_repeat=4)
     # Without a reset, the first step is one.
     for expected in (single.reset(), single.step([0.5])):
         time_step = batch.step(np.full((1, 1), 0.5))
@@ -762,13 +766,13 @@ def test_a_batch_of_states_closes_and_gives_up(capfd, monkeypatch):
     (pid,) = pids(batch)
     started = []
 
-    class Broken(dm_control_batch._Worker):
+    class Broken(WorkerProcess):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             started.append(self.pid)
             self._process.kill()
 
-    monkeypatch.setattr(dm_control_batch, "_Worker", Broken)
+    monkeypatch.setattr(pool, "WorkerProcess", Broken)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(RunError, match="failed 4 times without a step between: ended by SIGKILL"):
         batch.step(np.zeros((1, 1)))
@@ -791,7 +795,7 @@ def test_a_batch_that_is_interrupted_or_forgotten_ends_its_workers(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dm_control_batch._Worker, "receive", interrupted)
+    monkeypatch.setattr(WorkerProcess, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         batch.reset()
     assert [alive(pid) for pid in running] == [False, True]
@@ -811,20 +815,20 @@ def test_a_batch_that_is_interrupted_or_forgotten_ends_its_workers(monkeypatch):
     ],
 )
 def test_a_batch_refuses_wrong_arguments_before_it_starts_a_worker(options, complaint, monkeypatch):
-    monkeypatch.setattr(dm_control_batch, "_Worker", None)
+    monkeypatch.setattr(pool, "WorkerProcess", None)
     with pytest.raises(ConfigError, match=complaint):
         make_batch(**{"num_envs": 2, **options})
 
 
 def test_a_task_that_does_not_exist_ends_all_workers(monkeypatch):
     started = []
-    start = dm_control_batch._Worker.__init__
+    start = WorkerProcess.__init__
 
     def recorded(self, *arguments):
         start(self, *arguments)
         started.append(self.pid)
 
-    monkeypatch.setattr(dm_control_batch._Worker, "__init__", recorded)
+    monkeypatch.setattr(WorkerProcess, "__init__", recorded)
     with pytest.raises(ConfigError) as error:
         make_batch(2, ("cartpole", "swingpu"))
     assert str(error.value) == "task_name: cartpole has no task 'swingpu'; did you mean 'swingup'?"
@@ -860,7 +864,7 @@ import sys
 import numpy as np
 import dm_env
 from dm_env import specs
-from rldarts_tf.envs.dm_control import worker as dm_control_worker
+from rldarts_tf.envs.pool import worker
 
 class Noisy:
     def __init__(self, message):
@@ -875,8 +879,7 @@ class Noisy:
         out[:] = 1, 2
         return dm_env.restart(out)
 
-dm_control_worker.DMControl = Noisy
-sys.exit(dm_control_worker._run())
+worker.run(Noisy)
 """
 
 
@@ -899,9 +902,9 @@ def test_only_the_protocol_goes_to_stdout():
     )
     try:
         greeting = json.loads(worker.stdout.readline())
-        shared = dm_control_batch.SharedArrays(memory, 1, **greeting)
+        shared = SharedArrays(memory, 1, **greeting)
         worker.send_signal(signal.SIGINT)
-        worker.stdin.write(dm_control_batch.RESET)
+        worker.stdin.write(RESET)
         assert worker.stdout.read(1) == b"."
         assert shared.observation.tolist() == [[1, 2]]
         assert not select.select([worker.stdout], [], [], 0)[0]

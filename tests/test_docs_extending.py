@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
+from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,14 +21,24 @@ from tf_agents.specs import tensor_spec
 
 import rldarts_tf
 from rldarts_tf import ops, search_space
+from rldarts_tf.agents import registry
+from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.ppo.settings import PPOSettings
-from rldarts_tf.agents.registry import ALGORITHMS
+from rldarts_tf.envs import suite as suites
+from rldarts_tf.envs.procgen import settings as procgen_settings  # noqa: F401 - for gin
 from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
-from rldarts_tf.training.settings import EncoderSettings
+from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.runs.summary import read_summary
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 from rldarts_tf.user_modules import import_modules
 
-NAMES = ("op", "space", "search", "gin", "baseline")
+NAMES = (
+    *("op", "space", "search", "gin", "baseline"),
+    *("algorithm", "launcher", "experiment", "suite"),
+)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
 
 
@@ -111,13 +125,58 @@ def test_the_gin_file_defines_a_space_of_the_imported_ops(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     import_modules(["my_ops"])
-    gin_files.load(["classic.gin", "my_space.gin"], algorithm=ALGORITHMS["ppo"])
+    gin_files.load(["classic.gin", "my_space.gin"], algorithm=registry.ALGORITHMS["ppo"])
     resolved = gin_files.resolve(EncoderSettings, PPOSettings)
     encoders = {stage: settings[0] for stage, settings in resolved.items()}
     check_encoders(encoders)
     supernet = encoders["search"].make("supernet")
     assert (supernet.space.name, supernet.depths) == ("gated_micro", (8, 8, 8))
     assert supernet.space.normal_ops == ("gated_3x3", "conv_3x3", "relu")
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with all that an algorithm and an environment family consist of, imported once."""
+    folder = tmp_path_factory.mktemp("own")
+    for file, name in {
+        "my_games.py": "suite",
+        "my_agents.py": "algorithm",
+        "my_launcher.py": "launcher",
+        "my_experiment.gin": "experiment",
+    }.items():
+        language = "gin" if file.endswith("gin") else "python"
+        (folder / file).write_text(marked_block(name, EXTENDING, language), "utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suites, "_SUITES", dict(suites._SUITES))
+        patch.setattr(registry, "ALGORITHMS", dict(registry.ALGORITHMS))
+        patch.syspath_prepend(str(folder))
+        games, agents = map(import_module, ("my_games", "my_agents"))
+        yield SimpleNamespace(folder=folder, games=games, agents=agents)
+
+
+def test_ppo_trains_in_the_suite_and_its_specs_and_scale_are_its_own(own, tmp_path):
+    kind = suites.suite_of("SidesSettings")
+    assert kind is own.games.SidesSuite
+    suite = kind(kind.settings_class(size=4))
+    assert suite.observation_spec().shape == (4, 4, 1) and suite.action_spec().num_values == 2
+    assert suite.normalized(5.0, "sides") == 0.5
+    numbers = PPOSettings(num_envs=8, steps_per_update=33, minibatch_size=66, learning_rate=0.01)
+    length = TrainingSettings(num_env_steps=1200, final_evaluation_episodes=8)
+    (tmp_path / "stage").mkdir()
+    training = Training(
+        StagePaths(tmp_path / "stage"),
+        "baseline",
+        rldarts_tf.ImpalaCNN([4], features=16),
+        PPOProgram,
+        StageSettings(suite.fit(numbers), suite, length),
+    )
+    try:
+        summary = training.run()
+    finally:
+        training.close()
+    # One step in eleven only begins an episode.
+    assert summary["env_steps"] == 5 * 8 * 30
+    assert summary["eval_test_return_mean_normalized"] > 0.6
 
 
 def test_the_baseline_is_an_encoder_of_tf_agents_and_is_saved_by_its_config():
@@ -164,3 +223,55 @@ def test_the_search_method_trains_theta_and_alpha_and_makes_alpha_decide():
     entropy = supernet.alpha.entropy()["normal"]
     assert entropy < np.log(len(space.ops("normal")))
     assert supernet.discretize().search_space == "planted"
+
+
+def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, tmp_path):
+    sides = own.games.SidesSuite(own.games.SidesSettings(length=8))
+    settings = sides.fit(own.agents.ReinforceSettings())
+    space = rldarts_tf.SearchSpace("sides", ("conv_3x3", "relu"), num_normal=1, num_nodes=1)
+
+    def trained(num_env_steps):
+        encoder = rldarts_tf.Supernet(space, [4], features=8)
+        training = TrainingSettings(
+            num_env_steps=num_env_steps,
+            evaluation_interval=0,
+            final_evaluation_episodes=16,
+            pictures=0,
+        )
+        stage = StageSettings(settings, sides, training)
+        session = Training(
+            StagePaths(tmp_path / "search"), "search", encoder, own.agents.ReinforceProgram, stage
+        )
+        try:
+            return session.run(), encoder
+        finally:
+            session.close()
+
+    summary, encoder = trained(7000)
+    assert summary["eval_test_return_mean_normalized"] > 0.9  # chance: 0.5
+    assert all(node.numpy().any() for node in encoder.alpha.logits["normal"])
+    again, resumed = trained(7200)
+    assert 7200 <= again["env_steps"] < 7500
+    assert again["eval_test_return_mean_normalized"] > 0.9
+    assert all(node.numpy().any() for node in resumed.alpha.logits["normal"])
+
+
+@pytest.mark.slow
+def test_the_launcher_searches_and_its_policy_is_exported(own):
+    imports = ["--import", "my_agents", "--import", "my_games"]
+    for arguments in (
+        ["my_launcher.py", "--root_dir=run", "--num_env_steps=500", "--stage=search"],
+        ["-m", "rldarts_tf", *imports, "export", "run", "--output=policy", "--stage=search"],
+    ):
+        ended = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=own.folder,
+            env={**os.environ, "PYTHONPATH": str(EXTENDING.parents[1])},
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 0, ended.stderr
+    summary = read_summary(own.folder / "run" / "summary.json")
+    assert summary["stages"]["search"]["game"] == "sides"
+    policy = tf.saved_model.load(str(own.folder / "policy")).signatures["serving_default"]
+    assert policy(observation=tf.zeros((3, 8, 8, 1), tf.uint8))["action"].shape == (3,)

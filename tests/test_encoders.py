@@ -62,6 +62,7 @@ EXAMPLES = {
     "impala_cnn": lambda **kwargs: rldarts_tf.ImpalaCNN([4, 6], **kwargs),
     "nature_cnn": lambda **kwargs: rldarts_tf.NatureCNN(**kwargs),
     "pisac_cnn": lambda **kwargs: rldarts_tf.PiSacCNN([4, 6], **kwargs),
+    "minatar_cnn": lambda **kwargs: rldarts_tf.MinAtarCNN(**kwargs),
     "layer_norm": lambda **kwargs: rldarts_tf.Supernet(
         rldarts_tf.MICRO, [4], head="layer_norm", **kwargs
     ),
@@ -494,6 +495,20 @@ def test_pisac_cnn_has_the_parameters_of_its_description():
     assert encoder.count_params() == convolutions + 4 * 3 * 32 + (25 * 25 * 32 * 50 + 50) + 2 * 50
 
 
+def test_minatar_cnn_equals_its_formula():
+    # Young and Tian 2019: 16 filters 3x3 of stride 1, then 128 units.
+    encoder = rldarts_tf.MinAtarCNN()
+    planes = np.random.default_rng(0).random((3, 10, 10, 4)) < 0.3
+    features = encoder(planes)
+    weights = _named_weights(encoder)
+    kernel, dense = weights["conv/kernel"], weights["dense/kernel"]
+    windows = np.lib.stride_tricks.sliding_window_view(planes, (3, 3), axis=(1, 2))
+    maps = np.maximum(np.einsum("bhwcij,ijck->bhwk", windows, kernel) + weights["conv/bias"], 0)
+    expected = np.maximum(maps.reshape(3, -1) @ dense + weights["dense/bias"], 0)
+    assert (kernel.shape, dense.shape) == ((3, 3, 4, 16), (8 * 8 * 16, 128))
+    np.testing.assert_allclose(features, expected, atol=1e-5)
+
+
 def test_the_head_of_layer_norm_normalizes_what_relu_and_dense_give():
     encoder = rldarts_tf.ImpalaCNN([4], features=7, head="layer_norm")
     pixels = images(3, 12, 12, 3)
@@ -632,7 +647,7 @@ def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
             )
             kinds[kind] = type(encoder).__name__
             assert encoder(images(1, 40, 40, 3)).shape == (1, 7)
-            if kind != "nature_cnn":
+            if kind not in ("nature_cnn", "minatar_cnn"):
                 assert tuple(encoder.depths) == (3, 5)
             if kind == "discrete":
                 assert encoder.genotype == genotype
@@ -645,6 +660,7 @@ def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
         "impala_cnn": "ImpalaCNN",
         "nature_cnn": "NatureCNN",
         "pisac_cnn": "PiSacCNN",
+        "minatar_cnn": "MinAtarCNN",
     }
 
 

@@ -30,7 +30,12 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch import gin_files
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.configs import canonical_settings, read_config, read_settings
+from rldarts_tf.runs.configs import (
+    ALGORITHM_NAME,
+    canonical_settings,
+    read_config,
+    read_settings,
+)
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import read_genotypes
@@ -250,15 +255,14 @@ def test_a_configuration_resolves_to_the_settings_that_it_states(name, tmp_path)
     assert len(stated) > 50
     assert {setting: found.get(setting) for setting in stated} == stated
     shutil.copy(GOLDEN / name / "config.gin", tmp_path / "config.gin")
-    newer = [gin_files.ALGORITHM_NAME]
-    added = set(found) - set(stated) - set(newer)
+    added = set(found) - set(stated) - {ALGORITHM_NAME}
     with RunDirectory(tmp_path) as directory:
         if added or without_retired(text) != text.rstrip("\n"):
             # The run is not continued: which setting it lacks, or has too many, is named.
             with pytest.raises(RunError, match=r"\(not set\)"):
-                directory.bind_config(now, newer)
+                directory.bind_config(now)
         else:
-            directory.bind_config(now, newer)
+            directory.bind_config(now)
 
 
 def test_a_setting_that_is_newer_than_a_configuration_is_named(tmp_path):

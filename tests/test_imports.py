@@ -23,7 +23,6 @@ FRAMEWORKS = (
     "gin",
     "jax",
     "matplotlib",
-    "graphviz",
     "rich",
     "tensorflow_probability",
 )
@@ -78,8 +77,10 @@ PACKAGES = {
     "envs": set(),
     "training": {*CORE, "envs", "runs", "pictures"},
     "agents": {*CORE, *DROP_INS, "envs", "runs", "training"},
-    "launch": {*CORE, *DROP_INS, "agents", "envs", "pictures", "runs", "training", "user_modules"},
+    "launch": {*CORE, *DROP_INS, "agents", "envs", "pictures", "runs", "training"},
 }
+# What a command line needs before anything else.
+PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
 PACKAGES["export"] = {*PACKAGES["launch"], "launch"} - {"pictures"}
 PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export"}
 

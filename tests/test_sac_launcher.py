@@ -147,7 +147,7 @@ def interrupted(tmp_path_factory, quick) -> Interrupted:
         int(entry.name)
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit()
-        and b"dm_control_worker" in _command(entry)
+        and b"dm_control.worker" in _command(entry)
         and b"swingup" in _command(entry)
     ]
     ended = launch_and_kill_a_worker(quick, root, flags)

@@ -73,6 +73,7 @@ ENCODERS = {
     ),
     "impala_cnn": lambda: rldarts_tf.ImpalaCNN([3, 4], features=6, kernel_size=5),
     "nature_cnn": lambda: rldarts_tf.NatureCNN(features=6),
+    "minatar_cnn": lambda: rldarts_tf.MinAtarCNN(features=6),
     "pisac_cnn": lambda: rldarts_tf.PiSacCNN([3, 4], features=6, head="layer_norm"),
 }
 

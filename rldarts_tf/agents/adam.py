@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -16,6 +16,9 @@ class FusedAdam(tf.keras.optimizers.Adam):
 
     Keras writes the formula as many small ops per variable, and a supernet has over a hundred
     variables: one kernel each makes a smaller graph to trace.
+
+    Keras' legacy Adam calls the same kernel, as fast (1.01 of the time of a Micro step) and with
+    0.87 of the graph's nodes, but cannot read the moments in checkpoints of earlier versions.
 
     Takes the arguments of `tf.keras.optimizers.Adam`; `amsgrad` has no such kernel.
 
@@ -94,6 +97,7 @@ class MeasuredAdam(FusedAdam):
         self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
     ) -> None:
         """Measures and clips gradients, then applies them."""
+        unclipped: Sequence[tf.Tensor | None]
         unclipped, variables = zip(*grads_and_vars)
         if self.loss_scale is not None:
             unclipped = self.loss_scale.unscaled(unclipped)

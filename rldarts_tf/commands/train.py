@@ -16,7 +16,7 @@ python -m rldarts_tf train ppo_procgen --help
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
+    """Declares the arguments."""
     parser.add_argument("launcher", choices=launcher_names(), help="(%(choices)s)", metavar="NAME")
     parser.add_argument(
         "flags", nargs=argparse.REMAINDER, metavar="FLAG", help="its flags: NAME --help lists them"
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """See the package."""
+    """Runs the launcher in this process."""
     path = shipped_folder("launchers") / f"{arguments.launcher}.py"
     sys.argv[1:] = arguments.flags
     runpy.run_path(str(path), run_name="__main__")

@@ -105,6 +105,9 @@ class Suite(abc.ABC):
     flags: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """Flags of a launcher: by name, (the field of the settings that it sets, help)."""
 
+    import_flag: ClassVar[str | None] = None
+    """Another name of the flag --import, where games may be registered by modules of the user."""
+
     known_games: ClassVar[tuple[str, ...] | None] = None
     """Every game of the family; None: there is no list."""
 
@@ -273,6 +276,7 @@ _SUITES: dict[str, type[Suite]] = {}
 _MODULES = {
     "CatchSettings": "rldarts_tf.envs.catch.suite",
     "DMControlSettings": "rldarts_tf.envs.dm_control.suite",
+    "GymnasiumSettings": "rldarts_tf.envs.gymnasium.suite",
     "ProcgenSettings": "rldarts_tf.envs.procgen.suite",
 }
 

@@ -19,7 +19,8 @@ from rldarts_tf.launch import flags, gin_files, process
 from rldarts_tf.launch.stages import Pipeline, check_encoders
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.training.loop import MakeProgram, StageSettings, Training
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import MakeProgram, StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 from rldarts_tf.user_modules import import_modules
 
@@ -93,7 +94,7 @@ def run(experiment: Experiment, values: absl_flags.FlagValues) -> None:
         train = _Trainer(experiment.program, stages, stopping)
         pipeline = Pipeline(directory, train, encoders, genotype)
         pipeline.check(values.stage)
-        directory.bind_config(gin.operative_config_str(), newer=[gin_files.ALGORITHM_NAME])
+        directory.bind_config(gin.operative_config_str())
         finished = pipeline.run(values.stage)
         how = "run" if finished else "interrupted; the same command continues it"
         print(f"{how}: {directory.root}")

@@ -82,6 +82,8 @@ def define(experiment: Experiment, values: flags.FlagValues = flags.FLAGS) -> fl
     )
     for name, (_, text) in experiment.suite.flags.items():
         flags.DEFINE_string(name, None, text, values)
+    if experiment.suite.import_flag is not None:
+        flags.DEFINE_alias(experiment.suite.import_flag, "import", values)
     return values
 
 

@@ -15,7 +15,7 @@ from gin import config_parser
 
 from rldarts_tf.agents.registry import ALGORITHMS, Algorithm
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError, one_line
-from rldarts_tf.runs.configs import read_config, statements
+from rldarts_tf.runs.configs import ALGORITHM_NAME, read_config, statements
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search_space import SearchSpace, register_search_space
 from rldarts_tf.shipped import shipped_folder
@@ -23,9 +23,6 @@ from rldarts_tf.training.settings import EncoderSettings, make_search_space
 
 GIN = str(shipped_folder("gin"))
 """Where files are looked up that are named without a path."""
-
-ALGORITHM_NAME = "Algorithm.name"
-"""The setting by which a configuration says which algorithm it is for."""
 
 
 @gin.configurable("Algorithm", module="rldarts_tf")

@@ -116,7 +116,7 @@ def _cell_figure(title: str, nodes: Nodes, output_mode: str, colours: Mapping[st
     axes.set_ylim(low, high)
     axes.text(0.0, layout.top + _TITLE_HEIGHT, title, va="center", color=figures.INK, weight="bold")
     for order, line in enumerate(layout.lines):
-        colour = colours[line.label] if line.label else _OUTPUT_EDGE
+        colour = colours.get(line.label, figures.INK) if line.label else _OUTPUT_EDGE
         _draw_line(axes, line, colour if line.target in live else _PALE, order * 1e-3)
     for j, box in enumerate(layout.boxes):
         fill = _INPUT_FILL if j == 0 else _OUTPUT_FILL if j == output else _NODE_FILL

@@ -16,7 +16,7 @@ import numpy as np
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike, write_bytes
 from rldarts_tf.pictures import figures
-from rldarts_tf.pictures.curves import Band, read_band, stage_files, stage_games
+from rldarts_tf.pictures.curves import Band, evaluation_label, read_band, stage_files, stage_games
 from rldarts_tf.pictures.figures import GREY, GRID, INK, PALETTE
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.search_space import NONE, edges, num_nodes_of
@@ -34,7 +34,7 @@ _LEGEND_CHARACTERS = 105  # that fit in the width of a picture
 _Y_LABELS = {
     "return_mean": "mean return, training episodes",
     "eval_train_return_mean": "mean return, evaluation on training levels",
-    "eval_test_return_mean": "mean return, evaluation on unseen levels",
+    "eval_test_return_mean": "mean return, evaluation",
 }
 
 
@@ -44,7 +44,7 @@ def plot_run(run_dirs: Sequence[PathLike], output: PathLike, column: str = "retu
     Args:
       run_dirs: run directories.
       output: the picture, .svg or .png.
-      column: of metrics.csv.
+      column: column of metrics.csv.
 
     Raises:
       RunError: an argument is not valid, a file is damaged, or there is nothing to draw.
@@ -58,7 +58,7 @@ def plot_run(run_dirs: Sequence[PathLike], output: PathLike, column: str = "retu
     title = ", ".join(part for part in (*([] if several else distinct), name) if part)
     # A cell that was searched on some games may have been evaluated on another.
     curves = {f"{s} ({games[s]})" if several and s in games else s: f for s, f in files.items()}
-    plot_returns(curves, output, title=title, column=column)
+    plot_returns(curves, output, title, column, evaluation_label(run_dirs, column))
 
 
 def plot_returns(
@@ -101,7 +101,7 @@ def returns_picture(
     ylabel: str | None = None,
     reference: Mapping[str, float] | None = None,
 ) -> bytes:
-    """The content of the file that `plot_returns` writes, "svg" or "png"."""
+    """Returns the content of the file that `plot_returns` writes, "svg" or "png"."""
     if not curves:
         raise RunError("curves: there is nothing to draw")
     bands = {label: read_band(label, files, column) for label, files in curves.items()}
@@ -132,7 +132,7 @@ def plot_op_weights(alphas_path: PathLike, path: PathLike) -> None:
 def op_weights_picture(
     alphas_path: PathLike, file_format: str, changes: Sequence[int] = ()
 ) -> bytes:
-    """The content of the file that `plot_op_weights` writes, "svg" or "png".
+    """Returns the content of the file that `plot_op_weights` writes, "svg" or "png".
 
     Args:
       alphas_path: the alphas.npz of a search.

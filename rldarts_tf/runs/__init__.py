@@ -1,1 +1,1 @@
-"""What a run leaves on disk and on the terminal: directory, metrics, logs, summary, progress."""
+"""Run directories: layout, lock, checkpoints, metrics, logs of a search, summary."""

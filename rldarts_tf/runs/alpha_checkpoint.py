@@ -25,7 +25,7 @@ def read_logits(path: PathLike) -> dict[str, np.ndarray]:
         networks do not count).
     """
     import tensorflow as tf
-    from google.protobuf import message  # type: ignore[import-untyped]  # needs types-protobuf
+    from google.protobuf import message
     from tensorflow.core.protobuf import trackable_object_graph_pb2
 
     prefix = re.sub(r"\.(index|json|data-\d+-of-\d+)\Z", "", str(path))

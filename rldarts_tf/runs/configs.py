@@ -13,6 +13,9 @@ from rldarts_tf.genotype import read_space
 from rldarts_tf.runs.reading import read_bytes
 from rldarts_tf.search_space import SearchSpace
 
+ALGORITHM_NAME = "Algorithm.name"
+"""The setting that says which algorithm a configuration is for."""
+
 _MAX_BYTES = 1 << 22
 
 
@@ -21,7 +24,7 @@ def canonical_settings(text: str, source: str) -> dict[str, str]:
 
     Args:
       text: a configuration.
-      source: what an error calls it.
+      source: name of the text in errors.
 
     Raises:
       RunError: it is no configuration.
@@ -33,7 +36,7 @@ def canonical_settings(text: str, source: str) -> dict[str, str]:
 
 
 def read_config(path: Path) -> str:
-    """The text of a configuration.
+    """Reads the text of a configuration.
 
     Raises:
       RunError: it cannot be read, is too large or no text.
@@ -50,7 +53,7 @@ def read_settings(path: Path, scope: str, name: str) -> dict[str, Any]:
     Args:
       path: a config.gin.
       scope: a stage.
-      name: of the class, such as "EncoderSettings".
+      name: name of the class, such as "EncoderSettings".
 
     Returns:
       {field: value}.
@@ -69,7 +72,7 @@ def read_settings(path: Path, scope: str, name: str) -> dict[str, Any]:
 
 
 def read_search_space(path: Path) -> SearchSpace | str | None:
-    """The search space of a run: the one that its config.gin defines, or the name of another.
+    """Reads the search space of a run: one that its config.gin defines, or the name of another.
 
     Raises:
       RunError: the file cannot be read or is no configuration, or its definition is not valid.
@@ -86,10 +89,10 @@ def read_search_space(path: Path) -> SearchSpace | str | None:
 
 
 def statements(text: str, source: str) -> Iterator[Any]:
-    """The statements of gin text, as gin's parser gives them; executes nothing.
+    """Yields the statements of gin text, as gin's parser gives them; executes nothing.
 
     Raises:
-      RunError: what follows is no configuration.
+      RunError: the text from there on is no configuration.
     """
     # Only launchers and commands read configurations, and they have gin.
     import gin.config_parser as config_parser
@@ -105,7 +108,7 @@ def statements(text: str, source: str) -> Iterator[Any]:
 
     try:
         yield from config_parser.ConfigParser(text, _Delegate())
-    # gin's parser raises any of these for what is no configuration.
+    # gin's parser raises any of these for text that is no configuration.
     except (
         SyntaxError,
         ValueError,
@@ -133,7 +136,7 @@ def _parse(text: str, source: str) -> dict[str, Any]:
 
 
 class _Verbatim:
-    """A gin reference or macro: compared by its own spelling, not by what it stands for."""
+    """A gin reference or macro: compared by its spelling, not by its value."""
 
     def __init__(self, spelling: str) -> None:
         self._spelling = spelling

@@ -1,7 +1,4 @@
-"""The run directory for the process that writes: who may, and with which settings.
-
-Nothing but the root and its lock is created before something is written.
-"""
+"""The run directory of the process that writes: its lock, and the settings it is bound to."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import fcntl
 import os
 import warnings
 import weakref
-from collections.abc import Collection
 from pathlib import Path
 
 from typing_extensions import override
@@ -19,7 +15,7 @@ from typing_extensions import override
 from rldarts_tf.closing import Closing
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike, reason, write_text
-from rldarts_tf.runs.configs import canonical_settings, read_config
+from rldarts_tf.runs.configs import ALGORITHM_NAME, canonical_settings, read_config
 from rldarts_tf.runs.paths import RunPaths
 
 _NOT_SET = "(not set)"
@@ -31,7 +27,7 @@ class RunDirectory(RunPaths, Closing):
     """A directory that this process alone writes to, until `close` or its end.
 
     The lock is the kernel's (`flock` on `lock_path`), so it vanishes with the process however
-    that ends.
+    that ends. Nothing else is created before something is written.
     """
 
     def __init__(self, root_dir: PathLike) -> None:
@@ -66,17 +62,17 @@ class RunDirectory(RunPaths, Closing):
         if locked:
             self._remove_leftovers()
 
-    def bind_config(self, text: str, newer: Collection[str] = ()) -> None:
-        """Ties the directory to a configuration, so that a run continues only as it began.
+    def bind_config(self, text: str) -> None:
+        """Binds the directory to a configuration, so that a run resumes only with its own settings.
 
         The first call writes `text` to config.gin. Later calls, also of later processes, compare:
         settings are equal when gin reads equal values, so comments, blank lines, line breaks, the
         order of settings and `5e-4` for `0.0005` do not matter. Imports are not compared: they
-        only make names known.
+        only make names known. An `Algorithm.name` that config.gin lacks, as those of earlier
+        versions do, is no difference.
 
         Args:
           text: a configuration in gin's syntax, as `gin.config_str()` writes it.
-          newer: settings that say nothing new, and that a config.gin of an earlier version lacks.
 
         Raises:
           RunError: a setting differs (the first one is named, old -> new), or a text is not gin.
@@ -90,7 +86,7 @@ class RunDirectory(RunPaths, Closing):
         old = canonical_settings(old_text, repr(str(self.config_path)))
         for name in [*old, *(name for name in new if name not in old)]:
             before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
-            if before != after and not (name in newer and name not in old):
+            if before != after and not (name == ALGORITHM_NAME and before == _NOT_SET):
                 # A configuration is complete: what only one of the two has, the other's version
                 # does not know.
                 old_is = "version" if _NOT_SET in (before, after) else "setting"
@@ -102,7 +98,7 @@ class RunDirectory(RunPaths, Closing):
 
     @override
     def close(self) -> None:
-        """Gives the directory up for others; a second call does nothing."""
+        """Releases the lock; a second call does nothing."""
         self._finalizer()
 
     def _lock(self, text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Lists of files with sizes and hashes: whether what is read is what was written."""
+"""Manifests: sizes and checksums (SHA-256) of the files of a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rldarts_tf.files import reason, write_text
 
 _CHUNK_BYTES = 1 << 20
 _MAX_BYTES = 1 << 20
-"""A manifest has a line per file; a larger one is none, and is not parsed."""
+"""Limit of what is parsed; a manifest has a line per file."""
 
 
 def write(path: Path, folder: Path, files: Iterable[Path]) -> None:
-    """Writes the sizes and SHA-256 hashes of files below a folder, in one step.
+    """Writes the manifest of files below a folder, in one step.
 
     Raises:
-      RunError: a file cannot be read, or the list cannot be written.
+      RunError: a file cannot be read, or the manifest cannot be written.
     """
     try:
         entries = {
@@ -32,10 +32,10 @@ def write(path: Path, folder: Path, files: Iterable[Path]) -> None:
 
 
 def read(path: Path) -> dict[str, tuple[int, str]]:
-    """Reads {name below the folder: (bytes, hash)}.
+    """Reads {name below the folder: (bytes, checksum)}.
 
     Raises:
-      RunError: it is missing, or not a list of files.
+      RunError: it is missing, or no manifest.
     """
     try:
         with path.open("rb") as stream:
@@ -48,17 +48,17 @@ def read(path: Path) -> dict[str, tuple[int, str]]:
     except (ValueError, OverflowError, TypeError, KeyError, AttributeError, RecursionError):
         raise RunError(f"{path.name} is damaged") from None
     for name in found:
-        # It says what is deleted and moved: nothing outside of the folder.
+        # These files are deleted and moved: none may be outside of the folder.
         if Path(name).is_absolute() or ".." in Path(name).parts or not Path(name).parts:
             raise RunError(f"{path.name} is damaged")
     return found
 
 
 def check(path: Path, folder: Path) -> None:
-    """Reads every file of a list.
+    """Verifies every file of a manifest.
 
     Raises:
-      RunError: the first one that is missing, cut short or changed; or the list itself.
+      RunError: names the first file that is missing, cut short or changed; or the manifest itself.
     """
     for name, (size, digest) in read(path).items():
         file = folder / name

@@ -51,8 +51,8 @@ class MetricsWriter(Closing):
           resume_step: the step of the restored checkpoint: rows up to and including it stay.
               None: nothing was restored, the table begins anew.
           clock: seconds from any origin.
-          groups: what TensorBoard shows a column with: its tag is "group/column", or the column
-              alone where it has none.
+          groups: TensorBoard's group of a column: its tag is "group/column", or the column alone
+              where it has none.
 
         Raises:
           RunError: the files cannot be written, or the table to continue is damaged or has other

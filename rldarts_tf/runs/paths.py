@@ -1,7 +1,7 @@
-"""The layout of a run directory: the name of every file and folder, and of the stages.
+"""Layout of a run directory: the name of every file and folder, and of the stages.
 
-Paths are plain values: to make them, nothing is read, created or locked, so that whoever reads a
-run may have them too. `RunDirectory` is what writes.
+Paths are plain values, for readers of a run too: to make them, nothing is read, created or locked.
+`RunDirectory` adds the lock for the process that writes.
 
     config.gin, genotype.json, summary.json, cells/, ...    see `RunPaths`
     search/, evaluate/, baseline/                           see `StagePaths`
@@ -18,11 +18,11 @@ from pathlib import Path
 from rldarts_tf.errors import RunError
 
 TRAINED_STAGES = ("search", "evaluate", "baseline")
-"""Each stage that trains, and so has a folder: a supernet, a discrete network, a hand-designed
-encoder. In the order in which they are shown."""
+"""Stages that train and so have a folder, in the order in which they are shown: a supernet, a
+discrete network, a hand-designed encoder."""
 
 CHECKPOINT_PREFIX = "ckpt-"
-"""What the name of a checkpoint begins with; its step follows."""
+"""Prefix of a checkpoint's name; its step follows."""
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 
@@ -54,7 +54,7 @@ class StagePaths:
 
     @property
     def replay_dir(self) -> Path:
-        """The folder of what replay held at the last checkpoint."""
+        """The folder of the replay buffer's contents at the last checkpoint."""
         return self.checkpoints_dir / "replay"
 
     @property
@@ -110,12 +110,12 @@ class RunPaths:
 
     @property
     def report_path(self) -> Path:
-        """Where `report` writes unless it is told otherwise, report.html."""
+        """The default file of `report`, report.html."""
         return self.root / "report.html"
 
     @property
     def lock_path(self) -> Path:
-        """The file that the process which writes here has locked."""
+        """The file that the writing process has locked."""
         return self.root / ".lock"
 
     def stage(self, name: str) -> StagePaths:
@@ -130,14 +130,14 @@ class RunPaths:
 
 
 def checkpoint_steps(paths: Iterable[Path | str]) -> set[int]:
-    """The steps of checkpoints, from their paths or those of their files; others are left out."""
+    """Returns the steps of checkpoints, from their paths or their files'; ignores other paths."""
     name = re.compile(rf"{CHECKPOINT_PREFIX}(\d+)(\.|\Z)")
     found = (name.match(os.path.basename(path)) for path in paths)
     return {int(match[1]) for match in found if match}
 
 
 def find_checkpoint(folder: Path, step: int | None = None) -> Path:
-    """The newest checkpoint in a folder, or that of a step.
+    """Finds the newest checkpoint in a folder, or that of a step.
 
     Raises:
       RunError: there is none; the message lists those there are.

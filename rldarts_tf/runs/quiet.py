@@ -1,8 +1,4 @@
-"""Keeps the notices that compiled libraries write to stderr from the terminal.
-
-XLA and Reverb write some there that heed no log level; in a launcher stderr is for progress and
-errors.
-"""
+"""Filters the notices that compiled libraries (XLA, Reverb) write to stderr at any log level."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ _NOTICE = re.compile(rb"\[reverb/|I\d{4} |WARNING: All log messages before absl:
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Holds back what is written to stderr in this context, by any thread, and drops notices of it.
+    """Context manager: holds back what any thread writes to stderr, and drops the notices.
 
     The rest is written when the context ends; all of it, if it ends with an exception.
     """

@@ -1,6 +1,6 @@
-"""How a search developed: α over time, and every distinct genotype it passed through.
+"""Logs of a search: α over time, and every distinct genotype it passed through.
 
-Both logs take `resume_step`: the step of the restored checkpoint. Later entries are dropped, since
+Both logs take `resume_step`, the step of the restored checkpoint: later entries are dropped, since
 those steps are taken again. None means that nothing was restored and the log begins anew.
 """
 
@@ -106,7 +106,7 @@ class AlphaLog:
         self._dirty = False
 
     def _load(self, resume_step: int) -> None:
-        """Takes over what the file holds up to `resume_step`."""
+        """Loads the records up to `resume_step`."""
         history = read_alphas(self._path)
         if (history.ops, history.num_nodes) != (self._ops, self._num_nodes):
             raise RunError(f"{str(self._path)!r} belongs to another search space")
@@ -143,7 +143,7 @@ class GenotypeLog:
         write_text(self._path, "".join(_json_line(*entry) for entry in entries))
 
     def __len__(self) -> int:
-        """How many distinct genotypes there were."""
+        """Returns how many distinct genotypes there were."""
         return len(self._seen)
 
     def record(self, step: int, genotype: Mapping[str, Any]) -> bool:
@@ -179,7 +179,7 @@ def read_genotypes(path: PathLike) -> list[tuple[int, dict[str, Any]]]:
     entries = []
     for number, line in enumerate(lines, start=1):
         if number == len(lines):
-            break  # what follows the last line break: nothing, or a line cut short
+            break  # after the last line break: nothing, or a line cut short
         try:
             entry = parse_json(line)
             entries.append((int(entry["step"]), dict(entry["genotype"])))
@@ -191,7 +191,7 @@ def read_genotypes(path: PathLike) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _canonical(genotype: Any) -> str:
-    """The same text for equal genotypes of a log, which are all of one search space."""
+    """Returns the same text for equal genotypes of a log, which are all of one search space."""
     told = {key: value for key, value in genotype.items() if key != "format_version"}
     # Version 1 of the format has the name of the space, later ones its definition.
     if isinstance(told.get("search_space"), Mapping):

@@ -12,12 +12,11 @@ from typing import Any
 
 import gin
 
-from rldarts_tf.checks import INT32_MAX, check_choice, check_number
+from rldarts_tf.checks import INT32_MAX, check_number
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.errors import ConfigError
 from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.options import EncoderOptions
+from rldarts_tf.options import EncoderOptions, one_of
 from rldarts_tf.search_space import SearchSpace
 from rldarts_tf.settings_fields import Settings, setting
 
@@ -25,22 +24,14 @@ from rldarts_tf.settings_fields import Settings, setting
 @gin.configurable(module="rldarts_tf")
 @dataclasses.dataclass(frozen=True)
 class EncoderSettings(EncoderOptions):
-    """The encoder of a stage: `EncoderOptions`, and the kind that the stage "baseline" trains.
+    """The encoder of a stage: `EncoderOptions`, and the kind of the baseline.
 
     `search_space` may also be the name of the space that `SearchSpace` defines in gin.
-
-    Raises:
-      ConfigError: a setting is not valid.
     """
 
-    baseline: str = "impala_cnn"
-
-    def __post_init__(self) -> None:
-        try:
-            super().__post_init__()
-            check_choice("baseline", self.baseline, tuple(BASELINES))
-        except ConfigError as error:
-            raise ConfigError(f"EncoderSettings.{error}") from None
+    baseline: str = setting(
+        "impala_cnn", "kind of encoder that the stage baseline trains", check=one_of(*BASELINES)
+    )
 
     def make(
         self, encoder: str, genotype: Genotype | str | os.PathLike[str] | None = None

@@ -6,29 +6,15 @@ import dataclasses
 
 import gin
 
-from rldarts_tf.checks import check_integers, check_number
+from rldarts_tf.settings_fields import Settings, setting
 
 
 @gin.configurable(module="rldarts_tf")
 @dataclasses.dataclass(frozen=True)
-class CatchSettings:
-    """The image and the rewards of Catch.
+class CatchSettings(Settings):
+    """The image and the rewards of Catch."""
 
-    Attributes:
-      rows: height of the image; an episode has one step less.
-      columns: its width.
-      channels: of the image; all of them are the same.
-      miss_reward: the reward for a ball that is not caught; one that is caught pays 1.
-    """
-
-    rows: int = 10
-    columns: int = 5
-    channels: int = 1
-    miss_reward: float = -1.0
-
-    def __post_init__(self) -> None:
-        check_integers(self, "rows", least=2)
-        check_integers(self, "columns", "channels", least=1)
-        check_number(
-            "CatchSettings.miss_reward", self.miss_reward, "a number below 1", lambda x: x < 1
-        )
+    rows: int = setting(10, "height of the image; an episode has one step less", least=2)
+    columns: int = setting(5, "width of the image", least=1)
+    channels: int = setting(1, "channels of the image; all of them are the same", least=1)
+    miss_reward: float = setting(-1.0, "reward for a ball that is missed; a caught one pays 1")

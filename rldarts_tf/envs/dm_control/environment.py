@@ -166,6 +166,7 @@ class DMControl(dm_env.Environment):
         check_task(domain_name, task_name, observations)
         self._action_repeat = action_repeat
         self._image_size = image_size
+        self._frame_stack = frame_stack
         self._frames: collections.deque[np.ndarray] = collections.deque(maxlen=frame_stack)
         self._over = True
         suite = _load_suite(observations)
@@ -230,7 +231,7 @@ class DMControl(dm_env.Environment):
             entries = self._task.observation_spec().values()
             size = sum(int(np.prod(entry.shape)) for entry in entries)
             return specs.Array((size,), np.float32, name="observation")
-        shape = (self._image_size, self._image_size, 3 * self._frames.maxlen)
+        shape = (self._image_size, self._image_size, 3 * self._frame_stack)
         return specs.BoundedArray(shape, np.uint8, 0, 255, name="observation")
 
     def action_spec(self) -> specs.BoundedArray:
@@ -272,7 +273,7 @@ class DMControl(dm_env.Environment):
             # The camera draws into the same array each time.
             frame = self._camera.render().copy()
         if not self._frames:
-            self._frames.extend([frame] * (self._frames.maxlen - 1))
+            self._frames.extend([frame] * (self._frame_stack - 1))
         self._frames.append(frame)
         return np.concatenate(self._frames, axis=2, out=out)
 

@@ -84,7 +84,7 @@ def _label(members: Sequence[data.Run]) -> str:
 
 
 def _rows(run: data.Run) -> list[dict[str, Any]]:
-    """The table of results: a row for each stage that has begun."""
+    """Returns the table of results: a row for each stage that has begun."""
     rows = []
     for stage in TRAINED_STAGES:
         entry = run.results.get(stage)
@@ -143,7 +143,7 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
 
 
 def _run(run: data.Run) -> dict[str, Any]:
-    """The section of one run, for the template."""
+    """Returns the data of a run's section in the template."""
     weights = None
     if run.alphas is not None:
         changes = [step for step, _ in run.genotypes[1:]]
@@ -185,7 +185,7 @@ def _cells(genotype: Genotype) -> list[dict[str, str]]:
 
 
 def _embedded(svg: bytes) -> str:
-    """A picture as the source of an <img>: in it, nothing of a picture can reach the page."""
+    """Returns a picture as the source of an <img>, from where it cannot reach the page."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
 
 

@@ -1,0 +1,194 @@
+"""Makes vector environments of Gymnasium, and steps them in time."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from rldarts_tf.envs.gymnasium.registry import find_spec, load_gymnasium
+from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
+from rldarts_tf.envs.watchdog import Watchdog
+from rldarts_tf.errors import ConfigError, RunError, one_line
+
+Wrap = Callable[[Any], Any]
+
+
+def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
+    """Makes a `gymnasium.vector.VectorEnv`.
+
+    Gymnasium's own begin the next episode in the step after the last one (NEXT_STEP); what an
+    environment's own does is for it to say.
+
+    Raises:
+      ConfigError: there is no such environment, or it cannot be made so.
+    """
+    gymnasium = load_gymnasium()
+    spec = find_spec(settings.env)
+    wrappers = _wrappers(settings, gymnasium.wrappers)
+    mode = settings.vectorization
+    if mode == "auto":
+        mode = "vector_entry_point" if spec.vector_entry_point and not wrappers else "sync"
+    options = dict(settings.kwargs or {})
+    if settings.max_episode_steps is not None:
+        options["max_episode_steps"] = settings.max_episode_steps
+    vector_kwargs: dict[str, Any] = {}
+    if mode != "vector_entry_point":
+        # Ours are checked by what they return. Nobody keeps the array that they write into.
+        options.setdefault("disable_env_checker", True)
+        vector_kwargs["copy"] = False
+    if mode == "async":
+        wrappers.insert(0, _leave_signals(os.getpid()))
+    try:
+        return gymnasium.make_vec(
+            settings.env,
+            num_envs,
+            vectorization_mode=mode,
+            vector_kwargs=vector_kwargs,
+            wrappers=wrappers,
+            **options,
+        )
+    except Exception as error:  # of the environment's own code
+        raise ConfigError(
+            f"env: {settings.env} cannot be made: {one_line(f'{type(error).__name__}: {error}')}"
+        ) from error
+
+
+def _wrappers(settings: GymnasiumSettings, wrappers: Any) -> list[Wrap]:
+    """Wrappers of each environment, the innermost first."""
+    chosen: list[Wrap] = []
+    if settings.image_key is not None:
+        chosen.append(lambda env: wrappers.TransformObservation(env, *_entry(env, settings)))
+    if settings.sticky_actions:
+        chosen.append(lambda env: wrappers.StickyAction(env, settings.sticky_actions))
+    if settings.action_repeat > 1:
+        chosen.append(lambda env: wrappers.MaxAndSkipObservation(env, settings.action_repeat))
+    size = settings.image_size
+    if size is not None:
+        chosen.append(lambda env: wrappers.ResizeObservation(env, tuple(size)))
+    if settings.grayscale:
+        chosen.append(wrappers.GrayscaleObservation)
+    if settings.frame_stack > 1:
+        chosen.append(lambda env: wrappers.FrameStackObservation(env, settings.frame_stack))
+    return chosen
+
+
+def _entry(env: Any, settings: GymnasiumSettings) -> tuple[Callable[[Any], Any], Any]:
+    """The image of a `Dict` observation, and its space."""
+    key = settings.image_key
+    entries = getattr(env.observation_space, "spaces", {})
+    if key not in entries:
+        raise ConfigError(f"image_key: the observation has {', '.join(entries)}, not {key!r}")
+    return lambda observation: observation[key], entries[key]
+
+
+def _leave_signals(parent: int) -> Wrap:
+    """A wrapper that wraps nothing, but gives signals their default meaning in a forked process.
+
+    What the launcher does with them is inherited: its processes would outlive `terminate`. SIGINT,
+    which Ctrl-C sends to all of them, is for the launcher alone.
+    """
+
+    def leave(env: Any) -> Any:
+        if os.getpid() != parent:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return env
+
+    return leave
+
+
+class Stepper:
+    """Calls a vector environment; what goes wrong there is one line, and what hangs ends.
+
+    A step that does not return in time ends the environments' processes where they have their own,
+    and this process where they have not (see `Watchdog`).
+
+    Args:
+      vector: the vector environment.
+      name: for messages, such as the id.
+      timeout: seconds.
+    """
+
+    def __init__(self, vector: Any, name: str, timeout: float) -> None:
+        self._vector = vector
+        self._name = name
+        self._timeout = timeout
+        self._async = isinstance(vector, load_gymnasium().vector.AsyncVectorEnv)
+        self._guard: Any = (
+            contextlib.nullcontext() if self._async else Watchdog(timeout, f"the simulator {name}")
+        )
+
+    def reset(self, seed: int | None) -> Any:
+        """Begins new episodes; returns the observations."""
+        with self._watched():
+            if self._async:
+                self._vector.reset_async(seed=seed)
+                with _silent_logger():
+                    return self._vector.reset_wait(self._timeout)[0]
+            return self._vector.reset(seed=seed)[0]
+
+    def step(self, actions: np.ndarray, finish: Callable[[Any], Any]) -> Any:
+        """Steps all environments; returns what `finish` makes of what they returned."""
+        with self._watched():
+            if self._async:
+                self._vector.step_async(actions)
+                with _silent_logger():
+                    return finish(self._vector.step_wait(self._timeout))
+            return finish(self._vector.step(actions))
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        try:
+            with self._guard:
+                yield
+        except BaseException as error:
+            # An answer that was not waited for would be taken for the next one.
+            self._kill()
+            if not isinstance(error, Exception):
+                raise
+            raise RunError(f"the simulator {self._name} failed: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, (EOFError, ConnectionError)):
+            return "one of its processes has ended"
+        if isinstance(error, multiprocessing.TimeoutError):
+            return f"no answer within {self._timeout:g} s"
+        return one_line(error)
+
+    def _kill(self) -> None:
+        """Ends the environments' processes, whatever they are doing."""
+        if not self._async or self._vector.closed:
+            return
+        for process in self._vector.processes:
+            process.kill()
+            process.join()
+        for pipe in self._vector.parent_pipes:
+            if pipe is not None:
+                pipe.close()
+        self._vector.closed = True
+
+    def close(self) -> None:
+        """Closes the environments. May be called twice."""
+        if self._vector.closed:
+            return
+        try:
+            self._vector.close()
+        except Exception:  # of the environment's own code, when nothing is wanted of it any more
+            self._kill()
+
+
+@contextlib.contextmanager
+def _silent_logger() -> Iterator[None]:
+    """Keeps Gymnasium from writing a traceback of an error that is also raised."""
+    logger = load_gymnasium().logger
+    level, logger.min_level = logger.min_level, logger.ERROR + 1
+    try:
+        yield
+    finally:
+        logger.min_level = level

@@ -1,0 +1,1 @@
+"""Environments in processes of their own: crash-safe, with frames in shared memory."""

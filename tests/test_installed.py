@@ -1,0 +1,127 @@
+"""A wheel in an environment of its own, outside the repository: train, report and export."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+from processes import ROOT, assert_refused, finish
+
+pytest.importorskip("procgen")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TINY = (
+    "--gin_file=classic.gin",
+    "--gin_file=spaces/micro.gin",
+    "--env_name=bossfight",
+    "--num_env_steps=32",
+    "--stage=search",
+    *(
+        f"--gin_bindings={binding}"
+        for binding in (
+            "PPOSettings.num_envs = 2",
+            "PPOSettings.steps_per_update = 16",
+            "search/PPOSettings.minibatch_size = 32",
+            *(f"{stage}PPOSettings.minibatch_size = 32" for stage in ("", "evaluate/")),
+            "search/EncoderSettings.depths = [2]",
+            "EncoderSettings.features = 8",
+            "TrainingSettings.evaluation_interval = 0",
+            "TrainingSettings.final_evaluation_episodes = 1",
+            "TrainingSettings.pictures = 0",
+        )
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Path:
+    """An interpreter that has the wheel, and of this environment everything but the project."""
+    folder = tmp_path_factory.mktemp("installed")
+    source = folder / "source"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("rldarts_tf", "gin", "launchers"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in ("setup.py", "pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    offline = ["--no-deps", "--no-index"]
+    wheels = folder / "wheels"
+    build = [*pip, "wheel", *offline, "--no-build-isolation", f"--wheel-dir={wheels}", str(source)]
+    subprocess.run(build, check=True)
+    venv.create(folder / "env")
+    python = folder / "env" / "bin" / "python"
+    packages = sysconfig.get_path("purelib", vars={"base": str(folder / "env")})
+    (wheel,) = wheels.glob("*.whl")
+    # Beside the wheel's, only paths: an editable install of the project is not followed from here.
+    subprocess.run([*pip, "install", *offline, f"--target={packages}", str(wheel)], check=True)
+    (Path(packages) / "others.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    return python
+
+
+def run(python: Path, folder: Path, *arguments: str):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    return finish(
+        subprocess.Popen(
+            [str(python), *arguments],
+            cwd=folder,
+            env={**environment, "TERM": "dumb"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(python, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    ended = run(python, folder, "-m", "rldarts_tf", "train", "ppo_procgen", *TINY)
+    assert ended.code == 0, ended.err
+    assert "search: finished" in ended.out
+    return folder
+
+
+def test_the_package_is_the_installed_one(python, tmp_path):
+    ended = run(python, tmp_path, "-c", "import rldarts_tf; print(rldarts_tf.__file__)")
+    assert Path(ended.out.strip()).is_relative_to(python.parents[1])
+
+
+def test_the_gin_files_and_launchers_are_installed(python, tmp_path):
+    program = (
+        "from rldarts_tf import shipped; "
+        "print(shipped.shipped_folder('gin'), *shipped.launcher_names())"
+    )
+    folder, *names = run(python, tmp_path, "-c", program).out.split()
+    assert names == sorted(path.stem for path in (ROOT / "launchers").glob("*.py"))
+    assert Path(folder).is_relative_to(python.parents[1])
+    installed, own = (
+        {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*.gin")}
+        for top in (Path(folder), ROOT / "gin")
+    )
+    assert installed == own
+
+
+def test_a_run_is_trained_reported_and_exported(python, trained):
+    root = "runs/ppo_procgen-bossfight-0"
+    assert (trained / root / "search" / "metrics.csv").exists()
+    reported = run(python, trained, "-m", "rldarts_tf", "report", root)
+    assert reported.code == 0, reported.err
+    assert (trained / reported.out.strip()).stat().st_size > 10_000
+    flags = ["--stage=search", "--output=policy"]
+    exported = run(python, trained, "-m", "rldarts_tf", "export", root, *flags)
+    assert exported.code == 0, exported.err
+    assert (trained / "policy" / "saved_model.pb").exists()
+
+
+def test_bad_input_is_refused_as_by_a_launcher(python, tmp_path):
+    train = ("-m", "rldarts_tf", "train")
+    assert_refused(run(python, tmp_path, *train, "a2c_procgen"), ["a2c_procgen", "ppo_procgen"])
+    refused = run(python, tmp_path, *train, "ppo_procgen", "--gin_file=clasic.gin")
+    assert_refused(refused, ["gin_file", "clasic.gin", str(python.parents[1])])
