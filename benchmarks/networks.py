@@ -119,10 +119,7 @@ def steps(
 
 
 def rates(
-    form: str,
-    timings: Mapping[str, common.Timing],
-    cost: rldarts_tf.Cost,
-    args: argparse.Namespace,
+    form: str, timings: Mapping[str, common.Timing], cost: rldarts_tf.Cost, args: argparse.Namespace
 ) -> dict[str, float]:
     """Rates of the steps of a form, as entries of the results."""
     entries: dict[str, float] = {}

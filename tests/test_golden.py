@@ -30,12 +30,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch import gin_files
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.configs import (
-    ALGORITHM_NAME,
-    canonical_settings,
-    read_config,
-    read_settings,
-)
+from rldarts_tf.runs.configs import ALGORITHM_NAME, canonical_settings, read_config, read_settings
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import read_genotypes

@@ -544,10 +544,7 @@ def test_bad_input_looks_the_same_from_a_fresh_installation(tmp_path):
             binding("search/EncoderSettings.depths = [4, 4]"),
             ["search/EncoderSettings.depths: [2] -> [4, 4]"],
         ),
-        (
-            binding("baseline/PPOSettings.clip = 0.1"),
-            ["baseline/PPOSettings.clip: 0.2 -> 0.1"],
-        ),
+        (binding("baseline/PPOSettings.clip = 0.1"), ["baseline/PPOSettings.clip: 0.2 -> 0.1"]),
     ],
     ids=["seed", "steps", "game", "depths", "setting of another stage"],
 )
@@ -606,10 +603,7 @@ def test_help_shows_examples_and_every_flag(quick):
 
 
 DEMO = re.search(r"^DEMO_FLAGS \?= (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M)[1]
-DOCUMENTED = {
-    **documented(PPO),
-    "Makefile": DEMO.replace("$(DEMO_ROOT)", "runs/demo").split(),
-}
+DOCUMENTED = {**documented(PPO), "Makefile": DEMO.replace("$(DEMO_ROOT)", "runs/demo").split()}
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

@@ -602,10 +602,7 @@ def test_steps_are_those_of_the_formulas(kind, max_gradient_norm):
     encoder = Supernet(SPACE, [4], features=8) if kind == "supernet" else ImpalaCNN([4], features=8)
     logger, client = RecordingLogger(), RecordingClient()
     learner, network = make_learner(
-        encoder,
-        logger=logger,
-        max_gradient_norm=max_gradient_norm,
-        target_update_period=100,
+        encoder, logger=logger, max_gradient_norm=max_gradient_norm, target_update_period=100
     )
     # The target network is another one than the online network from the first step on.
     perturb(learner._target_network.trainable_variables, seed=1)

@@ -189,11 +189,6 @@ def test_networks_with_batch_normalization_do_not_recompute(kind):
     genotype = random_genotype(BOTH, random.Random(1)) if kind == "discrete" else None
     with pytest.raises(ConfigError, match=r"^recompute: not with batch normalization") as raised:
         make_encoder(
-            kind,
-            genotype,
-            search_space=BOTH,
-            depths=[3],
-            normalization="batch",
-            recompute=True,
+            kind, genotype, search_space=BOTH, depths=[3], normalization="batch", recompute=True
         )
     assert "\n" not in str(raised.value)

@@ -25,16 +25,7 @@ from launching import (
     preloads,
     stop_twice,
 )
-from processes import (
-    Ended,
-    Launcher,
-    complete_rows,
-    contents,
-    finish,
-    numbers,
-    rows_of,
-    workers_of,
-)
+from processes import Ended, Launcher, complete_rows, contents, finish, numbers, rows_of, workers_of
 
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.alpha_history import read_alphas

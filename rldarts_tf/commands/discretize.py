@@ -113,9 +113,7 @@ def _config_of(source: Path) -> Path | None:
 
 
 def _space(
-    name: SearchSpace | str | None,
-    logits: Mapping[str, np.ndarray],
-    history: AlphaHistory | None,
+    name: SearchSpace | str | None, logits: Mapping[str, np.ndarray], history: AlphaHistory | None
 ) -> SearchSpace:
     """Returns the space that α belongs to, after checking that it fits."""
     if name is None:

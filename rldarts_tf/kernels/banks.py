@@ -297,13 +297,7 @@ class ParameterFreeBank(Bank):
       fan_out: n, the number of targets.
     """
 
-    def __init__(
-        self,
-        functions: Sequence[str],
-        stride: int,
-        fan_out: int,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, functions: Sequence[str], stride: int, fan_out: int, **kwargs: Any) -> None:
         super().__init__(fan_out, **kwargs)
         self.stride = stride
         default = "avg_pool_3x3" if stride > 1 else IDENTITY
