@@ -94,7 +94,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
 
 
 def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
-    """What the environments show while actions are drawn at random: uint8 [number, H, W, C]."""
+    """Observations of environments under random actions: uint8 [number, H, W, C]."""
     num_envs = max(len(policy.suite.games), 2)
     environment = policy.suite.make(num_envs, seed)
     rng = np.random.default_rng(seed)
