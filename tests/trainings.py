@@ -8,7 +8,23 @@ import numpy as np
 import pytest
 
 from rldarts_tf import search_space
+from rldarts_tf.agents.ppo import PPOSettings
+from rldarts_tf.agents.rainbow import RainbowSettings
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.runs.metrics import read_metrics
+
+TINY = {
+    "ppo": PPOSettings(num_envs=4, steps_per_update=8, minibatch_size=16, num_epochs=1),
+    "rainbow": RainbowSettings(
+        num_envs=4, steps_per_update=8, batch_size=4, min_replay_size=8, hidden_size=8,
+        num_atoms=5, n_step=2, replay_capacity=100, samples_per_insert=1.0,
+    ),
+    "sac": SACSettings(
+        num_envs=2, steps_per_update=4, batch_size=4, samples_per_insert=1.0, min_replay_size=8,
+        replay_capacity=50, hidden_sizes=(8,),
+    ),
+}  # fmt: skip
+"""By algorithm, settings with which it learns within 32 steps."""
 
 
 def registers(space):

@@ -82,7 +82,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     kind_of_suite = _suite(config, recorded)
     suite = kind_of_suite(settings(kind_of_suite.settings_class))
     numbers = settings(algorithm.settings, algorithm.retired)
-    shape, outputs, trackables = algorithm.greedy(encoder, numbers, suite)
+    outputs, trackables = algorithm.greedy(encoder, numbers, suite)
     try:
         status = tf.train.Checkpoint(**trackables).restore(str(checkpoint))
         status.assert_existing_objects_matched().expect_partial()
@@ -90,7 +90,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
         line = one_line(error)
         raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
     (found,) = checkpoint_steps([checkpoint])
-    return Policy(shape, outputs, suite, found, encoder)
+    return Policy(tuple(suite.observation_spec().shape), outputs, suite, found, encoder)
 
 
 def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
