@@ -84,9 +84,9 @@ def interleaved(calls: Mapping[str, Call], repeats: int) -> dict[str, Timing]:
     return {name: Timing(values) for name, values in seconds.items()}
 
 
-def matmul_call(side: int = MATMUL_SIDE) -> Call:
+def matmul_call() -> Call:
     """A float32 matrix product, the yardstick for all other rates; see `matmul_flop`."""
-    matrix = tf.random.normal([side, side])
+    matrix = tf.random.normal([MATMUL_SIDE, MATMUL_SIDE])
 
     @tf.function(autograph=False)
     def product(matrix: tf.Tensor) -> tf.Tensor:
@@ -95,9 +95,9 @@ def matmul_call(side: int = MATMUL_SIDE) -> Call:
     return lambda: product(matrix).numpy()[0, 0]
 
 
-def matmul_flop(side: int = MATMUL_SIDE) -> int:
+def matmul_flop() -> int:
     """Floating-point operations of `matmul_call`."""
-    return 2 * side**3
+    return 2 * MATMUL_SIDE**3
 
 
 # --- networks -------------------------------------------------------------------------------------

@@ -247,36 +247,11 @@ def test_cell_of_every_number_of_nodes_equals_the_formulas(float64, num_nodes):
     beta=st.sampled_from([1.0, 5.0, 10.0]),
     seed=st.integers(0, 2**31),
 )
-def test_cell_equals_the_formulas(
-    ops,
-    num_nodes,
-    size,
-    batch_and_channels,
-    filters,
-    stride,
-    output_mode,
-    normalization,
-    training,
-    alpha_scale,
-    beta,
-    seed,
-):
+def test_cell_equals_the_formulas(size, batch_and_channels, **numbers):
     tf.keras.backend.set_floatx("float64")
     try:
         batch, channels = batch_and_channels
-        check_against_reference(
-            ops,
-            num_nodes,
-            (batch, *size, channels),
-            filters,
-            stride,
-            output_mode,
-            normalization,
-            training,
-            alpha_scale,
-            beta,
-            seed,
-        )
+        check_against_reference(image=(batch, *size, channels), **numbers)
     finally:
         tf.keras.backend.set_floatx("float32")
 

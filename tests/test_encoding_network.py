@@ -783,14 +783,27 @@ def make_buffer(agent, env, max_length=64):
     )
 
 
-def make_ppo(env, encoder, value_encoder, optimizer=None, num_epochs=2, **options):
-    observation_spec, action_spec = env.observation_spec(), env.action_spec()
-    agent = ppo_clip_agent.PPOClipAgent(
+def make_agent(agent_class, env, optimizer=None, **options):
+    agent = agent_class(
         env.time_step_spec(),
-        action_spec,
+        env.action_spec(),
         optimizer=optimizer or tf.keras.optimizers.Adam(1e-2),
-        actor_net=ActorDistributionNetwork(observation_spec, action_spec, encoder),
-        value_net=ValueNetwork(observation_spec, value_encoder),
+        **options,
+    )
+    agent.initialize()
+    return agent
+
+
+def make_actor(env, encoder):
+    return ActorDistributionNetwork(env.observation_spec(), env.action_spec(), encoder)
+
+
+def make_ppo(env, encoder, value_encoder, num_epochs=2, **options):
+    return make_agent(
+        ppo_clip_agent.PPOClipAgent,
+        env,
+        actor_net=make_actor(env, encoder),
+        value_net=ValueNetwork(env.observation_spec(), value_encoder),
         importance_ratio_clipping=0.2,
         num_epochs=num_epochs,
         use_gae=True,
@@ -798,32 +811,16 @@ def make_ppo(env, encoder, value_encoder, optimizer=None, num_epochs=2, **option
         normalize_rewards=False,
         **options,
     )
-    agent.initialize()
-    return agent
 
 
-def make_dqn(env, encoder, optimizer=None, **options):
-    agent = dqn_agent.DqnAgent(
-        env.time_step_spec(),
-        env.action_spec(),
-        q_network=QNetwork(env.observation_spec(), env.action_spec(), encoder),
-        optimizer=optimizer or tf.keras.optimizers.Adam(1e-2),
-        **options,
-    )
-    agent.initialize()
-    return agent
+def make_dqn(env, encoder, **options):
+    q_network = QNetwork(env.observation_spec(), env.action_spec(), encoder)
+    return make_agent(dqn_agent.DqnAgent, env, q_network=q_network, **options)
 
 
-def make_reinforce(env, encoder, optimizer=None, **options):
-    agent = reinforce_agent.ReinforceAgent(
-        env.time_step_spec(),
-        env.action_spec(),
-        actor_network=ActorDistributionNetwork(env.observation_spec(), env.action_spec(), encoder),
-        optimizer=optimizer or tf.keras.optimizers.Adam(1e-2),
-        **options,
-    )
-    agent.initialize()
-    return agent
+def make_reinforce(env, encoder, **options):
+    actor = make_actor(env, encoder)
+    return make_agent(reinforce_agent.ReinforceAgent, env, actor_network=actor, **options)
 
 
 class RecordingAdam(tf.keras.optimizers.Adam):
@@ -1160,7 +1157,7 @@ def test_reinforce_trains_the_encoders_of_actor_and_value_network():
     encoders = small_supernet(), small_supernet()
     value_network = ValueNetwork(env.observation_spec(), encoders[1])
     optimizer = RecordingAdam(1e-2)
-    agent = make_reinforce(env, encoders[0], optimizer, value_network=value_network)
+    agent = make_reinforce(env, encoders[0], optimizer=optimizer, value_network=value_network)
     networks = agent._actor_network, value_network
     variables = [v for network in networks for v in network.trainable_weights]
     before = values(variables)
