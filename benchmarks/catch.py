@@ -35,6 +35,7 @@ import tensorflow as tf
 from acme.agents.tf import dqn
 from acme.tf import networks
 from acme.utils import loggers
+from spaces import MICRO_2
 
 import rldarts_tf
 from rldarts_tf import acme_compat
@@ -98,7 +99,7 @@ def learn(name: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     tf.keras.utils.set_random_seed(seed)
     board = (args.rows, args.columns)
     environment = Catch(*board, seed=seed, miss_reward=0.0)
-    supernet = rldarts_tf.Supernet(catching.SPACE, [8], features=64)
+    supernet = rldarts_tf.Supernet(MICRO_2, [8], features=64)
     spec = acme.make_environment_spec(environment)
     agent, values = AGENTS[name](spec, supernet, seed)
     values = tf.function(values, autograph=False)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
-from rldarts_tf import MICRO
 from rldarts_tf.envs.catch import Catch
 
-SPACE = dataclasses.replace(MICRO, num_normal=1, num_nodes=2)
 SETTINGS = dict(
     batch_size=32,
     samples_per_insert=32,

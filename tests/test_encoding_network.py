@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import re
 
@@ -13,6 +12,7 @@ pytest.importorskip("tf_agents")
 
 import gin
 import tensorflow as tf
+from spaces import MICRO_2
 from tf_agents.agents.dqn import dqn_agent
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.agents.reinforce import reinforce_agent
@@ -53,10 +53,8 @@ FLOAT_IMAGE = tensor_spec.TensorSpec((SIZE, SIZE, 1), tf.float32, name="image")
 VECTOR = tensor_spec.TensorSpec((3,), tf.float32, name="vector")
 THREE_ACTIONS = tensor_spec.BoundedTensorSpec((), tf.int32, 0, 2)
 TWO_TORQUES = tensor_spec.BoundedTensorSpec((2,), tf.float32, -2.0, 2.0)
-# Micro with fewer edges, where any supernet will do: graphs of the small ones take long enough.
-TINY = dataclasses.replace(MICRO, name="tiny", num_normal=1, num_nodes=2)
-SPOT_ENCODER = {"search_space": TINY, "depths": [4], "features": 16}
-SMALL = {"search_space": TINY, "depths": [4], "features": 8}
+SPOT_ENCODER = {"search_space": MICRO_2, "depths": [4], "features": 16}
+SMALL = {"search_space": MICRO_2, "depths": [4], "features": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +78,7 @@ def vectors(*outer, size=3, seed=0):
     return tf.constant(np.random.default_rng(seed).normal(size=(*outer, size)), tf.float32)
 
 
-def small_supernet(space=TINY, **options):
+def small_supernet(space=MICRO_2, **options):
     return Supernet(space, **{"depths": [4], "features": 8, **options})
 
 
@@ -934,7 +932,7 @@ def with_an_opinion(variables, outputs):
 
 def test_policies_of_ppo_are_saved_and_loaded(tmp_path):
     env = make_env(Catch, 4)
-    encoder = EncodingNetwork(env.observation_spec(), encoder=small_supernet(TINY))
+    encoder = EncodingNetwork(env.observation_spec(), encoder=small_supernet(MICRO_2))
     agent = make_ppo(env, encoder, encoder)
     weights = agent.actor_net.trainable_weights
     observations = ts.restart(images(32), batch_size=32)
@@ -1022,7 +1020,7 @@ def test_dqn_trains_alpha_and_updates_that_of_its_target():
 
 
 def test_a_policy_of_dqn_is_saved_and_loaded(tmp_path):
-    agent = make_dqn(make_env(Catch, 4), small_supernet(TINY))
+    agent = make_dqn(make_env(Catch, 4), small_supernet(MICRO_2))
     weights = agent._q_network.trainable_weights
     observations = ts.restart(images(32), batch_size=32)
     with_an_opinion(weights, lambda: agent._q_network(observations.observation)[0])

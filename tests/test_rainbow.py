@@ -25,6 +25,7 @@ from acme.tf.networks import DiscreteValuedDistribution
 from acme.utils import counting, loggers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spaces import MICRO_2
 from weights import alphas
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet
@@ -877,7 +878,7 @@ def test_a_restored_agent_goes_on_with_its_weights_and_its_epsilon(tmp_path):
 def test_the_agent_with_a_supernet_learns_catch_in_few_steps():
     """That of test_torso.py, on the same game, may take 3000."""
     environment = Catch(6, 5, seed=1, miss_reward=0.0)
-    supernet = Supernet(catching.SPACE, [8], features=64)
+    supernet = Supernet(MICRO_2, [8], features=64)
     agent = rainbow.Rainbow(
         specs.make_environment_spec(environment),
         supernet,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import random
 import subprocess
@@ -33,6 +32,7 @@ from acme.tf.networks import embedding
 from acme.utils import loggers
 from dm_env import specs as dm_env_specs
 from reference import randomize
+from spaces import MICRO_2
 from weights import alphas, unchanged, values
 
 from rldarts_tf import (
@@ -53,9 +53,7 @@ from rldarts_tf.torso import Torso
 TENSORFLOW_28 = tf.__version__.startswith("2.8.")
 SIZE = 8
 IMAGE = specs.BoundedArray((SIZE, SIZE, 3), np.uint8, 0, 255, name="image")
-# Micro with fewer edges, where any supernet will do.
-TINY = dataclasses.replace(MICRO, name="tiny", num_normal=1, num_nodes=2)
-SMALL = {"search_space": TINY, "depths": (4,), "features": 16}
+SMALL = {"search_space": MICRO_2, "depths": (4,), "features": 16}
 ENCODERS = {
     "micro": {"search_space": "micro", "depths": (4,), "features": 8},
     "classic": {"search_space": "classic", "depths": (4,), "features": 8},
@@ -163,7 +161,7 @@ def test_a_step_of_sonnets_optimizer_changes_what_is_trainable_and_nothing_else(
 
 
 def test_a_given_encoder_is_used_itself():
-    encoder = Supernet(TINY, depths=[4], features=8)
+    encoder = Supernet(MICRO_2, depths=[4], features=8)
     torso = Torso(encoder)
     assert torso.encoder is encoder
     tf2_utils.create_variables(torso, [IMAGE])
@@ -299,7 +297,7 @@ def test_a_network_copied_before_it_has_weights_is_updated_in_the_same_order(cas
 
 
 def test_torsos_that_share_an_encoder_share_one_in_the_copy_too():
-    encoder = Supernet(TINY, depths=[4], features=8)
+    encoder = Supernet(MICRO_2, depths=[4], features=8)
     pair = [Torso(encoder), Torso(encoder, name="second")]
     first, second = copy.deepcopy(pair)
     assert first.encoder is second.encoder is not encoder
@@ -542,7 +540,7 @@ def test_variable_clients_carry_alpha_to_an_actor(patched_reverb):
 @pytest.mark.slow
 def test_acmes_dqn_with_a_supernet_learns_catch(patched_reverb):
     environment = Catch(6, 5, seed=1)
-    torso = Torso(search_space=TINY, depths=(8,), features=64)
+    torso = Torso(search_space=MICRO_2, depths=(8,), features=64)
     network = snt.Sequential([torso, snt.Linear(3)])
     agent = dqn.DQN(
         specs.make_environment_spec(environment),
