@@ -22,7 +22,7 @@ Examples:
 
 from rldarts_tf import launch
 from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.envs.procgen.suite import ProcgenSuite
+from rldarts_tf.envs.procgen import ProcgenSuite
 
 EXPERIMENT = launch.Experiment(
     name="ppo_procgen", gin="classic.gin", program=PPOProgram, suite=ProcgenSuite

@@ -19,7 +19,7 @@ Examples:
 
 from rldarts_tf import launch
 from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.envs.procgen.suite import ProcgenSuite
+from rldarts_tf.envs.procgen import ProcgenSuite
 
 EXPERIMENT = launch.Experiment(
     name="rainbow_procgen", gin="micro.gin", program=RainbowProgram, suite=ProcgenSuite

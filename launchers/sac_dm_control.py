@@ -20,7 +20,7 @@ Frames are drawn without a display, by EGL or OSMesa, whichever works (or as MUJ
 
 from rldarts_tf import launch
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.envs.dm_control.suite import DMControlSuite
+from rldarts_tf.envs.dm_control import DMControlSuite
 
 EXPERIMENT = launch.Experiment(
     name="sac_dm_control", gin="sac.gin", program=SACProgram, suite=DMControlSuite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -30,17 +31,24 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 # The files that take longest, from about two minutes down. A file's tests stay together, so one of
 # these at the end would keep one process busy while the others have nothing left.
 LONG_FILES = (
-    "test_torso.py",
-    "test_launcher.py",
-    "test_faults.py",
-    "test_rainbow_launcher.py",
-    "test_sac_launcher.py",
-    "test_encoding_network.py",
-    "test_sac_training.py",
     "test_benchmarks.py",
-    "test_rainbow_training.py",
+    "test_launcher.py",
+    "test_torso.py",
+    "test_sac_launcher.py",
+    "test_rainbow_launcher.py",
+    "test_export.py",
+    "test_sac_training.py",
+    "test_serialization.py",
     "test_dm_control.py",
+    "test_faults.py",
+    "test_loss_scale.py",
+    "test_gpu_check.py",
+    "test_readme_acme.py",
+    "test_encoding_network.py",
     "test_ppo_training.py",
+    "test_shapes.py",
+    "test_rainbow_training.py",
+    "test_sac.py",
 )
 
 
@@ -48,6 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first."""
     rank = {name: i for i, name in enumerate(LONG_FILES)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """Modules are no garbage, and graphs are many objects: collecting less often is 5 % faster."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 @pytest.fixture(autouse=True)

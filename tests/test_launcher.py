@@ -50,16 +50,6 @@ WHOLE = tiny.PPO.having(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def bytecode(tmp_path_factory):
-    """Where Python is told to keep no compiled files, they would be made anew by every start."""
-    with pytest.MonkeyPatch.context() as patch:
-        if sys.dont_write_bytecode:
-            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
-        yield
-
-
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     with PPO.preloaded(tmp_path_factory.mktemp("quick")) as launcher:

@@ -143,7 +143,7 @@ def test_another_column_is_drawn_with_its_own_axis_label(tmp_path, figures):
     assert drawn_line(evaluation, "x").get_ydata().tolist() == [7.0]
     # A line of one point would be invisible.
     assert drawn_line(evaluation, "x").get_marker() == "o"
-    assert "unseen" in evaluation.get_ylabel()
+    assert evaluation.get_ylabel() == "mean return, evaluation"
     assert training.get_ylabel() == "my label"
     assert training.get_title(loc="left") == "A title"
 
@@ -446,6 +446,16 @@ def test_a_cell_that_was_evaluated_on_another_game_is_drawn_with_the_games(tmp_p
     labels = [line.get_label() for line in axes.get_lines()]
     assert labels == ["search (16 games)", "evaluate (bigfish)", "baseline"]
     assert axes.get_title(loc="left") == "run"
+
+
+def test_an_evaluation_is_called_what_its_suite_calls_it(tmp_path, figures):
+    run = write_run(tmp_path / "run", stages=("search",))
+    columns = ("return_mean", "eval_test_return_mean")
+    write_table(tmp_path / "run/search/metrics.csv", [(10, 1.0, 5.0)], columns)
+    stages = {"search": {"game": "walker/walk", "evaluations": {"test": "fresh episodes"}}}
+    (tmp_path / "run/summary.json").write_text(json.dumps({"stages": stages, "versions": {}}))
+    plotting.plot_run([run], tmp_path / "returns.png", "eval_test_return_mean")
+    assert figures[0].axes[0].get_ylabel() == "mean return, evaluation on fresh episodes"
 
 
 def test_command_leaves_out_stages_without_values_and_says_so(tmp_path, figures, capsys):

@@ -165,3 +165,15 @@ def stage_games(run_dirs: Sequence[PathLike]) -> dict[str, str]:
                     f"({run_dir}); draw each game by itself"
                 )
     return {stage: short_game(game) for stage, (game, _) in found.items()}
+
+
+def evaluation_label(run_dirs: Sequence[PathLike], column: str) -> str | None:
+    """Words for a column of evaluations, those of its suite; None where no summary has them."""
+    for run_dir in run_dirs:
+        path = RunPaths(Path(run_dir)).summary_path
+        for entry in read_summary(path)["stages"].values() if path.exists() else ():
+            words = entry.get("evaluations") if isinstance(entry, dict) else None
+            for name, shown in words.items() if isinstance(words, dict) else ():
+                if column == f"eval_{name}_return_mean":
+                    return f"mean return, evaluation on {shown}"
+    return None

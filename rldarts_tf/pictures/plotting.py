@@ -16,7 +16,7 @@ import numpy as np
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike, write_bytes
 from rldarts_tf.pictures import figures
-from rldarts_tf.pictures.curves import Band, read_band, stage_files, stage_games
+from rldarts_tf.pictures.curves import Band, evaluation_label, read_band, stage_files, stage_games
 from rldarts_tf.pictures.figures import GREY, GRID, INK, PALETTE
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.search_space import NONE, edges, num_nodes_of
@@ -34,7 +34,7 @@ _LEGEND_CHARACTERS = 105  # that fit in the width of a picture
 _Y_LABELS = {
     "return_mean": "mean return, training episodes",
     "eval_train_return_mean": "mean return, evaluation on training levels",
-    "eval_test_return_mean": "mean return, evaluation on unseen levels",
+    "eval_test_return_mean": "mean return, evaluation",
 }
 
 
@@ -58,7 +58,7 @@ def plot_run(run_dirs: Sequence[PathLike], output: PathLike, column: str = "retu
     title = ", ".join(part for part in (*([] if several else distinct), name) if part)
     # A cell that was searched on some games may have been evaluated on another.
     curves = {f"{s} ({games[s]})" if several and s in games else s: f for s, f in files.items()}
-    plot_returns(curves, output, title=title, column=column)
+    plot_returns(curves, output, title, column, evaluation_label(run_dirs, column))
 
 
 def plot_returns(

@@ -57,7 +57,8 @@ class Run:
         """The game or task: that of the search first, from the summary or else the settings."""
         if self.games:
             return self.games.get("search", next(iter(self.games.values())))
-        for setting in ("ProcgenSettings.game", "DMControlSettings.domain_name"):
+        # Until a stage has ended, by what settings of environments call their game.
+        for setting in ("Settings.game", "Settings.domain_name", "Settings.env"):
             found = {n: v for n, v in self.settings.items() if n.endswith(setting)}
             for name in sorted(found, key=lambda name: not name.startswith("search/")):
                 return found[name].strip("'\"")
