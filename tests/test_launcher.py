@@ -624,8 +624,9 @@ def documented() -> dict[str, list[str]]:
     for file in (LAUNCHER, "README.md", "docs/launchers.md"):
         for number, flags in enumerate(PPO.commands((ROOT / file).read_text("utf-8"))):
             cases[f"{file}-{number}"] = flags
-    demo = re.search(r"^DEMO_FLAGS \?= (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M)
-    cases["Makefile"] = demo[1].replace("$(DEMO_ROOT)", "runs/demo").split()
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    demo = re.search(r"^DEMO_PROCGEN_FLAGS \?= (.*)$", makefile, re.M)
+    cases["Makefile"] = demo[1].replace("$(DEMO_PROCGEN_ROOT)", "runs/demo-procgen").split()
     return cases
 
 

@@ -80,7 +80,7 @@ class Run:
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """The settings but the seed, and a given cell: equal for runs that differ in nothing else."""
+        """A given cell, and the settings but the seed: equal for runs that are seeds of one."""
         searched = "search" in self.metrics or "search" in self.results
         cell = None if searched else self.genotype
         return cell, *sorted((k, v) for k, v in self.settings.items() if not k.endswith(".seed"))
