@@ -124,15 +124,18 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
         curves: dict[str, list[Path]] = {}
         for members in groups:
             for stage in TRAINED_STAGES:
-                files = [run.metrics[stage] for run in members if stage in run.metrics]
-                files = [file for file in files if has_values(file, column)]
-                if files:
+                shown = [
+                    run
+                    for run in members
+                    if stage in run.metrics and has_values(run.metrics[stage], column)
+                ]
+                if shown:
                     name = _STAGE_NAMES[stage]
                     games = members[0].games
                     if len(set(games.values())) > 1 and stage in games:
                         name = f"{name} ({games[stage]})"
-                    label = name if len(groups) == 1 else f"{_label(members)}: {name}"
-                    curves[label] = files
+                    label = name if len(groups) == 1 else f"{_label(shown)}: {name}"
+                    curves[label] = [run.metrics[stage] for run in shown]
         if curves:
             picture = plotting.returns_picture(curves, "svg", column=column)
             pictures.append({"caption": f"Returns of {what}", "source": _embedded(picture)})
@@ -169,6 +172,7 @@ def _run(run: data.Run) -> dict[str, Any]:
             }
             for begin, end, genotype in shown
         ],
+        "heading": "The cell found" if evolution else "The cell",
         "cells": _cells(run.genotype) if run.genotype is not None else [],
         "text": genotype_text(run.genotype) if run.genotype is not None else "",
         "settings": list(run.settings.items()),
