@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("procgen")
 pytest.importorskip("tf_agents")
 
+import events
 import tensorflow as tf
 from trainings import (
     StopAfter,
@@ -252,15 +253,12 @@ def test_the_seconds_of_the_parts_are_shares_of_the_time_of_a_row(whole):
 
 
 def test_tensorboard_has_the_numbers_of_the_table(whole):
-    (path,) = whole.stage_dir.tensorboard_dir.iterdir()
+    assert len([*whole.stage_dir.tensorboard_dir.iterdir()]) == 1
     scalars, groups = {}, set()
-    for event in tf.compat.v1.train.summary_iterator(str(path)):
-        for value in event.summary.value:
-            if value.metadata.plugin_data.plugin_name == "images":
-                continue
-            group, _, column = value.tag.partition("/")
-            groups.add(group)
-            scalars.setdefault(column, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    for tag, step, number in events.scalars(whole.stage_dir.tensorboard_dir):
+        group, _, column = tag.partition("/")
+        groups.add(group)
+        scalars.setdefault(column, {})[step] = number
     assert groups == {"returns", "learning", "speed", "evaluation", "search", "op_weights_normal"}
     assert set(scalars) == set(whole.metrics) - {"step", "wall_time"}
     for tag, points in scalars.items():
@@ -492,14 +490,10 @@ def test_one_learner_plays_several_games_and_tells_the_return_of_each(tmp_path):
 
 def test_tensorboard_shows_op_weights_and_the_cell_as_pictures(whole):
     pictures = collections.defaultdict(dict)
-    for events in whole.stage_dir.tensorboard_dir.iterdir():
-        for event in tf.compat.v1.train.summary_iterator(str(events)):
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "images":
-                    width, height, png = tf.make_ndarray(value.tensor)
-                    pixels = tf.io.decode_png(png).numpy()
-                    assert pixels.shape[:2] == (int(height), int(width)) and pixels.std() > 5
-                    pictures[value.tag][event.step] = pixels
+    for tag, step, (width, height, png) in events.pictures(whole.stage_dir.tensorboard_dir):
+        pixels = tf.io.decode_png(png).numpy()
+        assert pixels.shape[:2] == (int(height), int(width)) and pixels.std() > 5
+        pictures[tag][step] = pixels
     assert set(pictures) == {"op_weights", "cell/normal"}
     for shown in pictures.values():
         # At the beginning, after one half (`pictures` is 2), and at the end.
