@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -61,3 +62,20 @@ def test_an_environment_of_ones_own_goes_through_the_launcher(tmp_path):
     stages = read_summary(RunPaths(tmp_path / "errands").summary_path)["stages"]
     assert {entry["exit_state"] for entry in stages.values()} == {"finished"}
     assert stages["evaluate"]["game"] == "Own/Errands-v0"
+
+
+def test_the_notebook_trains_discretizes_and_draws():
+    pytest.importorskip("tf_agents")
+    pytest.importorskip("ipykernel")
+    nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
+    notebook = nbformat.read(EXAMPLES / "search.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    nbclient.NotebookClient(notebook, timeout=500, kernel_name="python3").execute()
+    outputs = [output for cell in code for output in cell.outputs]
+    text = "".join(output.text for output in outputs if output.output_type == "stream")
+    before, after = map(float, re.search(r"return (\S+) -> (\S+)", text).groups())
+    assert before < 0 < after
+    assert "normal cell (micro)\n  node 1 = " in text
+    pictures = [kind for output in outputs for kind in output.get("data", {})]
+    assert {"image/png", "image/svg+xml"} <= set(pictures)
