@@ -39,8 +39,7 @@ def make_run(root, seed=0, num_cells=4, lr="0.001", finished=True, name="<b>maze
     genotypes = GenotypeLog(root / "search/genotypes.jsonl")
     for i, step in enumerate(STEPS):
         log.record(
-            step,
-            {c: rng.normal(size=(10, len(CLASSIC.ops(c)))) for c in CLASSIC.cell_types},
+            step, {c: rng.normal(size=(10, len(CLASSIC.ops(c)))) for c in CLASSIC.cell_types}
         )
         genotype = random_genotype(CLASSIC, random.Random(min(i, num_cells - 1)))
         genotypes.record(step, genotype.to_dict())

@@ -431,9 +431,7 @@ def test_an_empty_table_has_its_columns(tmp_path):
     )
 )
 @settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_numbers_survive_the_table(tmp_path, values):
     stage = StagePaths(tmp_path)
@@ -810,8 +808,7 @@ def test_a_continued_alpha_log_keeps_what_the_checkpoint_knew(tmp_path):
     history = read_alphas(path)
     assert history.steps.tolist() == [0, 10, 20, 25]
     np.testing.assert_array_equal(
-        history.logits["normal"],
-        [records[s]["normal"] for s in (0, 10, 20, 25)],
+        history.logits["normal"], [records[s]["normal"] for s in (0, 10, 20, 25)]
     )
     assert len(AlphaLog(path, OPS, 3)) == 0
     empty = read_alphas(path)

@@ -19,10 +19,7 @@ from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES
 
 _MOST_CELLS = 18
-_COLUMNS = (
-    ("return_mean", "training episodes"),
-    ("eval_test_return_mean", "evaluations"),
-)
+_COLUMNS = (("return_mean", "training episodes"), ("eval_test_return_mean", "evaluations"))
 _STAGE_NAMES = {"search": "supernet", "evaluate": "cell", "baseline": "baseline"}
 
 
