@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from processes import ROOT
+from tiny import COMMON, PPO, SMALL_SPACE
 
 from rldarts_tf.runs.paths import RunPaths
 from rldarts_tf.runs.summary import read_summary
@@ -48,16 +49,10 @@ def test_dqn_of_acme_trains_a_supernet():
 def test_an_environment_of_ones_own_goes_through_the_launcher(tmp_path):
     pytest.importorskip("tf_agents")
     pytest.importorskip("gymnasium")
-    bindings = (
-        *("PPOSettings.num_envs = 4", "PPOSettings.steps_per_update = 16"),
-        *("PPOSettings.minibatch_size = 32", "PPOSettings.num_epochs = 1"),
-        *("search/EncoderSettings.depths = [2]", "evaluate/EncoderSettings.depths = [2]"),
-        *("EncoderSettings.features = 8", "TrainingSettings.final_evaluation_episodes = 4"),
-    )
     run(
         *("-m", "rldarts_tf", "train", "ppo_gymnasium", "--env_module=own_environment"),
         *("--env_name=Own/Errands-v0", "--num_env_steps=64", f"--root_dir={tmp_path / 'errands'}"),
-        *(f"--gin_bindings={binding}" for binding in bindings),
+        *(f"--gin_bindings={binding}" for binding in (*COMMON, *PPO.settings, *SMALL_SPACE)),
     )
     stages = read_summary(RunPaths(tmp_path / "errands").summary_path)["stages"]
     assert {entry["exit_state"] for entry in stages.values()} == {"finished"}
