@@ -602,7 +602,8 @@ def test_help_shows_examples_and_every_flag(quick):
     assert ended.err == ""
 
 
-DEMO = re.search(r"^DEMO_PROCGEN_FLAGS \?= (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M)[1]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+DEMO = re.search(r"^DEMO_PROCGEN_FLAGS \?= (.*)$", MAKEFILE, re.M)[1]
 DOCUMENTED = {
     **documented(PPO),
     "Makefile": DEMO.replace("$(DEMO_PROCGEN_ROOT)", "runs/demo-procgen").split(),
