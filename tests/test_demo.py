@@ -12,6 +12,7 @@ pytest.importorskip("tf_agents")
 pytest.importorskip("minatar")
 
 from processes import ROOT
+from tiny import COMMON, PPO
 
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.paths import RunPaths
@@ -24,16 +25,7 @@ STAGES = {
     "impala_cnn": {"baseline"},
     **{f"random-{i}": {"evaluate"} for i in range(3)},
 }
-SMALL = (
-    "--num_env_steps=128",
-    "--gin_bindings=PPOSettings.num_envs = 4",
-    "--gin_bindings=PPOSettings.steps_per_update = 16",
-    "--gin_bindings=PPOSettings.minibatch_size = 32",
-    "--gin_bindings=PPOSettings.num_epochs = 1",
-    "--gin_bindings=EncoderSettings.features = 8",
-    *(f"--gin_bindings={stage}/EncoderSettings.depths = [2]" for stage in ("search", "evaluate")),
-    "--gin_bindings=TrainingSettings.final_evaluation_episodes = 1",
-)
+SMALL = ("--num_env_steps=64", *(f"--gin_bindings={s}" for s in (*COMMON, *PPO.settings)))
 
 
 def demo(root: Path, *flags: str) -> subprocess.CompletedProcess:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 from processes import ROOT
+from tiny import COMMON, PPO, SMALL_SPACE
 
 from rldarts_tf.runs.paths import RunPaths
 from rldarts_tf.runs.summary import read_summary
@@ -47,17 +49,28 @@ def test_dqn_of_acme_trains_a_supernet():
 def test_an_environment_of_ones_own_goes_through_the_launcher(tmp_path):
     pytest.importorskip("tf_agents")
     pytest.importorskip("gymnasium")
-    bindings = (
-        *("PPOSettings.num_envs = 4", "PPOSettings.steps_per_update = 16"),
-        *("PPOSettings.minibatch_size = 32", "PPOSettings.num_epochs = 1"),
-        *("search/EncoderSettings.depths = [2]", "evaluate/EncoderSettings.depths = [2]"),
-        *("EncoderSettings.features = 8", "TrainingSettings.final_evaluation_episodes = 4"),
-    )
     run(
         *("-m", "rldarts_tf", "train", "ppo_gymnasium", "--env_module=own_environment"),
         *("--env_name=Own/Errands-v0", "--num_env_steps=64", f"--root_dir={tmp_path / 'errands'}"),
-        *(f"--gin_bindings={binding}" for binding in bindings),
+        *(f"--gin_bindings={binding}" for binding in (*COMMON, *PPO.settings, *SMALL_SPACE)),
     )
     stages = read_summary(RunPaths(tmp_path / "errands").summary_path)["stages"]
     assert {entry["exit_state"] for entry in stages.values()} == {"finished"}
     assert stages["evaluate"]["game"] == "Own/Errands-v0"
+
+
+def test_the_notebook_trains_discretizes_and_draws():
+    pytest.importorskip("tf_agents")
+    pytest.importorskip("ipykernel")
+    nbformat, nbclient = (pytest.importorskip(name) for name in ("nbformat", "nbclient"))
+    notebook = nbformat.read(EXAMPLES / "search.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    nbclient.NotebookClient(notebook, timeout=500, kernel_name="python3").execute()
+    outputs = [output for cell in code for output in cell.outputs]
+    text = "".join(output.text for output in outputs if output.output_type == "stream")
+    before, after = map(float, re.search(r"return (\S+) -> (\S+)", text).groups())
+    assert before < 0 < after
+    assert "normal cell (micro)\n  node 1 = " in text
+    pictures = [kind for output in outputs for kind in output.get("data", {})]
+    assert {"image/png", "image/svg+xml"} <= set(pictures)
