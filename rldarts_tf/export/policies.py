@@ -31,7 +31,7 @@ class Policy:
     """A policy with its weights.
 
     Attributes:
-      image_shape: (H, W, C) of an observation, uint8.
+      image_shape: (H, W, C) of an observation.
       outputs: observations [B, H, W, C] -> {"action": [B, ...], ...}; with PPO also "logits" and
         "value", with Rainbow "q", [B, actions], with SAC "q", [B], of that action.
       suite: the environments that it was trained in.
@@ -44,6 +44,11 @@ class Policy:
     suite: Suite
     step: int
     encoder: Encoder
+
+    @property
+    def image_dtype(self) -> tf.DType:
+        """Of an observation: uint8, bool or float32."""
+        return tf.as_dtype(self.suite.observation_spec().dtype)
 
 
 def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
@@ -98,7 +103,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
 
 
 def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
-    """What the environments show while actions are drawn at random: uint8 [number, H, W, C]."""
+    """What the environments show while actions are drawn at random: [number, H, W, C]."""
     num_envs = max(len(policy.suite.games), 2)
     environment = policy.suite.make(num_envs, seed)
     rng = np.random.default_rng(seed)
