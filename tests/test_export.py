@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import gin
 import numpy as np
 import pytest
 
@@ -18,29 +16,19 @@ pytest.importorskip("dm_control")
 
 import tensorflow as tf
 from readme import EXPORT, marked_block
+from trained_runs import trained_stage
 
 from rldarts_tf import commands, export
 from rldarts_tf.agents.ppo import PPOSettings
-from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.rainbow import RainbowSettings
-from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.sac import SACSettings
-from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.export import policies
-from rldarts_tf.genotype import random_genotype
-from rldarts_tf.launch.stages import encoder_kind
-from rldarts_tf.runs.directory import RunDirectory
-from rldarts_tf.search_space import get_search_space
-from rldarts_tf.training.loop import Training
-from rldarts_tf.training.program import StageSettings
-from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
-
-import random  # isort: skip
+from rldarts_tf.training.settings import EncoderSettings
 
 PPO = PPOSettings(num_envs=4, steps_per_update=8, minibatch_size=16, num_epochs=1)
 RAINBOW = RainbowSettings(
@@ -53,11 +41,7 @@ SAC = SACSettings(
 )  # fmt: skip
 MAZE = ProcgenSuite(ProcgenSettings("maze"))
 PENDULUM = DMControlSuite(DMControlSettings("pendulum", "swingup", action_repeat=50, image_size=16))
-PROGRAMS = {
-    PPOSettings: (PPOProgram, MAZE),
-    RainbowSettings: (RainbowProgram, MAZE),
-    SACSettings: (SACProgram, PENDULUM),
-}
+SUITES = {PPOSettings: MAZE, RainbowSettings: MAZE, SACSettings: PENDULUM}
 SAC_ENCODER = EncoderSettings("micro_sac", [4], features=8, head="layer_norm")
 STAGES = {
     "ppo, supernet": (PPO, "search", EncoderSettings("micro", [4], features=8)),
@@ -70,15 +54,6 @@ STAGES = {
 }
 
 
-def config_of(stage, *settings):
-    """config.gin as a launcher writes it."""
-    lines = ["import rldarts_tf.training.settings"]
-    for value in settings:
-        for name, field in dataclasses.asdict(value).items():
-            lines.append(f"{stage}/{type(value).__name__}.{name} = {field!r}")
-    return "\n".join(lines) + "\n"
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Trains a stage for an update; returns the run's root, and what its policy says of images."""
@@ -89,19 +64,7 @@ def trained(tmp_path_factory):
             return made[case]
         settings, stage, encoders = STAGES[case]
         root = tmp_path_factory.mktemp("run")
-        make_program, suite = PROGRAMS[type(settings)]
-        training = TrainingSettings(num_env_steps=32, pictures=0, evaluation_interval=0)
-        genotype = random_genotype(get_search_space(encoders.search_space), random.Random(1))
-        with RunDirectory(root) as run:
-            run.bind_config(config_of(stage, settings, encoders, suite.settings, training))
-            genotype.save(run.genotype_path)
-            kind = encoder_kind(stage, encoders)
-            encoder = encoders.make(kind, genotype if kind == "discrete" else None)
-            stage_settings = StageSettings(suite.fit(settings), suite, training)
-            session = Training(run.stage(stage), stage, encoder, make_program, stage_settings)
-            session._evaluate = lambda number: {}
-            session.run()
-            live = session.program
+        with trained_stage(root, stage, settings, encoders, SUITES[type(settings)]) as live:
             images = policies.observations(policies.load_policy(root, stage), 24)
             if type(settings) is PPOSettings:
                 _, parameters, value = live._act(tf.constant(images))
@@ -112,12 +75,10 @@ def trained(tmp_path_factory):
                 # Evaluations are greedy by default.
                 q = live._act_evaluating(tf.constant(images))[1].numpy()
                 expected = {"q": q, "action": live.evaluation_policy(0)(images)}
-            session.close()
         made[case] = root, stage, images, expected
         return made[case]
 
-    yield train
-    gin.clear_config()
+    return train
 
 
 @pytest.mark.parametrize("case", STAGES)
