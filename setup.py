@@ -22,7 +22,7 @@ TENSORFLOW_FOR_AGENTS = "tensorflow~=2.15.0"
 REVERB = "dm-reverb~=0.14.0"
 # The last release line that runs on Keras 2.15.
 PROBABILITY = "tensorflow-probability~=0.23.0"
-LAUNCHERS = ["absl-py>=1.0", "gin-config>=0.5,<0.6"]
+LAUNCHERS = ["absl-py>=1.0", "dm-env>=1.5", "gin-config>=0.5,<0.6"]
 
 EXTRAS = {
     "tf-agents": [

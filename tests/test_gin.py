@@ -19,6 +19,7 @@ from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
+from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.errors import ConfigError, RunError
@@ -37,6 +38,7 @@ SETTINGS = (
     *(algorithm.settings for algorithm in ALGORITHMS.values()),
     ProcgenSettings,
     DMControlSettings,
+    GymnasiumSettings,
     TrainingSettings,
 )
 

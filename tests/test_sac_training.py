@@ -311,7 +311,7 @@ def test_a_worker_that_is_killed_costs_its_episode_and_nothing_else(tmp_path, ca
 SINGLE = dataclasses.replace(
     SETTINGS,
     algorithm=dataclasses.replace(SETTINGS.algorithm, num_envs=1, steps_per_update=1),
-    training=dataclasses.replace(BRIEF.training, num_env_steps=45, checkpoint_minutes=60),
+    training=dataclasses.replace(BRIEF.training, num_env_steps=45),
 )
 
 

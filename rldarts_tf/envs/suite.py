@@ -302,3 +302,12 @@ def suite_of(settings_name: str) -> type[Suite]:
     if settings_name not in _SUITES:
         importlib.import_module(_MODULES[settings_name])
     return _SUITES[settings_name]
+
+
+def import_settings() -> None:
+    """Imports the settings of every suite of the package, which needs none of their simulators.
+
+    gin then knows their names, also in files that serve launchers of several suites.
+    """
+    for module in _MODULES.values():
+        importlib.import_module(f"{module.rpartition('.')[0]}.settings")

@@ -14,6 +14,7 @@ from absl import logging
 from gin import config_parser
 
 from rldarts_tf.agents.registry import ALGORITHMS, Algorithm
+from rldarts_tf.envs.suite import import_settings
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError, one_line
 from rldarts_tf.runs.configs import ALGORITHM_NAME, read_config, statements
 from rldarts_tf.runs.paths import TRAINED_STAGES
@@ -49,6 +50,7 @@ def load(
     Raises:
       ConfigError: a file is missing, or something in it is unknown or wrong.
     """
+    import_settings()
     gin.clear_config()
     gin.add_config_file_search_path(GIN)
     for file in files:
