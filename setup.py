@@ -64,6 +64,11 @@ EXTRAS = {
         "opencv-python-headless<4.12",
     ],
     "atari": ["ale-py>=0.11"],  # the first release with a vector environment of its own
+    "video": [
+        "pillow>=10.1",  # the first release whose own font has sizes
+        "imageio-ffmpeg>=0.3",  # what Procgen's gym3 accepts; it brings ffmpeg
+        "setuptools<82",  # imageio-ffmpeg 0.3 imports pkg_resources, which 82 removed
+    ],
     "report": [
         "jinja2>=3",
         "matplotlib>=3.7",

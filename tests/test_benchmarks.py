@@ -15,6 +15,7 @@ pytest.importorskip("tf_agents")
 pytest.importorskip("procgen")
 pytest.importorskip("dm_control")
 pytest.importorskip("matplotlib")
+pytest.importorskip("minatar")
 
 import numpy as np
 import tensorflow as tf
@@ -30,6 +31,7 @@ import bare_convolutions
 import catch
 import common
 import dm_control_frames
+import gymnasium_frames
 import kernel_times
 import memory
 import memory_growth
@@ -68,6 +70,15 @@ COMMANDS = {
     "replay": ("--transitions=64", "--num_envs=4", "--batch_size=8", "--batches=2"),
     "catch": ("--seeds=0", "--max_steps=100"),
     "dm_control_frames": ("--domain_name=pendulum", "--num_envs=1,2", "--steps=2", "--repeats=1"),
+    "gymnasium_frames": (
+        "--encoders=impala_cnn,supernet",
+        "--steps=5",
+        "--repeats=1",
+        "--updates=1",
+        *bindings("PPOSettings", num_envs=2, steps_per_update=4, minibatch_size=4),
+        "--gin_bindings=EncoderSettings.features = 8",
+        *(f"--gin_bindings={s}/EncoderSettings.depths = [2]" for s in ("search", "baseline")),
+    ),
     "sac": (
         "sac",
         "--encoder=micro_pisac",
@@ -317,6 +328,17 @@ def test_dm_control_frames_compares_batches_with_a_plain_loop(runs):
         assert row["times_plain"] == pytest.approx(ratio)  # of one round
 
 
+def test_gymnasium_frames_measures_environments_and_ppo(runs):
+    result = results_of(runs, "gymnasium_frames")
+    assert (result["env"], result["num_envs"]) == ("MinAtar/Breakout-v1", 2)
+    rates = ("vector_steps_per_second", "batch_steps_per_second", "batch_times_vector")
+    assert_positive(result, rates)
+    assert list(result["ppo"]) == ["impala_cnn", "supernet"]
+    for trained in result["ppo"].values():
+        assert_positive(trained, ("env_steps_per_second",))
+        assert sum(trained["share"].values()) == pytest.approx(1)
+
+
 def test_sac_from_states_is_beside_a_random_player(runs):
     curve = results_of(runs, "sac_states")["curve"]
     assert [(point["steps"], point["player"]) for point in curve] == [
@@ -417,6 +439,8 @@ def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, c
         (agents, ("rainbow", "--encoder=nano"), "invalid choice: 'nano'"),
         (replay, "--transitions=0", "must be an integer of at least 1, got '0'"),
         (dm_control_frames, "--domain_name=pendulun", "did you mean 'pendulum'"),
+        (gymnasium_frames, "--encoders=nano", "unknown name 'nano'"),
+        (gymnasium_frames, "--gin_file=pong.gin", "gin_file: 'pong.gin' is neither a path nor"),
         (catch, "--max_steps=none", "must be an integer of at least 1, got 'none'"),
         (scaling, "--nodes=3", "at least two values"),
         (scaling, "--ops=1,9", "--ops: at most 4, got 9"),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import random
 import subprocess
 import sys
 from pathlib import Path
 
-import gin
 import numpy as np
 import pytest
 
@@ -19,22 +16,17 @@ pytest.importorskip("dm_control")
 
 import tensorflow as tf
 from readme import EXPORT, marked_block
+from trained_runs import trained_stage
 from trainings import TINY
 
 from rldarts_tf import commands, export
-from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.export import policies
-from rldarts_tf.genotype import random_genotype
-from rldarts_tf.runs.directory import RunDirectory
-from rldarts_tf.search_space import get_search_space
-from rldarts_tf.training.loop import Training
-from rldarts_tf.training.program import StageSettings
-from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
+from rldarts_tf.training.settings import EncoderSettings
 
 MAZE = ProcgenSuite(ProcgenSettings("maze"))
 PENDULUM = DMControlSuite(DMControlSettings("pendulum", "swingup", action_repeat=50, image_size=16))
@@ -51,15 +43,6 @@ STAGES = {
 }
 
 
-def config_of(stage, *settings):
-    """config.gin as a launcher writes it."""
-    lines = ["import rldarts_tf.training.settings"]
-    for value in settings:
-        for name, field in dataclasses.asdict(value).items():
-            lines.append(f"{stage}/{type(value).__name__}.{name} = {field!r}")
-    return "\n".join(lines) + "\n"
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Trains a stage for an update; returns the run's root, and what its policy says of images."""
@@ -71,19 +54,7 @@ def trained(tmp_path_factory):
         name, stage, encoders = STAGES[case]
         settings, suite = TINY[name], SUITES[name]
         root = tmp_path_factory.mktemp("run")
-        training = TrainingSettings(num_env_steps=32, pictures=0, evaluation_interval=0)
-        genotype = random_genotype(get_search_space(encoders.search_space), random.Random(1))
-        with RunDirectory(root) as run:
-            run.bind_config(config_of(stage, settings, encoders, suite.settings, training))
-            genotype.save(run.genotype_path)
-            kind = encoders.kind(stage)
-            encoder = encoders.make(kind, genotype if kind == "discrete" else None)
-            program = ALGORITHMS[name].program
-            stage_settings = StageSettings(suite.fit(settings), suite, training)
-            session = Training(run.stage(stage), stage, encoder, program, stage_settings)
-            session._evaluate = lambda number: {}
-            session.run()
-            live = session.program
+        with trained_stage(root, stage, settings, encoders, suite) as live:
             images = policies.observations(policies.load_policy(root, stage), 24)
             if name == "ppo":
                 _, parameters, value = live._act(tf.constant(images))
@@ -94,12 +65,10 @@ def trained(tmp_path_factory):
                 # Evaluations are greedy by default.
                 q = live._act_evaluating(tf.constant(images))[1].numpy()
                 expected = {"q": q, "action": live.evaluation_policy(0)(images)}
-            session.close()
         made[case] = root, stage, images, expected
         return made[case]
 
-    yield train
-    gin.clear_config()
+    return train
 
 
 @pytest.mark.parametrize("case", STAGES)

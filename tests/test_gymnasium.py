@@ -235,7 +235,7 @@ def test_images_of_any_shape_and_dtype_keep_their_pixels(
             environment = gymnasium.wrappers.FrameStackObservation(environment, frames)
         return environment
 
-    layout = ImageLayout(channels_first=channels_first, frames_first=frames > 1)
+    layout = ImageLayout(channels_first=channels_first, frames=frames)
     batch = GymnasiumBatch(SyncVectorEnv([make] * 2), "blank", seed=1, layout=layout)
     spec = batch.observation_spec()
     assert spec.shape == (*size, frames * (channels or 1)) and spec.dtype == DTYPES[dtype]
@@ -257,6 +257,8 @@ def test_images_of_any_shape_and_dtype_keep_their_pixels(
     [
         (spaces.Box(0, 1, (4,)), ImageLayout(), r"must be images, .* not of shape \(4,\)"),
         (spaces.Box(0, 9, (4, 4), np.int32), ImageLayout(), "uint8, bool or float, not int32"),
+        (spaces.Box(0, 1, (4, 84, 84)), ImageLayout(), "channels_first = True .* frame_stack"),
+        (spaces.Box(0, 1, (4, 84, 84)), ImageLayout(frames=3), "frame_stack: .* not 3 frames"),
         (spaces.Discrete(3), ImageLayout(), "must be a Box of images"),
         (spaces.Dict({"a": spaces.Box(0, 1, (4, 4))}), ImageLayout(), "image_key: .* a, not None"),
         (spaces.Dict({"a": spaces.Discrete(2)}), ImageLayout("a"), "must be a Box of images"),

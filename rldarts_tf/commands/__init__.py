@@ -29,6 +29,7 @@ COMMANDS = (
     "plot",
     "report",
     "export",
+    "watch",
 )
 
 

@@ -56,9 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     policy = policies.load_policy(Path(arguments.run_dir), arguments.stage, arguments.step)
     export.save(policy, arguments.output, arguments.format)
+    shape = ", ".join(map(str, policy.image_shape))
     rows = [
         ("policy", f"{type(policy.encoder).__name__} at step {policy.step:,}"),
-        ("observation", f"uint8 [batch, {', '.join(map(str, policy.image_shape))}]"),
+        ("observation", f"{policy.image_dtype.name} [batch, {shape}]"),
     ]
     if not arguments.no_check:
         images = policies.observations(policy, _CHECKED)

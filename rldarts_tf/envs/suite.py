@@ -140,6 +140,11 @@ class Suite(abc.ABC):
         return ""
 
     @property
+    def frames(self) -> int:
+        """Frames in an observation, one after another along its channels, the newest last."""
+        return 1
+
+    @property
     def evaluation_sets(self) -> dict[str, EvaluationSet]:
         """The sets to evaluate on, by name; "test" must be one, and is that of summaries."""
         return {"test": EvaluationSet("fresh episodes")}

@@ -22,23 +22,17 @@ FORMATS = ("saved_model", "tflite")
 
 
 class Frozen(tf.Module):
-    """A policy with its weights as constants: uint8 [B, H, W, C] -> {name: [B, ...]}."""
+    """A policy with its weights as constants: images [B, H, W, C] -> {name: [B, ...]}."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(name="policy")
-        concrete = tf.function(policy.outputs, autograph=False).get_concrete_function(
-            tf.TensorSpec([None, *policy.image_shape], tf.uint8, name="observation")
-        )
+        images = tf.TensorSpec([None, *policy.image_shape], policy.image_dtype, name="observation")
+        concrete = tf.function(policy.outputs, autograph=False).get_concrete_function(images)
         # A graph without variables needs nothing of the classes that made it.
         frozen = convert_variables_to_constants_v2(concrete)
         names = sorted(concrete.structured_outputs)
 
-        @tf.function(
-            autograph=False,
-            input_signature=[
-                tf.TensorSpec([None, *policy.image_shape], tf.uint8, name="observation")
-            ],
-        )
+        @tf.function(autograph=False, input_signature=[images])
         def act(observation: tf.Tensor) -> dict[str, tf.Tensor]:
             return dict(zip(names, frozen(observation)))
 
@@ -79,7 +73,7 @@ def save(policy: Policy, output: PathLike, file_format: str = "saved_model") -> 
 
 
 def load(path: PathLike, file_format: str = "saved_model") -> Any:
-    """Reads a file as anybody would; returns images uint8 [B, H, W, C] -> {name: array}.
+    """Reads a file as anybody would; returns images [B, H, W, C] -> {name: array}.
 
     Raises:
       RunError: it cannot be read.

@@ -25,7 +25,7 @@ class Policy:
     """A policy with its weights.
 
     Attributes:
-      image_shape: (H, W, C) of an observation, uint8.
+      image_shape: (H, W, C) of an observation.
       outputs: observations [B, H, W, C] -> {"action": [B, ...], ...}; with PPO also "logits" and
         "value", with Rainbow "q", [B, actions], with SAC "q", [B], of that action.
       suite: the environments that it was trained in.
@@ -38,6 +38,11 @@ class Policy:
     suite: Suite
     step: int
     encoder: Encoder
+
+    @property
+    def image_dtype(self) -> tf.DType:
+        """Of an observation: uint8, bool or float32."""
+        return tf.as_dtype(self.suite.observation_spec().dtype)
 
 
 def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
@@ -94,7 +99,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
 
 
 def observations(policy: Policy, number: int) -> np.ndarray:
-    """Observations of environments under random actions: uint8 [number, H, W, C]."""
+    """Observations of environments under random actions: [number, H, W, C]."""
     num_envs = max(len(policy.suite.games), 2)
     environment = policy.suite.make(num_envs, seed=0)
     rng = np.random.default_rng(0)

@@ -113,6 +113,10 @@ class RunPaths:
         """The default file of `report`, report.html."""
         return self.root / "report.html"
 
+    def video_path(self, stage: str, file_format: str = "mp4") -> Path:
+        """The default file of `watch`: the policy of a stage at play, such as evaluate.mp4."""
+        return self.root / f"{stage}.{file_format}"
+
     @property
     def lock_path(self) -> Path:
         """The file that the writing process has locked."""

@@ -53,6 +53,11 @@ class DMControlSuite(Suite):
     def variant(self) -> str:
         return f"action repeat {self.action_repeat}"
 
+    @property
+    @override
+    def frames(self) -> int:
+        return self.settings.frame_stack
+
     @override
     def make(self, num_envs: int, seed: int, **overrides: Any) -> DMControlBatch:
         settings = self.settings

@@ -191,9 +191,7 @@ def make_gymnasium(settings: GymnasiumSettings, num_envs: int, *, seed: int) -> 
     """
     num_envs = check_integer("num_envs:", num_envs, least=1)
     vector = make_vector(settings, num_envs)
-    layout = ImageLayout(
-        settings.image_key, settings.channels_first, frames_first=settings.frame_stack > 1
-    )
+    layout = ImageLayout(settings.image_key, settings.channels_first, settings.frame_stack)
     try:
         return GymnasiumBatch(
             vector,

@@ -11,6 +11,9 @@ from dm_env import specs
 
 from rldarts_tf.errors import ConfigError
 
+# Pixels. A smaller image with more channels than this has its axes in another order.
+_LEAST_SIDE = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageLayout:
@@ -19,12 +22,13 @@ class ImageLayout:
     Attributes:
       key: the entry of a `Dict`; None if the observation is the image.
       channels_first: the image is [C, H, W].
-      frames_first: the first axis counts frames. Observations of rank 4 have it in any case.
+      frames: how many frames the first axis counts; 1: there is no such axis. Observations of rank
+        4 have it in any case.
     """
 
     key: str | None = None
     channels_first: bool = False
-    frames_first: bool = False
+    frames: int = 1
 
     def spec(self, space: Any) -> specs.Array:
         """Spec of the images of an observation space.
@@ -41,11 +45,20 @@ class ImageLayout:
                 f"env: observations must be uint8, bool or float, not {box.dtype}: cast them in a "
                 "wrapper of your own"
             )
-        if len(box.shape) not in (3, 4) if self.frames_first else len(box.shape) not in (2, 3, 4):
+        if len(box.shape) not in (3, 4) if self.frames > 1 else len(box.shape) not in (2, 3, 4):
             raise ConfigError(
                 f"env: observations must be images, [H, W] or [H, W, C], not of shape {box.shape}"
             )
+        if self.frames > 1 and box.shape[0] != self.frames:
+            raise ConfigError(
+                f"frame_stack: observations of shape {box.shape} are not {self.frames} frames"
+            )
         shape = self.images(np.zeros((1, *box.shape), np.bool_)).shape[1:]
+        if len(box.shape) == 3 and shape[0] < _LEAST_SIDE < shape[2]:
+            raise ConfigError(
+                f"env: observations of shape {box.shape} are hardly [H, W, C]: channels_first = "
+                "True reads them as channels, frame_stack as frames"
+            )
         if box.dtype == np.uint8:
             return specs.BoundedArray(shape, np.uint8, 0, 255, name="observation")
         if box.dtype == np.bool_:
@@ -77,7 +90,7 @@ class ImageLayout:
 
         Frames stand one after another along the channels, in their order.
         """
-        if not (self.frames_first or batch.ndim == 5):
+        if self.frames == 1 and batch.ndim != 5:
             batch = self._channels_last(batch)
         else:
             size, frames = batch.shape[:2]

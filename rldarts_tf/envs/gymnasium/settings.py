@@ -131,7 +131,8 @@ class GymnasiumSettings(Settings):
     grayscale: bool = setting(False, "gray images instead of RGB (GrayscaleObservation)")
     frame_stack: int = setting(
         1,
-        "frames in an observation, the newest in the last channels (FrameStackObservation)",
+        "frames in an observation, the newest in the last channels (FrameStackObservation). "
+        "With 'vector_entry_point' the environment stacks them itself, as `kwargs` tells it to",
         least=1,
     )
     reward_clip: float | None = setting(

@@ -43,6 +43,11 @@ class GymnasiumSuite(Suite):
     def label(self) -> str:
         return self.settings.label
 
+    @property
+    @override
+    def frames(self) -> int:
+        return self.settings.frame_stack
+
     @override
     def make(self, num_envs: int, seed: int, **overrides: Any) -> GymnasiumBatch:
         settings = dataclasses.replace(self.settings, **overrides)

@@ -73,7 +73,7 @@ def _wrappers(settings: GymnasiumSettings, wrappers: Any) -> list[Wrap]:
         chosen.append(lambda env: wrappers.ResizeObservation(env, tuple(size)))
     if settings.grayscale:
         chosen.append(wrappers.GrayscaleObservation)
-    if settings.frame_stack > 1:
+    if settings.frame_stack > 1 and settings.vectorization != "vector_entry_point":
         chosen.append(lambda env: wrappers.FrameStackObservation(env, settings.frame_stack))
     return chosen
 

@@ -19,6 +19,7 @@ from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES
 
 _MOST_CELLS = 18
+_LARGEST_VIDEO = 8_000_000  # bytes; a page that is mailed stays smaller than most limits
 _COLUMNS = (("return_mean", "training episodes"), ("eval_test_return_mean", "evaluations"))
 _STAGE_NAMES = {"search": "supernet", "evaluate": "cell", "baseline": "baseline"}
 
@@ -173,6 +174,7 @@ def _run(run: data.Run) -> dict[str, Any]:
             for begin, end, genotype in shown
         ],
         "heading": "The cell found" if evolution else "The cell",
+        "videos": [_video(stage, path) for stage, path in run.videos.items()],
         "cells": _cells(run.genotype) if run.genotype is not None else [],
         "text": genotype_text(run.genotype) if run.genotype is not None else "",
         "settings": list(run.settings.items()),
@@ -185,9 +187,21 @@ def _cells(genotype: Genotype) -> list[dict[str, str]]:
     return [{"name": name, "source": _embedded(content)} for name, content in pictures.items()]
 
 
-def _embedded(svg: bytes) -> str:
-    """Returns a picture as the source of an <img>, from where it cannot reach the page."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+def _video(stage: str, path: Path) -> dict[str, Any]:
+    """Returns a video for the template; without its content where that is too large."""
+    kind = "video/mp4" if path.suffix == ".mp4" else "image/gif"
+    size = path.stat().st_size
+    return {
+        "name": f"the {_STAGE_NAMES[stage]}'s policy at play",
+        "file": f"{path.name} ({size / 1e6:.1f} MB)",
+        "moving": kind.startswith("video"),
+        "source": _embedded(path.read_bytes(), kind) if size <= _LARGEST_VIDEO else None,
+    }
+
+
+def _embedded(content: bytes, kind: str = "image/svg+xml") -> str:
+    """Returns a picture or a video as a source, from where it cannot reach the page."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _number(value: Any, form: str = ",.2f") -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.genotype import Genotype
+from rldarts_tf.pictures import video
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings, read_config
 from rldarts_tf.runs.metrics import read_metrics
@@ -34,6 +35,7 @@ class Run:
       alphas: path of the search's alphas.npz, or None.
       genotypes: the distinct cells that the search passed through, with the step of each.
       genotype: the final cell, or None.
+      videos: the stages whose policy `watch` has recorded, and the file's path.
       problems: what could not be read, one line each.
     """
 
@@ -45,6 +47,7 @@ class Run:
     alphas: Path | None
     genotypes: Sequence[tuple[int, Genotype]]
     genotype: Genotype | None
+    videos: Mapping[str, Path]
     problems: Sequence[str]
 
     @property
@@ -123,8 +126,19 @@ def read_run(root: Path) -> Run:
         alphas=search.alphas_path if attempt(_has_records, search.alphas_path, False) else None,
         genotypes=attempt(_read_cells, search.genotypes_path, []),
         genotype=attempt(_read_genotype, paths.genotype_path, None),
+        videos=_videos(paths),
         problems=problems,
     )
+
+
+def _videos(paths: RunPaths) -> dict[str, Path]:
+    """The newest video of each stage."""
+    newest = {}
+    for stage in TRAINED_STAGES:
+        made = [paths.video_path(stage, file_format) for file_format in video.FORMATS]
+        for path in sorted(filter(Path.is_file, made), key=lambda path: path.stat().st_mtime):
+            newest[stage] = path
+    return newest
 
 
 def _read_settings(path: Path) -> dict[str, str]:
