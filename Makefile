@@ -11,9 +11,11 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Off by default on CPUs without AVX-512; the launchers switch it on too, and say why.
 export TF_ENABLE_ONEDNN_OPTS ?= 1
 
-# ==== make demo: what it runs ===================================================================
+# ==== make demo, make demo-procgen: what they run ==============================================
 DEMO_ROOT ?= runs/demo
-DEMO_FLAGS ?= --gin_file=demo.gin --root_dir=$(DEMO_ROOT)
+DEMO_FLAGS ?=
+DEMO_PROCGEN_ROOT ?= runs/demo-procgen
+DEMO_PROCGEN_FLAGS ?= --gin_file=demo_procgen.gin --root_dir=$(DEMO_PROCGEN_ROOT)
 # ================================================================================================
 
 # For example: make test PYTEST_FLAGS="-k genotype"; make lock LOCK_FLAGS=--upgrade
@@ -26,7 +28,7 @@ FUZZ_FLAGS ?=
 LOCK_FLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-acme-tf28 faults fuzz lint format lock clean
+.PHONY: help env demo demo-procgen test test-acme-tf28 faults fuzz lint format lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,8 +36,11 @@ help: ## list the targets
 env: ## make or update the environment
 	@PYTHON="$(PYTHON)" bash scripts/make_env.sh "$(VENV)"
 
-demo: env ## search, discretize and evaluate on one game, on a small CPU (about ten minutes)
-	@$(RUN) launchers/ppo_procgen.py $(DEMO_FLAGS)
+demo: env ## search on MinAtar, then the cell beside IMPALA-CNN and random cells (8 minutes on 2 cores)
+	@bash scripts/demo.sh "$(RUN)" "$(DEMO_ROOT)" $(DEMO_FLAGS)
+
+demo-procgen: env ## search, discretize and evaluate on a game of Procgen (about ten minutes)
+	@$(RUN) launchers/ppo_procgen.py $(DEMO_PROCGEN_FLAGS)
 
 test: env ## run the tests
 	@$(RUN) -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_FLAGS)

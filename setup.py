@@ -86,7 +86,9 @@ EXTRAS["dev"] = [
     # For `make fuzz`. Elsewhere it has no wheels.
     "atheris>=2.3; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "hypothesis>=6.100",
+    "ipykernel>=6",  # for the notebook among the examples
     "mypy>=1.10",
+    "nbclient>=0.10",
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.5",

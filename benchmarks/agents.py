@@ -18,17 +18,12 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import common
 import gin
@@ -257,12 +252,8 @@ def make_parser() -> common.Parser:
         default=[],
         help="one setting, such as 'PPOSettings.num_envs = 32'; may be repeated",
     )
-    parser.add_argument(
-        "--updates", type=common.positive, default=3, help="that are measured (%(default)s)"
-    )
-    parser.add_argument(
-        "--repeats", type=common.positive, default=5, help="of the references (%(default)s)"
-    )
+    parser.add_count("--updates", 3, "that are measured")
+    parser.add_count("--repeats", 5, "of the references")
     return parser
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import common
 import tensorflow as tf
-from common import Call
 
 _TYPES = {
     op_type: getattr(tf.raw_ops, op_type)
@@ -84,7 +84,7 @@ def is_forward(op: tf.Operation) -> bool:
     return "Backprop" not in op.type
 
 
-def runner(ops: Sequence[tf.Operation]) -> Call:
+def runner(ops: Sequence[tf.Operation]) -> common.Call:
     """A call that runs exactly these convolutions, back to back, on random tensors."""
     # One tensor per shape: all of them together would need more memory than the network itself.
     tensors: dict[Any, tf.Tensor] = {}

@@ -21,6 +21,9 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import rldarts_tf.tensorflow_environment  # for its effect, before TensorFlow loads
+
+# isort: split
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -81,30 +84,9 @@ def interleaved(calls: Mapping[str, Call], repeats: int) -> dict[str, Timing]:
     return {name: Timing(values) for name, values in seconds.items()}
 
 
-class Clock:
-    """Adds up the seconds spent in a function."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.seconds = 0.0
-        self._function = function
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function."""
-        start = time.perf_counter()
-        try:
-            return self._function(*args, **kwargs)
-        finally:
-            self.seconds += time.perf_counter() - start
-
-    def take(self) -> float:
-        """The seconds since the last call of this."""
-        seconds, self.seconds = self.seconds, 0.0
-        return seconds
-
-
-def matmul_call(side: int = MATMUL_SIDE) -> Call:
+def matmul_call() -> Call:
     """A float32 matrix product, the yardstick for all other rates; see `matmul_flop`."""
-    matrix = tf.random.normal([side, side])
+    matrix = tf.random.normal([MATMUL_SIDE, MATMUL_SIDE])
 
     @tf.function(autograph=False)
     def product(matrix: tf.Tensor) -> tf.Tensor:
@@ -113,9 +95,9 @@ def matmul_call(side: int = MATMUL_SIDE) -> Call:
     return lambda: product(matrix).numpy()[0, 0]
 
 
-def matmul_flop(side: int = MATMUL_SIDE) -> int:
+def matmul_flop() -> int:
     """Floating-point operations of `matmul_call`."""
-    return 2 * side**3
+    return 2 * MATMUL_SIDE**3
 
 
 # --- networks -------------------------------------------------------------------------------------
@@ -210,7 +192,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "rldarts_tf": rldarts_tf.__version__,
-        # Every benchmark sets it before TensorFlow loads.
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "1",
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
@@ -294,6 +275,12 @@ class Parser(argparse.ArgumentParser):
         """One line, without the usage in front of it."""
         sys.exit(report_error(message))
 
+    def add_count(self, flag: str, default: int, text: str = "") -> None:
+        """An integer of at least 1; the help shows its default."""
+        self.add_argument(
+            flag, type=positive, default=default, help=f"{text} (%(default)s)".lstrip()
+        )
+
     def add_depths(self) -> None:
         """Channels of the encoder."""
         self.add_argument(
@@ -303,12 +290,8 @@ class Parser(argparse.ArgumentParser):
     def add_network_arguments(self, batch: int) -> None:
         """Channels and images."""
         self.add_depths()
-        self.add_argument(
-            "--batch", type=positive, default=batch, help="images in a train step (%(default)s)"
-        )
-        self.add_argument(
-            "--image_side", type=positive, default=64, help="height and width (%(default)s)"
-        )
+        self.add_count("--batch", batch, "images in a train step")
+        self.add_count("--image_side", 64, "height and width")
 
 
 def run(main: Callable[[], None]) -> None:

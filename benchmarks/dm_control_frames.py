@@ -11,13 +11,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from collections.abc import Sequence
 from typing import Any
-
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import common
 import numpy as np
@@ -124,10 +119,8 @@ def make_parser() -> common.Parser:
     parser.add_argument(
         "--num_envs", type=common.integers, default="1,2,4", help="sizes of batches (%(default)s)"
     )
-    parser.add_argument(
-        "--steps", type=common.positive, default=50, help="measured at once (%(default)s)"
-    )
-    parser.add_argument("--repeats", type=common.positive, default=5, help="(%(default)s)")
+    parser.add_count("--steps", 50, "measured at once")
+    parser.add_count("--repeats", 5)
     return parser
 
 

@@ -19,10 +19,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import common
 import networks
 import tensorflow as tf
@@ -147,10 +143,8 @@ def make_parser() -> common.Parser:
     parser.add_argument(
         "--precision", choices=networks.PRECISIONS, default="float32", help="(%(default)s)"
     )
-    parser.add_argument(
-        "--repeats", type=common.positive, default=3, help="of the step without profiler (3)"
-    )
-    parser.add_argument("--top", type=common.positive, default=25, help="op types to print (25)")
+    parser.add_count("--repeats", 3, "of the step without profiler")
+    parser.add_count("--top", 25, "op types to print")
     return parser
 
 

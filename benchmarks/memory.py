@@ -12,13 +12,8 @@ line. The memory is that of the CPU: cuDNN's workspaces are not in it.
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from typing import Any
-
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import common
 import networks
@@ -112,18 +107,14 @@ def make_parser() -> common.Parser:
     parser.add_argument(
         "--batches", type=common.integers, default="32,64,128,256", help="(%(default)s)"
     )
-    parser.add_argument(
-        "--image_side", type=common.positive, default=64, help="height and width (%(default)s)"
-    )
+    parser.add_count("--image_side", 64, "height and width")
     parser.add_argument(
         "--precision",
         choices=networks.PRECISIONS,
         default="float32",
         help="Keras policy (%(default)s)",
     )
-    parser.add_argument(
-        "--gigabytes", type=common.positive, default=16, help="of the device (%(default)s)"
-    )
+    parser.add_count("--gigabytes", 16, "of the device")
     return parser
 
 

@@ -20,8 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # no package
 
 import common
@@ -112,15 +110,9 @@ def make_parser() -> common.Parser:
         default=list(LAUNCHERS),
         help=f"one or more of {', '.join(LAUNCHERS)} (all)",
     )
-    parser.add_argument(
-        "--warm_up", type=common.positive, default=200, help="updates before (%(default)s)"
-    )
-    parser.add_argument(
-        "--updates", type=common.positive, default=200, help="of each (%(default)s)"
-    )
-    parser.add_argument(
-        "--seconds", type=common.positive, default=1800, help="the most for each (%(default)s)"
-    )
+    parser.add_count("--warm_up", 200, "updates before")
+    parser.add_count("--updates", 200, "of each")
+    parser.add_count("--seconds", 1800, "the most for each")
     return parser
 
 

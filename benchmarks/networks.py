@@ -15,16 +15,11 @@ a process of their own per network and form.
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import bare_convolutions
 import common
@@ -124,10 +119,7 @@ def steps(
 
 
 def rates(
-    form: str,
-    timings: Mapping[str, common.Timing],
-    cost: rldarts_tf.Cost,
-    args: argparse.Namespace,
+    form: str, timings: Mapping[str, common.Timing], cost: rldarts_tf.Cost, args: argparse.Namespace
 ) -> dict[str, float]:
     """Rates of the steps of a form, as entries of the results."""
     entries: dict[str, float] = {}
@@ -300,12 +292,8 @@ def make_parser() -> common.Parser:
         help="of %(default)s; the package's own form is always measured",
     )
     parser.add_network_arguments(batch=256)
-    parser.add_argument(
-        "--act_batch", type=common.positive, default=64, help="images in acting (%(default)s)"
-    )
-    parser.add_argument(
-        "--repeats", type=common.positive, default=7, help="rounds of measurements (%(default)s)"
-    )
+    parser.add_count("--act_batch", 64, "images in acting")
+    parser.add_count("--repeats", 7, "rounds of measurements")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32", help="Keras policy (%(default)s)"
     )

@@ -9,14 +9,11 @@ and then samples from it. Memory is what the process holds more than before, ove
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import common
 import numpy as np
@@ -109,21 +106,11 @@ def make_parser() -> common.Parser:
     parser.add_argument(
         "--game", choices=games.GAMES, metavar="GAME", default="coinrun", help="(%(default)s)"
     )
-    parser.add_argument(
-        "--transitions", type=common.positive, default=50_000, help="to insert (%(default)s)"
-    )
-    parser.add_argument(
-        "--capacity", type=common.positive, default=500_000, help="of the table (%(default)s)"
-    )
-    parser.add_argument(
-        "--num_envs", type=common.positive, default=64, help="stepped together (%(default)s)"
-    )
-    parser.add_argument(
-        "--batch_size", type=common.positive, default=256, help="of the samples (%(default)s)"
-    )
-    parser.add_argument(
-        "--batches", type=common.positive, default=50, help="to sample (%(default)s)"
-    )
+    parser.add_count("--transitions", 50_000, "to insert")
+    parser.add_count("--capacity", 500_000, "of the table")
+    parser.add_count("--num_envs", 64, "stepped together")
+    parser.add_count("--batch_size", 256, "of the samples")
+    parser.add_count("--batches", 50, "to sample")
     parser.add_argument("--folder", help="where the checkpoint goes for a moment (the system's)")
     return parser
 

@@ -10,18 +10,15 @@ player; a reward is at most 1 for each of the 1000 steps of an episode.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import common  # first: it sets what TensorFlow reads when it loads
 
+# isort: split
 import acme
-import common
 import numpy as np
 import sonnet as snt
 import tensorflow as tf
@@ -99,15 +96,10 @@ def make_parser() -> common.Parser:
     parser.add_argument("--domain_name", default="cartpole", help="(%(default)s)")
     parser.add_argument("--task_name", default="balance", help="(%(default)s)")
     parser.add_argument("--action_repeat", type=common.positive, help="by default that of the task")
-    for name, default, text in (
-        ("steps", 10_000, "of the environment"),
-        ("interval", 2_000, "steps between two evaluations"),
-        ("episodes", 5, "in an evaluation"),
-        ("batch_size", 256, "of a learner step; there is one for each step"),
-    ):
-        parser.add_argument(
-            f"--{name}", type=common.positive, default=default, help=f"{text} (%(default)s)"
-        )
+    parser.add_count("--steps", 10_000, "of the environment")
+    parser.add_count("--interval", 2_000, "steps between two evaluations")
+    parser.add_count("--episodes", 5, "in an evaluation")
+    parser.add_count("--batch_size", 256, "of a learner step; there is one for each step")
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     return parser
 

@@ -13,13 +13,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-# Before TensorFlow loads; see the launchers.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import common
 import numpy as np
@@ -254,15 +249,9 @@ def make_parser() -> common.Parser:
             default=DEFAULTS[field],
             help=f"values of the sweep over {axis}; empty for none (%(default)s)",
         )
-    parser.add_argument(
-        "--depth", type=common.positive, default=16, help="channels of all blocks (%(default)s)"
-    )
-    parser.add_argument(
-        "--image_side", type=common.positive, default=64, help="height and width (%(default)s)"
-    )
-    parser.add_argument(
-        "--repeats", type=common.positive, default=5, help="rounds of measurements (%(default)s)"
-    )
+    parser.add_count("--depth", 16, "channels of all blocks")
+    parser.add_count("--image_side", 64, "height and width")
+    parser.add_count("--repeats", 5, "rounds of measurements")
     parser.add_argument("--figure", type=common.output_path(".png"), help="draw here, as *.png")
     return parser
 

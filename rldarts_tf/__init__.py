@@ -5,9 +5,10 @@
     genotype = supernet.discretize()
     train(rldarts_tf.DiscreteNetwork(genotype, depths=[64, 64, 64]))
 
-This package and everything that it names here need TensorFlow and numpy only. The adapters are
-modules of their own: `rldarts_tf.encoding_network` for TF-Agents, `rldarts_tf.torso` for Acme,
-`rldarts_tf.envs` and `rldarts_tf.agents` for the training programs.
+This package and everything that it names here need TensorFlow only, with numpy and
+typing-extensions, which come with it. The adapters are modules of their own:
+`rldarts_tf.encoding_network` for TF-Agents, `rldarts_tf.torso` for Acme, `rldarts_tf.envs` and
+`rldarts_tf.agents` for the training programs.
 
 A name is imported when it is first used: the processes that simulate environments import this
 package too, and TensorFlow would cost each of them seconds and hundreds of megabytes.

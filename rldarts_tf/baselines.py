@@ -41,11 +41,7 @@ class ImpalaCNN(_Plain):
     """
 
     def __init__(
-        self,
-        depths: Sequence[int] = (16, 32, 32),
-        *,
-        kernel_size: int = 3,
-        **kwargs: Any,
+        self, depths: Sequence[int] = (16, 32, 32), *, kernel_size: int = 3, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.depths = check_option("depths", depths)
@@ -125,10 +121,7 @@ class PiSacCNN(_Plain):
         return True  # The last layer is the thresholded unit.
 
     def __init__(
-        self,
-        depths: Sequence[int] = (32, 32, 32, 32),
-        features: int = 50,
-        **kwargs: Any,
+        self, depths: Sequence[int] = (32, 32, 32, 32), features: int = 50, **kwargs: Any
     ) -> None:
         super().__init__(features=features, **kwargs)
         self.depths = check_option("depths", depths)

@@ -106,10 +106,7 @@ class Cell(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(
-        self,
-        x: tf.Tensor,
-        op_weights: tf.Tensor | None = None,
-        training: bool | None = None,
+        self, x: tf.Tensor, op_weights: tf.Tensor | None = None, training: bool | None = None
     ) -> tf.Tensor:
         """Computes the cell's output.
 

@@ -47,15 +47,15 @@ def check_integer(
     return number
 
 
-def check_integers(settings: Any, *names: str, least: int, most: int | None = None) -> None:
+def check_integers(settings: Any, *names: str, least: int) -> None:
     """Checks fields of a frozen dataclass, which then hold ints.
 
     Raises:
-      ConfigError: one of them is no integer in least..most; the message names "Class.field".
+      ConfigError: one of them is no integer of at least `least`; the message names "Class.field".
     """
     for name in names:
         field = f"{type(settings).__name__}.{name}"
-        value = check_integer(field, getattr(settings, name), least, most)
+        value = check_integer(field, getattr(settings, name), least)
         object.__setattr__(settings, name, value)
 
 

@@ -224,11 +224,7 @@ class _AroundEncoder(network.Network):
         return super().copy(**kwargs)
 
     def call(
-        self,
-        inputs: Any,
-        step_type: Any = None,
-        network_state: Any = (),
-        training: bool = False,
+        self, inputs: Any, step_type: Any = None, network_state: Any = (), training: bool = False
     ) -> tuple[Any, Any]:
         """Returns (what the class says, state)."""
         features, network_state = self._encoder(
@@ -326,10 +322,7 @@ class ValueNetwork(_AroundEncoder):
     """
 
     def __init__(
-        self,
-        input_tensor_spec: Any,
-        encoder: network.Network | Encoder,
-        name: str = "ValueNetwork",
+        self, input_tensor_spec: Any, encoder: network.Network | Encoder, name: str = "ValueNetwork"
     ) -> None:
         super().__init__(input_tensor_spec, encoder, name=name)
         self._value = tf.keras.layers.Dense(1, name="value")

@@ -87,10 +87,7 @@ class Genotype:
             raise GenotypeError("cells: must map cell types to their nodes")
         expected = [
             cell_type
-            for cell_type, count in (
-                (REDUCTION, self.num_reduction),
-                (NORMAL, self.num_normal),
-            )
+            for cell_type, count in ((REDUCTION, self.num_reduction), (NORMAL, self.num_normal))
             if count
         ]
         if not expected:

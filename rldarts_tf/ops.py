@@ -90,14 +90,7 @@ class Convolution(tf.keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Config for `from_config`."""
         config = super().get_config()
-        for key in (
-            "filters",
-            "kernel_size",
-            "stride",
-            "dilation",
-            "activation",
-            "normalization",
-        ):
+        for key in ("filters", "kernel_size", "stride", "dilation", "activation", "normalization"):
             config[key] = getattr(self, key)
         return config
 

@@ -62,9 +62,7 @@ class EncoderOptions(Settings):
         5.0, "β of a supernet, which multiplies α in the softmax", positive=True
     )
     normalization: str | None = setting(
-        None,
-        "of the convolutions in cells: None, layer or batch",
-        check=one_of(*NORMALIZATIONS),
+        None, "of the convolutions in cells: None, layer or batch", check=one_of(*NORMALIZATIONS)
     )
     features: int = setting(256, "size of the output", least=1)
     train_alpha: bool = setting(True, "whether α of a supernet is trained")

@@ -50,10 +50,7 @@ class Aiming(dm_env.Environment):
         terminated = self._over and bool(self._rng.random() < 0.5)
         self._draw()
         return dm_env.TimeStep(
-            STEP.LAST if self._over else STEP.MID,
-            reward,
-            np.float32(not terminated),
-            self._image,
+            STEP.LAST if self._over else STEP.MID, reward, np.float32(not terminated), self._image
         )
 
     def observation_spec(self):

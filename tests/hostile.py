@@ -70,7 +70,7 @@ READERS = {
     ),
     "ckpt-1.json": (manifest.read, lambda folder: b'{"sha256": {"ckpt-1.index": [3, "ab"]}}'),
     "config.gin": (
-        lambda path: (read_settings(path, "search", "EncoderSettings"), read_search_space(path)),
+        lambda path: (read_settings(path, "search"), read_search_space(path)),
         lambda folder: CONFIG,
     ),
 }

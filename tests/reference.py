@@ -71,10 +71,7 @@ def softmax(logits: tf.Tensor) -> tf.Tensor:
 
 
 def normalize(
-    y: tf.Tensor,
-    normalization: str | None,
-    statistics: Sequence[tf.Tensor],
-    training: bool,
+    y: tf.Tensor, normalization: str | None, statistics: Sequence[tf.Tensor], training: bool
 ) -> tf.Tensor:
     """(y - mean) / sqrt(variance + ε) of one edge's maps [B, H, W, C].
 
@@ -209,9 +206,7 @@ def reference_cell(
 
 
 def reference_discretize(
-    logits: Mapping[str, Sequence[Any]],
-    ops: Mapping[str, Sequence[str]],
-    top_k: int,
+    logits: Mapping[str, Sequence[Any]], ops: Mapping[str, Sequence[str]], top_k: int
 ) -> dict[str, tuple[tuple[tuple[int, str], ...], ...]]:
     """Algorithm 4 with loops and comparisons, on exact odds: cell type -> edges of each node.
 

@@ -6,15 +6,14 @@ aborts on some graphs. It prints each case before it is tried, so that the last 
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The abort was seen with oneDNN, which is off by default on CPUs without AVX-512.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Before TensorFlow loads; with oneDNN too, with which the abort was seen.
+import rldarts_tf.tensorflow_environment
 
+# isort: split
 import numpy as np
 import tensorflow as tf
 

@@ -161,9 +161,7 @@ def check_against_reference(
         cotangent = tf.constant(rng.normal(size=expected.shape), dtype)
         loss = tf.reduce_sum(expected * cotangent)
     expected_gradients = tape.gradient(
-        loss,
-        [x, alpha, theta, adapter or [], output_variables],
-        unconnected_gradients="zero",
+        loss, [x, alpha, theta, adapter or [], output_variables], unconnected_gradients="zero"
     )
     expected_x, expected_alpha, expected_theta, expected_adapter, expected_output = (
         expected_gradients
@@ -249,36 +247,11 @@ def test_cell_of_every_number_of_nodes_equals_the_formulas(float64, num_nodes):
     beta=st.sampled_from([1.0, 5.0, 10.0]),
     seed=st.integers(0, 2**31),
 )
-def test_cell_equals_the_formulas(
-    ops,
-    num_nodes,
-    size,
-    batch_and_channels,
-    filters,
-    stride,
-    output_mode,
-    normalization,
-    training,
-    alpha_scale,
-    beta,
-    seed,
-):
+def test_cell_equals_the_formulas(size, batch_and_channels, **numbers):
     tf.keras.backend.set_floatx("float64")
     try:
         batch, channels = batch_and_channels
-        check_against_reference(
-            ops,
-            num_nodes,
-            (batch, *size, channels),
-            filters,
-            stride,
-            output_mode,
-            normalization,
-            training,
-            alpha_scale,
-            beta,
-            seed,
-        )
+        check_against_reference(image=(batch, *size, channels), **numbers)
     finally:
         tf.keras.backend.set_floatx("float32")
 
@@ -336,11 +309,7 @@ def test_classic_cells_equal_the_formulas_in_float32(cell_type, stride):
 def test_normalized_cell_equals_the_formulas(float64, normalization, training, stride):
     ops = ["conv_3x3", "conv_5x5_relu", "dil_conv_3x3_relu", "sep_conv_3x3_relu", "tanh"]
     check_against_reference(
-        ops,
-        num_nodes=3,
-        stride=stride,
-        normalization=normalization,
-        training=training,
+        ops, num_nodes=3, stride=stride, normalization=normalization, training=training
     )
 
 

@@ -10,6 +10,7 @@ import random
 import numpy as np
 import pytest
 import tensorflow as tf
+from spaces import MICRO_2
 
 import rldarts_tf
 from rldarts_tf.cost import count_cost
@@ -28,9 +29,6 @@ TWO_NODES = register_search_space(
         num_reduction=1,
         num_nodes=2,
     )
-)
-MICRO_2 = register_search_space(
-    dataclasses.replace(rldarts_tf.MICRO, name="test_micro_2", num_normal=1, num_nodes=2)
 )
 ENCODERS = {
     "classic": lambda: rldarts_tf.Supernet(rldarts_tf.CLASSIC, [4], features=16),

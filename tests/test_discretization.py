@@ -35,18 +35,8 @@ CASES = {
     "the_strongest_op_of_the_only_edge": (ONE, 1, [[[0.1, 0.2, 0.4, 0.3]]], [[(0, S)]]),
     "none_is_strongest_but_never_kept": (ONE, 1, [[[0.1, 0.2, 0.1, 0.6]]], [[(0, B)]]),
     "none_is_all_there_is": (ONE, 1, [[[0.0, 0.0, 0.0, 1.0]]], [[(0, A)]]),
-    "tie_of_ops_goes_to_the_first_of_the_space": (
-        ONE,
-        1,
-        [[[0.1, 0.4, 0.4, 0.1]]],
-        [[(0, B)]],
-    ),
-    "k_larger_than_the_number_of_inputs": (
-        TWO,
-        5,
-        [NODE_1, NODE_2],
-        [[(0, A)], [(0, B), (1, S)]],
-    ),
+    "tie_of_ops_goes_to_the_first_of_the_space": (ONE, 1, [[[0.1, 0.4, 0.4, 0.1]]], [[(0, B)]]),
+    "k_larger_than_the_number_of_inputs": (TWO, 5, [NODE_1, NODE_2], [[(0, A)], [(0, B), (1, S)]]),
     "k_1_keeps_the_stronger_edge": (TWO, 1, [NODE_1, NODE_2], [[(0, A)], [(0, B)]]),
     "k_1_keeps_a_later_edge_that_is_stronger": (
         TWO,
@@ -76,41 +66,25 @@ CASES = {
     "k_2_of_three_edges_by_ascending_input": (
         SPACE,
         2,
-        [
-            NODE_1,
-            NODE_2,
-            [[0.3, 0.3, 0.2, 0.2], [0.9, 0.1, 0.0, 0.0], [0.0, 0.0, 0.8, 0.2]],
-        ],
+        [NODE_1, NODE_2, [[0.3, 0.3, 0.2, 0.2], [0.9, 0.1, 0.0, 0.0], [0.0, 0.0, 0.8, 0.2]]],
         [[(0, A)], [(0, B), (1, S)], [(1, A), (2, S)]],
     ),
     "k_2_tie_for_the_second_place_goes_to_the_lower_input": (
         SPACE,
         2,
-        [
-            NODE_1,
-            NODE_2,
-            [[0.1, 0.5, 0.2, 0.2], [0.5, 0.1, 0.2, 0.2], [0.0, 0.0, 0.9, 0.1]],
-        ],
+        [NODE_1, NODE_2, [[0.1, 0.5, 0.2, 0.2], [0.5, 0.1, 0.2, 0.2], [0.0, 0.0, 0.9, 0.1]]],
         [[(0, A)], [(0, B), (1, S)], [(0, B), (2, S)]],
     ),
     "k_2_tie_of_all_three_edges": (
         SPACE,
         2,
-        [
-            NODE_1,
-            NODE_2,
-            [[0.2, 0.2, 0.5, 0.1], [0.5, 0.2, 0.2, 0.1], [0.2, 0.5, 0.2, 0.1]],
-        ],
+        [NODE_1, NODE_2, [[0.2, 0.2, 0.5, 0.1], [0.5, 0.2, 0.2, 0.1], [0.2, 0.5, 0.2, 0.1]]],
         [[(0, A)], [(0, B), (1, S)], [(0, S), (1, A)]],
     ),
     "k_3_keeps_all_edges_of_the_third_node": (
         SPACE,
         3,
-        [
-            NODE_1,
-            NODE_2,
-            [[0.1, 0.5, 0.2, 0.2], [0.5, 0.1, 0.2, 0.2], [0.0, 0.0, 0.9, 0.1]],
-        ],
+        [NODE_1, NODE_2, [[0.1, 0.5, 0.2, 0.2], [0.5, 0.1, 0.2, 0.2], [0.0, 0.0, 0.9, 0.1]]],
         [[(0, A)], [(0, B), (1, S)], [(0, B), (1, A), (2, S)]],
     ),
     "all_uniform": (
@@ -157,10 +131,7 @@ def test_discretization_is_algorithm_4(space, top_k, seed, levels, dtype):
     genotype = discretize(logits, space, top_k, "last")
     assert genotype.cells == reference_discretize(logits, ops, top_k)
     assert (genotype.top_k, genotype.output_mode) == (top_k, "last")
-    assert (genotype.num_normal, genotype.num_reduction) == (
-        space.num_normal,
-        space.num_reduction,
-    )
+    assert (genotype.num_normal, genotype.num_reduction) == (space.num_normal, space.num_reduction)
 
 
 @given(space=st.sampled_from([CLASSIC, MICRO]), seed=st.integers(0, 2**32 - 1))

@@ -885,12 +885,7 @@ worker.run(Noisy)
 
 def test_only_the_protocol_goes_to_stdout():
     memory = os.memfd_create("test")
-    arguments = {
-        "environment": {"message": "noise"},
-        "memory": memory,
-        "num_envs": 1,
-        "index": 0,
-    }
+    arguments = {"environment": {"message": "noise"}, "memory": memory, "num_envs": 1, "index": 0}
     worker = subprocess.Popen(
         [sys.executable, "-c", FAKE, json.dumps(arguments)],
         cwd=ROOT,

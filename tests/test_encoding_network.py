@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import re
 
@@ -13,6 +12,7 @@ pytest.importorskip("tf_agents")
 
 import gin
 import tensorflow as tf
+from spaces import MICRO_2
 from tf_agents.agents.dqn import dqn_agent
 from tf_agents.agents.ppo import ppo_clip_agent
 from tf_agents.agents.reinforce import reinforce_agent
@@ -25,6 +25,7 @@ from tf_agents.replay_buffers import tf_uniform_replay_buffer
 from tf_agents.specs import array_spec, tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.utils import common
+from weights import alphas, unchanged, values
 
 from rldarts_tf import (
     CLASSIC,
@@ -52,10 +53,8 @@ FLOAT_IMAGE = tensor_spec.TensorSpec((SIZE, SIZE, 1), tf.float32, name="image")
 VECTOR = tensor_spec.TensorSpec((3,), tf.float32, name="vector")
 THREE_ACTIONS = tensor_spec.BoundedTensorSpec((), tf.int32, 0, 2)
 TWO_TORQUES = tensor_spec.BoundedTensorSpec((2,), tf.float32, -2.0, 2.0)
-# Micro with fewer edges, where any supernet will do: graphs of the small ones take long enough.
-TINY = dataclasses.replace(MICRO, name="tiny", num_normal=1, num_nodes=2)
-SPOT_ENCODER = {"search_space": TINY, "depths": [4], "features": 16}
-SMALL = {"search_space": TINY, "depths": [4], "features": 8}
+SPOT_ENCODER = {"search_space": MICRO_2, "depths": [4], "features": 16}
+SMALL = {"search_space": MICRO_2, "depths": [4], "features": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -79,20 +78,12 @@ def vectors(*outer, size=3, seed=0):
     return tf.constant(np.random.default_rng(seed).normal(size=(*outer, size)), tf.float32)
 
 
-def small_supernet(space=TINY, **options):
+def small_supernet(space=MICRO_2, **options):
     return Supernet(space, **{"depths": [4], "features": 8, **options})
-
-
-def alphas(encoder):
-    return [variable for nodes in encoder.alpha.logits.values() for variable in nodes]
 
 
 def count(variable, variables):
     return sum(other is variable for other in variables)
-
-
-def values(variables):
-    return [variable.numpy() for variable in variables]
 
 
 def randomize(variables, scale=0.5, seed=0):
@@ -100,10 +91,6 @@ def randomize(variables, scale=0.5, seed=0):
     rng = np.random.default_rng(seed)
     for variable in variables:
         variable.assign(rng.normal(scale=scale, size=variable.shape))
-
-
-def unchanged(variables, before):
-    return [v.name for v, old in zip(variables, before) if np.array_equal(v.numpy(), old)]
 
 
 # --- what the network computes ---------------------------------------------------------------
@@ -794,14 +781,27 @@ def make_buffer(agent, env, max_length=64):
     )
 
 
-def make_ppo(env, encoder, value_encoder, optimizer=None, num_epochs=2, **options):
-    observation_spec, action_spec = env.observation_spec(), env.action_spec()
-    agent = ppo_clip_agent.PPOClipAgent(
+def make_agent(agent_class, env, optimizer=None, **options):
+    agent = agent_class(
         env.time_step_spec(),
-        action_spec,
+        env.action_spec(),
         optimizer=optimizer or tf.keras.optimizers.Adam(1e-2),
-        actor_net=ActorDistributionNetwork(observation_spec, action_spec, encoder),
-        value_net=ValueNetwork(observation_spec, value_encoder),
+        **options,
+    )
+    agent.initialize()
+    return agent
+
+
+def make_actor(env, encoder):
+    return ActorDistributionNetwork(env.observation_spec(), env.action_spec(), encoder)
+
+
+def make_ppo(env, encoder, value_encoder, num_epochs=2, **options):
+    return make_agent(
+        ppo_clip_agent.PPOClipAgent,
+        env,
+        actor_net=make_actor(env, encoder),
+        value_net=ValueNetwork(env.observation_spec(), value_encoder),
         importance_ratio_clipping=0.2,
         num_epochs=num_epochs,
         use_gae=True,
@@ -809,32 +809,16 @@ def make_ppo(env, encoder, value_encoder, optimizer=None, num_epochs=2, **option
         normalize_rewards=False,
         **options,
     )
-    agent.initialize()
-    return agent
 
 
-def make_dqn(env, encoder, optimizer=None, **options):
-    agent = dqn_agent.DqnAgent(
-        env.time_step_spec(),
-        env.action_spec(),
-        q_network=QNetwork(env.observation_spec(), env.action_spec(), encoder),
-        optimizer=optimizer or tf.keras.optimizers.Adam(1e-2),
-        **options,
-    )
-    agent.initialize()
-    return agent
+def make_dqn(env, encoder, **options):
+    q_network = QNetwork(env.observation_spec(), env.action_spec(), encoder)
+    return make_agent(dqn_agent.DqnAgent, env, q_network=q_network, **options)
 
 
-def make_reinforce(env, encoder, optimizer=None, **options):
-    agent = reinforce_agent.ReinforceAgent(
-        env.time_step_spec(),
-        env.action_spec(),
-        actor_network=ActorDistributionNetwork(env.observation_spec(), env.action_spec(), encoder),
-        optimizer=optimizer or tf.keras.optimizers.Adam(1e-2),
-        **options,
-    )
-    agent.initialize()
-    return agent
+def make_reinforce(env, encoder, **options):
+    actor = make_actor(env, encoder)
+    return make_agent(reinforce_agent.ReinforceAgent, env, actor_network=actor, **options)
 
 
 class RecordingAdam(tf.keras.optimizers.Adam):
@@ -948,7 +932,7 @@ def with_an_opinion(variables, outputs):
 
 def test_policies_of_ppo_are_saved_and_loaded(tmp_path):
     env = make_env(Catch, 4)
-    encoder = EncodingNetwork(env.observation_spec(), encoder=small_supernet(TINY))
+    encoder = EncodingNetwork(env.observation_spec(), encoder=small_supernet(MICRO_2))
     agent = make_ppo(env, encoder, encoder)
     weights = agent.actor_net.trainable_weights
     observations = ts.restart(images(32), batch_size=32)
@@ -1036,7 +1020,7 @@ def test_dqn_trains_alpha_and_updates_that_of_its_target():
 
 
 def test_a_policy_of_dqn_is_saved_and_loaded(tmp_path):
-    agent = make_dqn(make_env(Catch, 4), small_supernet(TINY))
+    agent = make_dqn(make_env(Catch, 4), small_supernet(MICRO_2))
     weights = agent._q_network.trainable_weights
     observations = ts.restart(images(32), batch_size=32)
     with_an_opinion(weights, lambda: agent._q_network(observations.observation)[0])
@@ -1171,7 +1155,7 @@ def test_reinforce_trains_the_encoders_of_actor_and_value_network():
     encoders = small_supernet(), small_supernet()
     value_network = ValueNetwork(env.observation_spec(), encoders[1])
     optimizer = RecordingAdam(1e-2)
-    agent = make_reinforce(env, encoders[0], optimizer, value_network=value_network)
+    agent = make_reinforce(env, encoders[0], optimizer=optimizer, value_network=value_network)
     networks = agent._actor_network, value_network
     variables = [v for network in networks for v in network.trainable_weights]
     before = values(variables)

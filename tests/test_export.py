@@ -17,11 +17,9 @@ pytest.importorskip("dm_control")
 import tensorflow as tf
 from readme import EXPORT, marked_block
 from trained_runs import trained_stage
+from trainings import TINY
 
 from rldarts_tf import commands, export
-from rldarts_tf.agents.ppo import PPOSettings
-from rldarts_tf.agents.rainbow import RainbowSettings
-from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
@@ -30,27 +28,18 @@ from rldarts_tf.errors import RLDartsError
 from rldarts_tf.export import policies
 from rldarts_tf.training.settings import EncoderSettings
 
-PPO = PPOSettings(num_envs=4, steps_per_update=8, minibatch_size=16, num_epochs=1)
-RAINBOW = RainbowSettings(
-    num_envs=4, steps_per_update=8, batch_size=4, min_replay_size=8, hidden_size=8, num_atoms=5,
-    n_step=2, replay_capacity=100, samples_per_insert=1.0,
-)  # fmt: skip
-SAC = SACSettings(
-    num_envs=2, steps_per_update=4, batch_size=4, samples_per_insert=1.0, min_replay_size=8,
-    replay_capacity=50, hidden_sizes=(8,),
-)  # fmt: skip
 MAZE = ProcgenSuite(ProcgenSettings("maze"))
 PENDULUM = DMControlSuite(DMControlSettings("pendulum", "swingup", action_repeat=50, image_size=16))
-SUITES = {PPOSettings: MAZE, RainbowSettings: MAZE, SACSettings: PENDULUM}
+SUITES = {"ppo": MAZE, "rainbow": MAZE, "sac": PENDULUM}
 SAC_ENCODER = EncoderSettings("micro_sac", [4], features=8, head="layer_norm")
 STAGES = {
-    "ppo, supernet": (PPO, "search", EncoderSettings("micro", [4], features=8)),
-    "ppo, cell": (PPO, "evaluate", EncoderSettings("classic", [4], features=8)),
-    "ppo, baseline": (PPO, "baseline", EncoderSettings(depths=[4], features=8)),
-    "rainbow, supernet": (RAINBOW, "search", EncoderSettings("micro", [4], features=8)),
-    "rainbow, cell": (RAINBOW, "evaluate", EncoderSettings("classic", [4], features=8)),
-    "sac, supernet": (SAC, "search", SAC_ENCODER),
-    "sac, cell": (SAC, "evaluate", SAC_ENCODER),
+    "ppo, supernet": ("ppo", "search", EncoderSettings("micro", [4], features=8)),
+    "ppo, cell": ("ppo", "evaluate", EncoderSettings("classic", [4], features=8)),
+    "ppo, baseline": ("ppo", "baseline", EncoderSettings(depths=[4], features=8)),
+    "rainbow, supernet": ("rainbow", "search", EncoderSettings("micro", [4], features=8)),
+    "rainbow, cell": ("rainbow", "evaluate", EncoderSettings("classic", [4], features=8)),
+    "sac, supernet": ("sac", "search", SAC_ENCODER),
+    "sac, cell": ("sac", "evaluate", SAC_ENCODER),
 }
 
 
@@ -62,14 +51,15 @@ def trained(tmp_path_factory):
     def train(case):
         if case in made:
             return made[case]
-        settings, stage, encoders = STAGES[case]
+        name, stage, encoders = STAGES[case]
+        settings, suite = TINY[name], SUITES[name]
         root = tmp_path_factory.mktemp("run")
-        with trained_stage(root, stage, settings, encoders, SUITES[type(settings)]) as live:
+        with trained_stage(root, stage, settings, encoders, suite) as live:
             images = policies.observations(policies.load_policy(root, stage), 24)
-            if type(settings) is PPOSettings:
+            if name == "ppo":
                 _, parameters, value = live._act(tf.constant(images))
                 expected = {"logits": parameters["logits"].numpy(), "value": value.numpy()}
-            elif type(settings) is SACSettings:
+            elif name == "sac":
                 expected = {"action": live.evaluation_policy(0)(images)}
             else:
                 # Evaluations are greedy by default.

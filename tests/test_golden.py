@@ -30,12 +30,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch import gin_files
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.configs import (
-    ALGORITHM_NAME,
-    canonical_settings,
-    read_config,
-    read_settings,
-)
+from rldarts_tf.runs.configs import ALGORITHM_NAME, canonical_settings, read_config, read_settings
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.search_log import read_genotypes
@@ -276,7 +271,7 @@ def test_a_setting_that_is_newer_than_a_configuration_is_named(tmp_path):
         RunDirectory(tmp_path) as directory,
         pytest.raises(RunError, match=r"PPOSettings\.reward_discount: \(not set\) -> 0\.99"),
     ):
-        directory.bind_config(gin.operative_config_str(), [gin_files.ALGORITHM_NAME])
+        directory.bind_config(gin.operative_config_str())
 
 
 def test_settings_that_are_read_without_gin_are_those_of_the_launcher(tmp_path):
@@ -286,7 +281,7 @@ def test_settings_that_are_read_without_gin_are_those_of_the_launcher(tmp_path):
         for stage in ("search", "evaluate"):
             for of_launcher in made[stage]:
                 kind = type(of_launcher)
-                values = read_settings(path, stage, kind.__name__)
+                values = read_settings(path, stage)[kind.__name__]
                 if kind is ALGORITHMS[name].settings:
                     for field in ALGORITHMS[name].retired:
                         values.pop(field, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gin
 import numpy as np
 import pytest
+from playing import assert_resumes_from_npz, assert_same_time_step, random_actions
 
 pytest.importorskip("procgen")
 
@@ -22,18 +23,8 @@ SIZES = (3, 2, 2)
 FIRST, LAST = 0, 2
 
 
-def random_actions(steps, num_envs, seed=0):
-    return np.random.default_rng(seed).integers(0, 15, (steps, num_envs)).astype(np.int32)
-
-
 def make(names=GAMES, num_envs=7, seed=1, **options):
     return make_procgen(names, num_envs, seed=seed, **{"num_threads": 0, **options})
-
-
-def assert_same_time_step(actual, expected):
-    for name, a, e in zip(actual._fields, actual, expected):
-        np.testing.assert_array_equal(a, e, err_msg=name)
-        assert a.dtype == e.dtype, name
 
 
 def assert_same_arrays(actual, expected):
@@ -215,20 +206,8 @@ def test_closing_closes_all_games_and_may_be_done_twice():
 
 def test_a_state_in_a_npz_file_continues_in_a_new_environment_statistics_included(tmp_path):
     actions = random_actions(160, 7)
-    env = make()
-    for action in actions[:80]:
-        env.step(action)
-    np.savez(tmp_path / "state.npz", **env.get_state())
-    queued = env.episodes.state()["finished_returns"].size
-    assert queued >= 1
-    other = make(seed=123, num_threads=2)
-    other.step(actions[0])
-    with np.load(tmp_path / "state.npz", allow_pickle=False) as state:
-        other.set_state(state)
-    assert_same_time_step(other.current_time_step(), env.current_time_step())
-    for action in actions[80:]:
-        assert_same_time_step(other.step(action), env.step(action))
-    assert env.episodes.state()["finished_returns"].size > queued
+    env, other = make(), make(seed=123, num_threads=2)
+    assert_resumes_from_npz(tmp_path / "state.npz", env, other, actions[:80], actions[80:])
     assert_same_arrays(other.get_state(), env.get_state())
 
 

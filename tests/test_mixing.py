@@ -57,11 +57,7 @@ def _close(actual: tf.Tensor, expected: np.ndarray) -> None:
 
 
 def _check_mix(
-    functions: Sequence[Sequence[str]],
-    shape: tuple[int, ...],
-    targets: int,
-    seed: int,
-    graph: bool,
+    functions: Sequence[Sequence[str]], shape: tuple[int, ...], targets: int, seed: int, graph: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     bases = [rng.normal(size=shape) for _ in functions]

@@ -316,8 +316,7 @@ def train_and_measure(agent, transitions, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("kind", "jit_compile"),
-    [("supernet", False), ("impala_cnn", False), ("supernet", True)],
+    ("kind", "jit_compile"), [("supernet", False), ("impala_cnn", False), ("supernet", True)]
 )
 def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(
     kind, jit_compile, monkeypatch
@@ -442,9 +441,7 @@ class RecordingAgent:
         self.seen = tf.Variable(tf.fill(shape, -1))
         self.calls = tf.Variable(0)
         self.optimizer = SimpleNamespace(
-            norms={name: tf.Variable(0.0) for name in NORMS},
-            architecture=[None],
-            loss_scale=None,
+            norms={name: tf.Variable(0.0) for name in NORMS}, architecture=[None], loss_scale=None
         )
 
     def preprocess_sequence(self, experience):

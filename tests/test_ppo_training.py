@@ -15,9 +15,19 @@ import pytest
 pytest.importorskip("procgen")
 pytest.importorskip("tf_agents")
 
+import events
 import tensorflow as tf
+from trainings import (
+    StopAfter,
+    arrays_of,
+    assert_filled,
+    assert_returns,
+    assert_scale_is_resumed,
+    registers,
+    state_of,
+)
 
-from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
+from rldarts_tf import ImpalaCNN, SearchSpace, Supernet
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.cost import count_cost
@@ -80,25 +90,14 @@ class RecordingEnvironment(ProcgenEnvironment):
         super().close()
 
 
+registered = registers(SPACE)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def recording_environments_and_small_space():
+def recording_environments():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(search_space._REGISTRY, SPACE.name, SPACE)
         patch.setattr(joint, "ProcgenEnvironment", RecordingEnvironment)
         yield
-
-
-class StopAfter:
-    """Asked after each update: True, or an exception, at the k-th time."""
-
-    def __init__(self, updates, error=None):
-        self.updates, self.error = updates, error
-
-    def __call__(self):
-        self.updates -= 1
-        if self.updates == 0 and self.error is not None:
-            raise self.error
-        return self.updates == 0
 
 
 def make_training(stage_dir, label, encoder, settings, *stopping):
@@ -112,16 +111,12 @@ def make_supernet():
 def snapshot(training):
     """Everything that a training resumes from, as arrays, but for the seconds it took."""
     agent = training.program.agent
-    state = training._state()
-    del state["seconds"]
+    parts = {name: training.program.trackables[name] for name in ("actor", "value", "optimizer")}
     return {
-        **{f"actor/{i}": v.numpy() for i, v in enumerate(agent.actor_net.variables)},
-        **{f"value/{i}": v.numpy() for i, v in enumerate(agent.value_net.variables)},
-        **{f"optimizer/{i}": v.numpy() for i, v in enumerate(agent.optimizer.variables)},
-        **{f"alpha/{i}": v.numpy() for i, v in enumerate(training._encoder.alpha.weights)},
+        **arrays_of(alpha=training._encoder.alpha, **parts),
         "train_step": agent.train_step_counter.numpy(),
         "generator": training.program._act._generator.state.numpy(),
-        **state,
+        **state_of(training),
     }
 
 
@@ -156,7 +151,7 @@ def in_parts(tmp_path_factory):
     """The same search, stopped after 2 updates, killed in the fourth, and run to the end."""
     stage_dir = StagePaths(tmp_path_factory.mktemp("parts") / "search")
     begins, summaries = [], []
-    for stopping in (StopAfter(2), StopAfter(2, KeyboardInterrupt()), StopAfter(0)):
+    for stopping in (StopAfter(2), StopAfter(2, KeyboardInterrupt()), StopAfter()):
         training = make_training(stage_dir, "search", make_supernet(), SETTINGS, stopping)
         begins.append(training.step)
         try:
@@ -198,39 +193,13 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
         *(f"op_weight_normal_{op}" for op in SPACE.ops("normal")),
         "alpha_entropy_normal", "distinct_genotypes", "last_genotype_step", *evaluations,
     }  # fmt: skip
-    # The first steps of the game end no episode.
-    begun = whole.metrics["episodes"] > 0
-    assert begun.sum() >= 2
-    for name, column in whole.metrics.items():
-        if name in evaluations:
-            # Every 2 updates, but not at the end, where the last evaluation follows.
-            filled = whole.metrics["step"] == 2 * BATCH
-        elif name.startswith("return_") or name == "length_mean":
-            filled = begun
-        else:
-            filled = np.full(len(column), True)
-        np.testing.assert_array_equal(np.isfinite(column), filled, err_msg=name)
+    # Every 2 updates, but not at the end, where the last evaluation follows.
+    assert_filled(whole.metrics, evaluations, whole.metrics["step"] == 2 * BATCH)
 
 
 def test_returns_are_those_of_the_episodes_that_ended_in_raw_rewards(whole):
     environment = whole.environments[0]
-    running, length, returns, lengths = np.zeros(8), np.zeros(8, int), [], []
-    for t, (reward, ended) in enumerate(zip(environment.rewards, environment.ended), start=1):
-        running += reward
-        length += 1
-        for i in np.flatnonzero(ended):
-            returns.append(running[i])
-            lengths.append(length[i])
-            running[i] = length[i] = 0
-        if t % 16 == 0:
-            row = {name: column[t // 16 - 1] for name, column in whole.metrics.items()}
-            assert row["episodes"] == len(returns)
-            if returns:
-                assert row["return_mean"] == pytest.approx(np.mean(returns), abs=1e-6)
-                assert row["return_std"] == pytest.approx(np.std(returns), abs=1e-6)
-                assert row["length_mean"] == pytest.approx(np.mean(lengths))
-    assert len(environment.rewards) == UPDATES * 16
-    assert len(set(returns)) >= 2
+    assert_returns(whole.metrics, environment.rewards, environment.ended, 16)
 
 
 def test_rewards_are_normalized_with_a_discount_of_their_own(whole):
@@ -284,15 +253,12 @@ def test_the_seconds_of_the_parts_are_shares_of_the_time_of_a_row(whole):
 
 
 def test_tensorboard_has_the_numbers_of_the_table(whole):
-    (path,) = whole.stage_dir.tensorboard_dir.iterdir()
+    assert len([*whole.stage_dir.tensorboard_dir.iterdir()]) == 1
     scalars, groups = {}, set()
-    for event in tf.compat.v1.train.summary_iterator(str(path)):
-        for value in event.summary.value:
-            if value.metadata.plugin_data.plugin_name == "images":
-                continue
-            group, _, column = value.tag.partition("/")
-            groups.add(group)
-            scalars.setdefault(column, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    for tag, step, number in events.scalars(whole.stage_dir.tensorboard_dir):
+        group, _, column = tag.partition("/")
+        groups.add(group)
+        scalars.setdefault(column, {})[step] = number
     assert groups == {"returns", "learning", "speed", "evaluation", "search", "op_weights_normal"}
     assert set(scalars) == set(whole.metrics) - {"step", "wall_time"}
     for tag, points in scalars.items():
@@ -484,21 +450,12 @@ def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_pa
         training = make_training(stage_dir, "search", encoder, settings, *stopping)
         return training, training.program.agent.optimizer.loss_scale
 
-    training, scale = make(StopAfter(1))
-    scale.value.assign(2.0**120)
-    training.run()
-    training.close()
-    resumed, scale = make()
+    losses = ("loss", "value_loss", "gradient_norm_theta", "gradient_norm_alpha")
     # Four gradient steps in an update.
-    assert float(scale.value) == 2.0**116
-    scale.value.assign(2.0**10)
-    resumed.run()
-    resumed.close()
-    metrics = read_metrics(stage_dir.metrics_path)
-    assert metrics["skipped_updates"].tolist() == [4, 4]
-    assert metrics["loss_scale"].tolist() == [2.0**116, 2.0**10]
-    for name in ("loss", "value_loss", "gradient_norm_theta", "gradient_norm_alpha"):
-        assert np.isfinite(metrics[name]).tolist() == [False, True]
+    metrics = assert_scale_is_resumed(
+        make, StopAfter(1), stage_dir, 2.0**10, losses, skipped_by=lambda program: 4
+    )
+    assert len(metrics["step"]) == 2
 
 
 def test_one_learner_plays_several_games_and_tells_the_return_of_each(tmp_path):
@@ -533,14 +490,10 @@ def test_one_learner_plays_several_games_and_tells_the_return_of_each(tmp_path):
 
 def test_tensorboard_shows_op_weights_and_the_cell_as_pictures(whole):
     pictures = collections.defaultdict(dict)
-    for events in whole.stage_dir.tensorboard_dir.iterdir():
-        for event in tf.compat.v1.train.summary_iterator(str(events)):
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "images":
-                    width, height, png = tf.make_ndarray(value.tensor)
-                    pixels = tf.io.decode_png(png).numpy()
-                    assert pixels.shape[:2] == (int(height), int(width)) and pixels.std() > 5
-                    pictures[value.tag][event.step] = pixels
+    for tag, step, (width, height, png) in events.pictures(whole.stage_dir.tensorboard_dir):
+        pixels = tf.io.decode_png(png).numpy()
+        assert pixels.shape[:2] == (int(height), int(width)) and pixels.std() > 5
+        pictures[tag][step] = pixels
     assert set(pictures) == {"op_weights", "cell/normal"}
     for shown in pictures.values():
         # At the beginning, after one half (`pictures` is 2), and at the end.

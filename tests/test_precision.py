@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spaces import CLASSIC_2, MICRO_2
 
 import rldarts_tf
 from rldarts_tf.factory import make_encoder
@@ -20,21 +21,15 @@ from rldarts_tf.genotype import random_genotype
 from rldarts_tf.kernels.precision import Conv2D, bias_add
 from rldarts_tf.ops import make_op, register_op
 from rldarts_tf.options import PRECISIONS
-from rldarts_tf.search_space import CLASSIC, MICRO, register_search_space
+from rldarts_tf.search_space import register_search_space
 
-SMALL_CLASSIC = register_search_space(
-    dataclasses.replace(CLASSIC, name="test_precision_classic", num_normal=1, num_nodes=2)
-)
-SMALL_MICRO = register_search_space(
-    dataclasses.replace(MICRO, name="test_precision_micro", num_normal=1, num_nodes=2)
-)
 HALF = {"mixed_bfloat16": tf.bfloat16, "mixed_float16": tf.float16}
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)
-CELL = random_genotype(SMALL_CLASSIC, random.Random(0))
+CELL = random_genotype(CLASSIC_2, random.Random(0))
 ENCODERS = {
-    "classic": {"search_space": SMALL_CLASSIC, "depths": [4]},
-    "micro": {"search_space": SMALL_MICRO, "depths": [4, 4]},
-    "recomputing": {"search_space": SMALL_CLASSIC, "depths": [4], "recompute": True},
+    "classic": {"search_space": CLASSIC_2, "depths": [4]},
+    "micro": {"search_space": MICRO_2, "depths": [4, 4]},
+    "recomputing": {"search_space": CLASSIC_2, "depths": [4], "recompute": True},
     "discrete": {"encoder": "discrete", "genotype": CELL, "depths": [4]},
     "impala_cnn": {"encoder": "impala_cnn", "depths": [4]},
     "pisac_cnn": {"encoder": "pisac_cnn", "depths": [4, 4], "head": "layer_norm"},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from playing import assert_resumes_from_npz, assert_same_time_step, random_actions
 
 pytest.importorskip("procgen")
 
@@ -32,18 +33,8 @@ FIRST, MID, LAST = 0, 1, 2
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def random_actions(steps, num_envs, seed=0):
-    return np.random.default_rng(seed).integers(0, 15, (steps, num_envs)).astype(np.int32)
-
-
 def make(game="fruitbot", num_envs=4, seed=1, **options):
     return ProcgenEnvironment(game, num_envs, seed=seed, **{"num_threads": 0, **options})
-
-
-def assert_same_time_step(actual, expected):
-    for name, a, e in zip(actual._fields, actual, expected):
-        np.testing.assert_array_equal(a, e, err_msg=name)
-        assert a.dtype == e.dtype, name
 
 
 # --- games -----------------------------------------------------------------------------------
@@ -365,21 +356,9 @@ def test_num_levels_and_start_level_choose_the_levels():
 
 def test_a_state_in_a_npz_file_continues_in_a_new_environment_statistics_included(tmp_path):
     actions = random_actions(300, 4)
-    env = make("bossfight")
-    for action in actions[:120]:
-        env.step(action)
-    np.savez(tmp_path / "state.npz", **env.get_state())
-    queued = env.episodes.state()["finished_returns"].size
-    assert queued >= 1
-    other = make("bossfight", seed=123, num_threads=2)
-    other.step(actions[0])
-    with np.load(tmp_path / "state.npz", allow_pickle=False) as state:
-        other.set_state(state)
-    assert_same_time_step(other.current_time_step(), env.current_time_step())
-    for action in actions[120:]:
-        assert_same_time_step(other.step(action), env.step(action))
+    env, other = make("bossfight"), make("bossfight", seed=123, num_threads=2)
+    assert_resumes_from_npz(tmp_path / "state.npz", env, other, actions[:120], actions[120:])
     expected, actual = env.episodes.take(), other.episodes.take()
-    assert expected.returns.size > queued
     for name, a, e in zip(actual._fields, actual, expected):
         np.testing.assert_array_equal(a, e, err_msg=name)
 

@@ -17,6 +17,7 @@ pytest.importorskip("reverb")
 pytest.importorskip("trfl")
 
 import acme
+import catching
 import reverb
 import tensorflow as tf
 from acme import specs, types
@@ -24,8 +25,10 @@ from acme.tf.networks import DiscreteValuedDistribution
 from acme.utils import counting, loggers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spaces import MICRO_2
+from weights import alphas
 
-from rldarts_tf import MICRO, ImpalaCNN, SearchSpace, Supernet
+from rldarts_tf import ImpalaCNN, SearchSpace, Supernet
 from rldarts_tf.agents.off_policy.replay import TABLE
 from rldarts_tf.agents.rainbow import agent as rainbow
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
@@ -514,10 +517,6 @@ def numpy_of(variables):
     return [variable.numpy() for variable in variables]
 
 
-def alphas(encoder):
-    return [logits for nodes in encoder.alpha.logits.values() for logits in nodes]
-
-
 def norm_of(gradients):
     return math.sqrt(sum((g**2).sum() for g in gradients))
 
@@ -604,10 +603,7 @@ def test_steps_are_those_of_the_formulas(kind, max_gradient_norm):
     encoder = Supernet(SPACE, [4], features=8) if kind == "supernet" else ImpalaCNN([4], features=8)
     logger, client = RecordingLogger(), RecordingClient()
     learner, network = make_learner(
-        encoder,
-        logger=logger,
-        max_gradient_norm=max_gradient_norm,
-        target_update_period=100,
+        encoder, logger=logger, max_gradient_norm=max_gradient_norm, target_update_period=100
     )
     # The target network is another one than the online network from the first step on.
     perturb(learner._target_network.trainable_variables, seed=1)
@@ -850,26 +846,6 @@ def test_a_hundred_skipped_steps_in_a_row_are_an_error():
 # --- the agent -------------------------------------------------------------------------------
 
 
-class Silent(loggers.Logger):
-    """Acme's own write to the terminal."""
-
-    def write(self, data):
-        pass
-
-    def close(self):
-        pass
-
-
-def greedy_return(network, num_games=100):
-    """The mean return of games that are played side by side, each from a start of its own."""
-    games = [Catch(6, 5, seed=1000 + i, miss_reward=0.0) for i in range(num_games)]
-    steps = [game.reset() for game in games]
-    while not steps[0].last():  # They all have the same length.
-        q = network(tf.constant(np.stack([step.observation for step in steps]))).mean()
-        steps = [game.step(int(a)) for game, a in zip(games, np.argmax(q, axis=-1))]
-    return np.mean([step.reward for step in steps])
-
-
 def test_a_restored_agent_goes_on_with_its_weights_and_its_epsilon(tmp_path):
     environment = Catch(6, 5, seed=1)
     numbers = dataclasses.replace(SMALL, min_replay_size=1000, epsilon_steps=70)
@@ -879,12 +855,12 @@ def test_a_restored_agent_goes_on_with_its_weights_and_its_epsilon(tmp_path):
             specs.make_environment_spec(environment),
             ImpalaCNN([4], features=8),
             numbers,
-            logger=Silent(),
+            logger=loggers.NoOpLogger(),
             checkpoint_directory=str(tmp_path),
         )
 
     def play(agent, num_episodes):  # Of 5 steps each.
-        acme.EnvironmentLoop(environment, agent, logger=Silent()).run(num_episodes)
+        acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger()).run(num_episodes)
 
     first = make_agent()
     play(first, 6)
@@ -902,35 +878,27 @@ def test_a_restored_agent_goes_on_with_its_weights_and_its_epsilon(tmp_path):
 def test_the_agent_with_a_supernet_learns_catch_in_few_steps():
     """That of test_torso.py, on the same game, may take 3000."""
     environment = Catch(6, 5, seed=1, miss_reward=0.0)
-    supernet = Supernet(dataclasses.replace(MICRO, num_normal=1, num_nodes=2), [8], features=64)
+    supernet = Supernet(MICRO_2, [8], features=64)
     agent = rainbow.Rainbow(
         specs.make_environment_spec(environment),
         supernet,
-        RainbowSettings(
-            batch_size=32,
-            samples_per_insert=32,
-            min_replay_size=100,
-            n_step=5,
-            replay_capacity=10_000,
-            learning_rate=2e-3,
-            target_update_period=25,
-            epsilon_base=0.1,
-            epsilon_exponents=(1, 1),
-            epsilon_decay=0,
-            hidden_size=64,
-        ),
-        logger=Silent(),
+        RainbowSettings(**catching.SETTINGS),
+        logger=loggers.NoOpLogger(),
     )
-    loop = acme.EnvironmentLoop(environment, agent, logger=Silent())
+
+    def greedy_return():
+        return catching.mean_return(lambda x: agent._learner._network(x).mean(), seed=1000)
+
+    loop = acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger())
     # 100 to 200 episodes are enough. How many depends on what Reverb draws, which has no seed.
     for _ in range(20):
         loop.run(num_episodes=20)
-        if greedy_return(agent._learner._network) >= 0.97:
+        if greedy_return() >= 0.97:
             break
     steps = agent._learner.num_steps + 100  # One learner step after each that follows the 100th.
     print(f"Rainbow needed {steps} environment steps")
     assert steps <= 2000
     # By chance it would be 0.2.
-    assert greedy_return(agent._learner._network) >= 0.97
+    assert greedy_return() >= 0.97
     assert agent.epsilon.numpy() == pytest.approx(0.1)
     assert all(a.numpy().any() for a in alphas(supernet)), "alpha was not trained"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import json
 from types import SimpleNamespace
 
@@ -16,10 +15,19 @@ pytest.importorskip("acme")
 pytest.importorskip("reverb")
 
 import tensorflow as tf
-from half_precision import assert_scale_is_resumed
 from replay_reader import read_items
+from trainings import (
+    StopAfter,
+    arrays_of,
+    assert_filled,
+    assert_returns,
+    assert_scale_is_resumed,
+    digest,
+    registers,
+    state_of,
+)
 
-from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, search_space
+from rldarts_tf import ImpalaCNN, SearchSpace, Supernet
 from rldarts_tf.agents.gradients import NORMS
 from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
@@ -78,11 +86,7 @@ EASY_MAXIMUM = {"chaser": 13.0}
 HARD_MAXIMUM = {"fruitbot": 27.2, "chaser": 14.2}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_space():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(search_space._REGISTRY, SPACE.name, SPACE)
-        yield
+registered = registers(SPACE)
 
 
 class Recorder:
@@ -105,24 +109,6 @@ class Recorder:
         environment._step = recording_step
 
 
-class StopAfter:
-    """Asked in an update after each step of the environments, and again after the update.
-
-    From the k-th time on it says True, or raises an error.
-    """
-
-    def __init__(self, times=None, error=None):
-        self.times, self.error, self.asked = times, error, 0
-
-    def __call__(self):
-        self.asked += 1
-        if self.times is None or self.asked < self.times:
-            return False
-        if self.error is not None:
-            raise self.error
-        return True
-
-
 def make_training(stage_dir, settings=SETTINGS, encoder=None, *stopping):
     encoder = encoder or Supernet(SPACE, [4], features=16)
     return Training(stage_dir, "stage", encoder, RainbowProgram, settings, *stopping)
@@ -135,8 +121,6 @@ def replay_names(stage_dir):
 def snapshot(training):
     """Everything that a training resumes from, as arrays, but for the seconds it took."""
     parts = dict(training.program.trackables)
-    state = training._state()
-    del state["seconds"]
     replay = {
         f"replay/{key}": np.concatenate([np.ravel(part) for part in (priority, *data)])
         for key, (priority, data) in read_items(training.program.replay).items()
@@ -145,14 +129,9 @@ def snapshot(training):
         "learner_steps": parts.pop("num_steps").numpy(),
         "skipped": parts.pop("num_skipped").numpy(),
         "generator": parts.pop("generator").state.numpy(),
-        **{
-            f"{name}/{i}": variable.numpy()
-            for name, part in parts.items()
-            for i, variable in enumerate(part.variables)
-        },
-        **{f"alpha/{i}": v.numpy() for i, v in enumerate(training._encoder.alpha.weights)},
+        **arrays_of(alpha=training._encoder.alpha, **parts),
         **replay,
-        **state,
+        **state_of(training),
     }
 
 
@@ -165,10 +144,6 @@ def assert_equal_snapshots(actual, expected):
 def written(number):
     """To compare sums of float32 and of float64."""
     return round(float(number), 5)
-
-
-def digest(image):
-    return hashlib.md5(image.tobytes()).hexdigest()
 
 
 def n_step_transitions(record, games, maximum, n):
@@ -283,16 +258,7 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
          "alpha_entropy_normal", "distinct_genotypes",
         "last_genotype_step",
     }  # fmt: skip
-    begun = whole.metrics["episodes"] > 0
-    assert begun.sum() >= 2
-    for name, column in whole.metrics.items():
-        if name in evaluations:
-            filled = steps % (2 * BATCH) == 0
-        elif name.startswith("return_") or name == "length_mean":
-            filled = begun
-        else:
-            filled = np.full(UPDATES, True)
-        np.testing.assert_array_equal(np.isfinite(column), filled, err_msg=name)
+    assert_filled(whole.metrics, evaluations, steps % (2 * BATCH) == 0)
 
 
 def test_the_learner_keeps_its_ratio_to_the_steps_of_the_environments(whole):
@@ -317,24 +283,7 @@ def test_each_environment_explores_with_an_epsilon_of_its_own_that_falls(whole):
 
 
 def test_returns_are_those_of_the_episodes_that_ended_in_raw_rewards(whole):
-    running, length, returns, lengths = np.zeros(N), np.zeros(N, int), [], []
-    record = whole.record
-    assert len(record.rewards) == UPDATES * T
-    for t, (reward, ended) in enumerate(zip(record.rewards, record.ended), start=1):
-        running += reward
-        length += 1
-        for i in np.flatnonzero(ended):
-            returns.append(running[i])
-            lengths.append(length[i])
-            running[i] = length[i] = 0
-        if t % T == 0:
-            row = {name: column[t // T - 1] for name, column in whole.metrics.items()}
-            assert row["episodes"] == len(returns)
-            if returns:
-                assert row["return_mean"] == pytest.approx(np.mean(returns), abs=1e-6)
-                assert row["return_std"] == pytest.approx(np.std(returns), abs=1e-6)
-                assert row["length_mean"] == pytest.approx(np.mean(lengths))
-    assert len(set(returns)) >= 2
+    assert_returns(whole.metrics, whole.record.rewards, whole.record.ended, T)
 
 
 def test_replay_holds_the_newest_transitions_of_the_game(whole):

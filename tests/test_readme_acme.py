@@ -40,14 +40,6 @@ class Floats(wrappers.EnvironmentWrapper):
         return specs.BoundedArray(spec.shape, np.float32, 0.0, 1.0, name=spec.name)
 
 
-class Silent(loggers.Logger):
-    def write(self, data):
-        pass
-
-    def close(self):
-        pass
-
-
 def train(name, environment):
     """The block's network after some episodes of Acme's DQN, and whether each weight changed."""
     namespace = {"snt": snt, "num_actions": environment.action_spec().num_values}
@@ -60,11 +52,11 @@ def train(name, environment):
         samples_per_insert=4,
         min_replay_size=8,
         n_step=2,
-        logger=Silent(),
+        logger=loggers.NoOpLogger(),
         checkpoint=False,
     )
     before = [v.numpy() for v in network.trainable_variables]
-    acme.EnvironmentLoop(environment, agent, logger=Silent()).run(num_episodes=4)
+    acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger()).run(num_episodes=4)
     changed = [np.any(v.numpy() != b) for v, b in zip(network.trainable_variables, before)]
     return network, changed
 

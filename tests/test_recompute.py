@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import re
 
@@ -12,13 +11,14 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import randomize
+from spaces import CLASSIC_2, MICRO_2
 
 import rldarts_tf
 from rldarts_tf.cost import count_cost
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.factory import make_encoder
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace, register_search_space
+from rldarts_tf.search_space import SearchSpace, register_search_space
 
 # Both kinds of cell, and in them ops that are and that are not linear.
 BOTH = register_search_space(
@@ -29,12 +29,6 @@ BOTH = register_search_space(
         num_reduction=1,
         num_nodes=2,
     )
-)
-SMALL_CLASSIC = register_search_space(
-    dataclasses.replace(CLASSIC, name="test_recompute_classic", num_normal=1, num_nodes=2)
-)
-SMALL_MICRO = register_search_space(
-    dataclasses.replace(MICRO, name="test_recompute_micro", num_normal=1, num_nodes=2)
 )
 IMAGES = np.random.default_rng(0).uniform(size=(2, 9, 8, 3))
 
@@ -70,7 +64,7 @@ def assert_same(holding: tf.keras.Model, recomputing: tf.keras.Model, seed: int)
 
 @pytest.mark.parametrize(
     ("space", "depths", "output_mode"),
-    [(BOTH, [3], "concat"), (BOTH, [2], "weighted_sum"), (SMALL_MICRO, [3, 2], "concat")],
+    [(BOTH, [3], "concat"), (BOTH, [2], "weighted_sum"), (MICRO_2, [3, 2], "concat")],
 )
 def test_recomputing_supernet_has_the_same_features_and_gradients(
     float64, space, depths, output_mode
@@ -108,7 +102,7 @@ def test_layer_normalization_can_be_recomputed(float64):
 
 def test_recomputing_classic_keeps_less():
     holding, recomputing = (
-        count_cost(rldarts_tf.Supernet(SMALL_CLASSIC, [4], recompute=recompute), (16, 16, 3))
+        count_cost(rldarts_tf.Supernet(CLASSIC_2, [4], recompute=recompute), (16, 16, 3))
         for recompute in (False, True)
     )
     assert recomputing.activation_bytes < 0.5 * holding.activation_bytes
@@ -189,11 +183,6 @@ def test_networks_with_batch_normalization_do_not_recompute(kind):
     genotype = random_genotype(BOTH, random.Random(1)) if kind == "discrete" else None
     with pytest.raises(ConfigError, match=r"^recompute: not with batch normalization") as raised:
         make_encoder(
-            kind,
-            genotype,
-            search_space=BOTH,
-            depths=[3],
-            normalization="batch",
-            recompute=True,
+            kind, genotype, search_space=BOTH, depths=[3], normalization="batch", recompute=True
         )
     assert "\n" not in str(raised.value)

@@ -39,8 +39,7 @@ def make_run(root, seed=0, num_cells=4, lr="0.001", finished=True, name="<b>maze
     genotypes = GenotypeLog(root / "search/genotypes.jsonl")
     for i, step in enumerate(STEPS):
         log.record(
-            step,
-            {c: rng.normal(size=(10, len(CLASSIC.ops(c)))) for c in CLASSIC.cell_types},
+            step, {c: rng.normal(size=(10, len(CLASSIC.ops(c)))) for c in CLASSIC.cell_types}
         )
         genotype = random_genotype(CLASSIC, random.Random(min(i, num_cells - 1)))
         genotypes.record(step, genotype.to_dict())
@@ -62,6 +61,15 @@ def make_run(root, seed=0, num_cells=4, lr="0.001", finished=True, name="<b>maze
         )
         genotype.save(root / "genotype.json")
     return root
+
+
+def drop_stages(run, *stages):
+    """Makes a run one that has not had these stages."""
+    summary = json.loads((run / "summary.json").read_text())
+    for stage in stages:
+        shutil.rmtree(run / stage)
+        del summary["stages"][stage]
+    (run / "summary.json").write_text(json.dumps(summary))
 
 
 class Page(html.parser.HTMLParser):
@@ -123,6 +131,23 @@ def test_runs_that_differ_in_their_seed_alone_share_a_line(tmp_path):
     }
     svg = base64.b64decode(page.sources[0].partition(",")[2]).decode()
     assert "s0 and 2 more: supernet (3 seeds)" in svg and "other: baseline" in svg
+
+
+def test_different_given_cells_are_different_lines_and_named_after_their_runs(tmp_path):
+    searched, baseline, *given = [make_run(tmp_path / name) for name in ("a", "b", "c", "d", "e")]
+    for run, stages in ((searched, ("baseline",)), (baseline, ("search", "evaluate"))):
+        drop_stages(run, *stages)
+    (baseline / "genotype.json").unlink()
+    for seed, run in enumerate(given):
+        drop_stages(run, "search", "baseline")
+        random_genotype(CLASSIC, random.Random(max(seed, 1))).save(run / "genotype.json")
+    runs = [searched, baseline, *given]
+    groups = data.group([data.read_run(root) for root in runs])
+    assert [[run.name for run in members] for members in groups] == [["a", "b"], ["c", "d"], ["e"]]
+    page = Page(report.make_page(runs))
+    svg = base64.b64decode(page.sources[0].partition(",")[2]).decode()
+    for label in ("a: supernet", "a: cell", "b: baseline", "c and 1 more: cell", "e: cell"):
+        assert f">{label}" in svg or f"<!-- {label}" in svg, label
 
 
 def test_stages_on_other_games_than_the_search_say_so(tmp_path):

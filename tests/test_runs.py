@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 
+import events
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -431,9 +432,7 @@ def test_an_empty_table_has_its_columns(tmp_path):
     )
 )
 @settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_numbers_survive_the_table(tmp_path, values):
     stage = StagePaths(tmp_path)
@@ -542,27 +541,16 @@ def test_wrong_use_of_the_writer_is_an_error(tmp_path):
     assert len(read_metrics(tmp_path / "metrics.csv")["step"]) == 1
 
 
-def read_events(folder):
-    import tensorflow as tf
-
-    found = []
-    for path in sorted(folder.iterdir(), key=lambda p: p.stat().st_mtime_ns):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                found.append((value.tag, event.step, float(tf.make_ndarray(value.tensor))))
-    return found
-
-
 def test_tensorboard_gets_the_same_numbers(tmp_path):
     stage = StagePaths(tmp_path)
     with MetricsWriter(stage, ["loss", "return/mean"]) as writer:
         writer.write(1, {"loss": 0.5, "return/mean": math.nan})
         # Before the writer is closed: a killed process must leave its curves.
-        assert read_events(stage.tensorboard_dir) == [("loss", 1, 0.5)]
+        assert events.scalars(stage.tensorboard_dir) == [("loss", 1, 0.5)]
         writer.write(2, {"loss": 0.25, "return/mean": 4})
     with MetricsWriter(stage, ["loss", "return/mean"], resume_step=1) as writer:
         writer.write(2, {"loss": 0.125})
-    assert read_events(stage.tensorboard_dir) == [
+    assert events.scalars(stage.tensorboard_dir) == [
         ("loss", 1, 0.5),
         ("loss", 2, 0.25),
         ("return/mean", 2, 4.0),
@@ -574,7 +562,7 @@ def test_tensorboard_shows_columns_in_groups(tmp_path):
     stage = StagePaths(tmp_path)
     with MetricsWriter(stage, ["loss", "entropy"], groups={"loss": "learning"}) as writer:
         writer.write(1, {"loss": 0.5, "entropy": 1})
-    assert read_events(stage.tensorboard_dir) == [("learning/loss", 1, 0.5), ("entropy", 1, 1.0)]
+    assert events.scalars(stage.tensorboard_dir) == [("learning/loss", 1, 0.5), ("entropy", 1, 1.0)]
     assert set(read_metrics(stage.metrics_path)) == {"step", "wall_time", "loss", "entropy"}
 
 
@@ -810,8 +798,7 @@ def test_a_continued_alpha_log_keeps_what_the_checkpoint_knew(tmp_path):
     history = read_alphas(path)
     assert history.steps.tolist() == [0, 10, 20, 25]
     np.testing.assert_array_equal(
-        history.logits["normal"],
-        [records[s]["normal"] for s in (0, 10, 20, 25)],
+        history.logits["normal"], [records[s]["normal"] for s in (0, 10, 20, 25)]
     )
     assert len(AlphaLog(path, OPS, 3)) == 0
     empty = read_alphas(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import signal
 import time
 from pathlib import Path
@@ -13,19 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from processes import (
-    ROOT,
-    Ended,
-    Launcher,
-    Stopped,
-    assert_refused,
-    complete_rows,
-    contents,
-    finish,
-    numbers,
-    rows_of,
-    workers_of,
+from launching import (
+    Interrupted,
+    assert_helpful,
+    assert_little_was_lost,
+    assert_only_progress,
+    assert_refused_at_once,
+    assert_stopped_well,
+    assert_valid,
+    binding,
+    documented,
+    preloads,
+    stop_twice,
 )
+from processes import Ended, Launcher, complete_rows, contents, finish, numbers, rows_of, workers_of
 
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.alpha_history import read_alphas
@@ -40,10 +40,7 @@ NUM_ENVS, RANDOM_STEPS, STEPS, LONG_STEPS = 2, 20, 60, 240
 WHOLE = tiny.SAC.having("TrainingSettings.pictures = 1")
 
 
-@pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    with SAC.preloaded(tmp_path_factory.mktemp("quick")) as launcher:
-        yield launcher
+quick = preloads(SAC)
 
 
 # --- a whole run --------------------------------------------------------------------------------
@@ -90,9 +87,7 @@ def test_a_run_finds_a_cell_and_evaluates_it(whole):
 
 
 def test_standard_error_has_progress_and_nothing_else(whole):
-    progress = re.compile(rf"(search|evaluate): [\d,]+/{STEPS} steps \([\d.]+ %\), .* left")
-    lines = whole.ended.err.splitlines()
-    assert lines and [line for line in lines if not progress.fullmatch(line)] == []
+    assert_only_progress(whole.ended.err, STEPS)
 
 
 def test_a_second_start_trains_nothing_and_changes_nothing(whole, quick):
@@ -103,20 +98,6 @@ def test_a_second_start_trains_nothing_and_changes_nothing(whole, quick):
 
 
 # --- stopping and going on ----------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Interrupted:
-    """A training that was stopped by SIGTERM, then by SIGKILL, then left alone but for a worker.
-
-    Of the baseline, which is traced in a fraction of the time: the program is that of a search.
-    """
-
-    root: Path
-    terminated: Stopped
-    killed: Stopped
-    ended: Ended
-    orphans: list[int]
 
 
 def launch_and_kill_a_worker(quick: Launcher, root: Path, flags: list[str]) -> Ended:
@@ -137,11 +118,14 @@ def launch_and_kill_a_worker(quick: Launcher, root: Path, flags: list[str]) -> E
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory, quick) -> Interrupted:
+def interrupted(tmp_path_factory, quick) -> tuple[Interrupted, list[int]]:
+    """A training that is stopped twice and goes on but for a worker; workers that outlived it.
+
+    Of the baseline, which is traced in a fraction of the time: the program is that of a search.
+    """
     root = tmp_path_factory.mktemp("interrupted") / "run"
     flags = tiny.SAC.flags(root, LONG_STEPS, "--stage=baseline")
-    terminated = quick.stop(root, flags, signal.SIGTERM, "baseline")
-    killed = quick.stop(root, flags, signal.SIGKILL, "baseline")
+    stopped = stop_twice(quick, root, flags, "baseline")
     time.sleep(2)
     orphans = [
         int(entry.name)
@@ -151,7 +135,7 @@ def interrupted(tmp_path_factory, quick) -> Interrupted:
         and b"swingup" in _command(entry)
     ]
     ended = launch_and_kill_a_worker(quick, root, flags)
-    return Interrupted(root, terminated, killed, ended, orphans)
+    return dataclasses.replace(stopped, ended=ended), orphans
 
 
 def _command(entry: Path) -> bytes:
@@ -162,24 +146,18 @@ def _command(entry: Path) -> bytes:
 
 
 def test_sigterm_ends_well_with_a_checkpoint_of_the_last_step(interrupted):
-    stopped = interrupted.terminated
-    assert stopped.ended.code == 0, stopped.ended.err
-    assert stopped.checkpoint == int(stopped.metrics[-1][0]) < LONG_STEPS
-    assert stopped.summary["stages"]["baseline"]["exit_state"] == "interrupted"
-    assert "the same command continues it" in stopped.ended.out
+    assert_stopped_well(interrupted[0].terminated, LONG_STEPS, "baseline")
 
 
 def test_kill_loses_at_most_what_came_after_the_last_checkpoint(interrupted):
-    killed = interrupted.killed
-    assert killed.ended.code == -signal.SIGKILL
-    assert interrupted.orphans == []
-    steps = [int(row[0]) for row in killed.metrics]
     # Every row is saved: the one that was being saved may be lost.
-    assert interrupted.terminated.checkpoint < killed.checkpoint
-    assert steps[-1] - killed.checkpoint <= 2 * 10 * NUM_ENVS
+    stopped, orphans = interrupted
+    assert_little_was_lost(stopped, 2 * 10 * NUM_ENVS)
+    assert orphans == []
 
 
 def test_steps_replay_and_episodes_go_on_after_each_stop_and_a_dead_worker(interrupted):
+    interrupted, _ = interrupted
     assert interrupted.ended.code == 0, interrupted.ended.err
     complaints = [line for line in interrupted.ended.err.splitlines() if " left" not in line]
     assert len(complaints) == 1 and "pendulum/swingup" in complaints[0]
@@ -201,10 +179,6 @@ def test_steps_replay_and_episodes_go_on_after_each_stop_and_a_dead_worker(inter
 
 
 # --- bad input ----------------------------------------------------------------------------------
-
-
-def binding(text: str) -> list[str]:
-    return [f"--gin_bindings={text}"]
 
 
 BAD_INPUT = {
@@ -233,44 +207,29 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize("name", BAD_INPUT)
 def test_bad_input_ends_with_one_line_and_writes_nothing(name, quick, tmp_path):
-    flags, parts = BAD_INPUT[name]
-    assert_refused(quick([f"--root_dir={tmp_path / 'run'}", *flags]), parts)
-    assert contents(tmp_path) == {}
+    assert_refused_at_once(quick, tmp_path, BAD_INPUT[name])
 
 
 # --- help and examples --------------------------------------------------------------------------
 
 
-def documented() -> dict[str, list[str]]:
-    return {
-        f"{file}-{number}": flags
-        for file in (SAC.path, "README.md", "docs/launchers.md", "docs/results.md")
-        for number, flags in enumerate(SAC.commands((ROOT / file).read_text("utf-8")))
-    }
+DOCUMENTED = documented(SAC, "docs/results.md")
 
 
-@pytest.mark.parametrize("name", documented())
+@pytest.mark.parametrize("name", DOCUMENTED)
 def test_the_documented_commands_are_valid(name, quick, tmp_path):
-    (tmp_path / "file").write_text("")
-    # The directory is opened when all else has been found right: one that cannot be shows it.
-    ended = quick([*documented()[name], f"--root_dir={tmp_path / 'file' / 'run'}"])
-    assert_refused(ended, ["root_dir", "cannot be created"])
+    assert_valid(quick, tmp_path, DOCUMENTED[name])
 
 
 def test_documented_commands_are_found():
-    assert len([name for name in documented() if name.startswith(SAC.path)]) == 4
-    assert len([name for name in documented() if name.startswith("docs/launchers")]) >= 1
+    assert len([name for name in DOCUMENTED if name.startswith(SAC.path)]) == 4
+    assert len([name for name in DOCUMENTED if name.startswith("docs/launchers")]) >= 1
 
 
 def test_a_file_of_a_task_is_taken_after_the_complete_one(quick, tmp_path):
-    (tmp_path / "file").write_text("")
-    flags = ["--gin_file=sac.gin", "--gin_file=tasks/cheetah_run.gin"]
-    ended = quick([*flags, f"--root_dir={tmp_path / 'file' / 'run'}"])
-    assert_refused(ended, ["root_dir", "cannot be created"])
+    assert_valid(quick, tmp_path, ["--gin_file=sac.gin", "--gin_file=tasks/cheetah_run.gin"])
 
 
 def test_help_shows_examples_and_every_flag(quick):
-    text = " ".join(quick(["--help"]).out.split())
-    assert "python launchers/sac_dm_control.py --gin_file=sac.gin" in text
-    for flag in ("domain_name", "task_name", "gin_bindings", "gin_file", "root_dir", "stage"):
-        assert f"--{flag}: " in text or f"--[no]{flag}: " in text
+    flags = ("domain_name", "task_name", "gin_bindings", "gin_file", "root_dir", "stage")
+    assert_helpful(quick, "--gin_file=sac.gin", *flags)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
 import os
 import signal
 import time
@@ -19,10 +18,10 @@ pytest.importorskip("tensorflow_probability")
 
 import tensorflow as tf
 from dm_env import StepType
-from half_precision import assert_scale_is_resumed
 from replay_reader import read_items
+from trainings import StopAfter, arrays_of, assert_scale_is_resumed, digest, registers
 
-from rldarts_tf import PiSacCNN, RunError, SearchSpace, Supernet, search_space
+from rldarts_tf import PiSacCNN, RunError, SearchSpace, Supernet
 from rldarts_tf.agents.sac import agent as sac
 from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.sac.settings import SACSettings
@@ -72,11 +71,7 @@ BRIEF = dataclasses.replace(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_space():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(search_space._REGISTRY, SPACE.name, SPACE)
-        yield
+registered = registers(SPACE)
 
 
 def make_training(folder, encoder=None, settings=SETTINGS, stopping=lambda: False):
@@ -113,10 +108,6 @@ class Recorder:
             for i in range(N)
             if after.step_type[i] != StepType.FIRST
         )
-
-
-def digest(image):
-    return hashlib.md5(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def transitions_in(replay):
@@ -218,16 +209,12 @@ def test_actor_and_learner_draw_from_streams_of_their_own_that_evaluations_leave
 def state_of(training):
     """Everything that a checkpoint restores, as arrays."""
     parts = dict(training.program.trackables)
-    arrays = {
+    return {
         "learner_steps": parts.pop("num_steps").numpy(),
         "skipped": parts.pop("num_skipped").numpy(),
         "log_temperature": parts.pop("log_temperature").numpy(),
         **{name: parts.pop(name).state.numpy() for name in ("generator", "learner_generator")},
-    }
-    for name, part in parts.items():
-        arrays |= {f"{name}/{i}": v.numpy() for i, v in enumerate(part.variables)}
-    return {
-        **arrays,
+        **arrays_of(**parts),
         "step": training.step,
         "episodes": training._returns.episodes,
         "crashes": training.program.environment.crashes,
@@ -235,11 +222,7 @@ def state_of(training):
 
 
 def test_a_resumed_training_has_the_same_state_and_replay_and_begins_new_episodes(tmp_path):
-    asked = []
-
-    def stopping():
-        asked.append(None)
-        return len(asked) > T + 5  # in the middle of the second row
+    stopping = StopAfter(T + 6)  # in the middle of the second row
 
     def encoder():  # One that is traced sooner than a supernet.
         return PiSacCNN([3, 3], features=5, head="layer_norm")
@@ -360,11 +343,7 @@ def test_environments_that_only_begin_episodes_end_the_training_with_one_line(tm
 def test_in_float16_overflows_are_counted_and_a_resumed_run_has_the_scale(tmp_path):
     training = dataclasses.replace(BRIEF.training, num_env_steps=60)
     settings = dataclasses.replace(SETTINGS, training=training)
-    asked = []
-
-    def stopping():
-        asked.append(None)
-        return len(asked) > T  # after the first row
+    stopping = StopAfter(T + 1)  # after the first row
 
     def make(*stopping):
         encoder = PiSacCNN([3, 3], features=5, head="layer_norm", dtype="mixed_float16")

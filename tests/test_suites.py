@@ -16,15 +16,14 @@ pytest.importorskip("acme")
 import gin
 from absl import flags as absl_flags
 from aiming import AimingSettings, AimingSuite
+from trainings import TINY
 
 import rldarts_tf
 from rldarts_tf import SearchSpace, Supernet, export
 from rldarts_tf.agents.ppo.program import PPOProgram
-from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.agents.rainbow.settings import RainbowSettings
+from rldarts_tf.agents.registry import algorithm_of
 from rldarts_tf.agents.sac.program import SACProgram
-from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.envs.catch import Catch, CatchSettings, CatchSuite
 from rldarts_tf.envs.suite import Suite, register_suite, suite_names, suite_of
 from rldarts_tf.errors import ConfigError
@@ -142,22 +141,6 @@ def test_the_exported_policy_catches(searched, tmp_path):
 
 # --- other pairs ------------------------------------------------------------------------------
 
-TINY = {
-    PPOProgram: PPOSettings(num_envs=2, steps_per_update=8, num_epochs=1, minibatch_size=8),
-    RainbowProgram: RainbowSettings(
-        num_envs=2, batch_size=4, min_replay_size=8, n_step=2, replay_capacity=99, hidden_size=8
-    ),
-    SACProgram: SACSettings(
-        num_envs=2,
-        batch_size=4,
-        samples_per_insert=4,
-        min_replay_size=8,
-        replay_capacity=99,
-        hidden_sizes=(8,),
-        random_shift=0,
-        steps_per_update=8,
-    ),
-}
 CONTINUOUS = AimingSuite(AimingSettings(continuous=True))
 DISCRETE = AimingSuite(AimingSettings())
 
@@ -170,7 +153,7 @@ def make_training(program, suite, root):
         Supernet(SPACE, [4], features=8),
         program,
         StageSettings(
-            suite.fit(TINY[program]),
+            suite.fit(TINY[algorithm_of(program).name]),
             suite,
             TrainingSettings(num_env_steps=40, final_evaluation_episodes=2, pictures=0),
         ),
@@ -257,7 +240,7 @@ def test_what_a_suite_says_of_itself_where_it_says_nothing_special():
     assert suite.normalized(3.5, "aiming") == 3.5
     np.testing.assert_array_equal(suite.reward_scale(["aiming"] * 2)(np.ones(2)), [1, 1])
     with pytest.raises(ConfigError, match=r"^RainbowSettings\.reward_maximum: 'easy' is not supp"):
-        suite.fit(dataclasses.replace(TINY[RainbowProgram], reward_maximum="easy"))
+        suite.fit(dataclasses.replace(TINY["rainbow"], reward_maximum="easy"))
 
 
 def test_specs_start_nothing_where_they_are_known(monkeypatch):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import random
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 pytest.importorskip("acme")
 
 import acme
+import catching
 import dm_env
 import reverb
 import sonnet as snt
@@ -32,6 +32,8 @@ from acme.tf.networks import embedding
 from acme.utils import loggers
 from dm_env import specs as dm_env_specs
 from reference import randomize
+from spaces import MICRO_2
+from weights import alphas, unchanged, values
 
 from rldarts_tf import (
     CLASSIC,
@@ -51,9 +53,7 @@ from rldarts_tf.torso import Torso
 TENSORFLOW_28 = tf.__version__.startswith("2.8.")
 SIZE = 8
 IMAGE = specs.BoundedArray((SIZE, SIZE, 3), np.uint8, 0, 255, name="image")
-# Micro with fewer edges, where any supernet will do.
-TINY = dataclasses.replace(MICRO, name="tiny", num_normal=1, num_nodes=2)
-SMALL = {"search_space": TINY, "depths": (4,), "features": 16}
+SMALL = {"search_space": MICRO_2, "depths": (4,), "features": 16}
 ENCODERS = {
     "micro": {"search_space": "micro", "depths": (4,), "features": 8},
     "classic": {"search_space": "classic", "depths": (4,), "features": 8},
@@ -84,18 +84,6 @@ def images(batch, spec=IMAGE, seed=0):
     return tf.constant(pixels, tf.uint8)
 
 
-def alphas(torso):
-    return [v for nodes in torso.encoder.alpha.logits.values() for v in nodes]
-
-
-def values(variables):
-    return [v.numpy() for v in variables]
-
-
-def unchanged(variables, before):
-    return [v.name for v, old in zip(variables, before) if np.array_equal(v.numpy(), old)]
-
-
 def ids(variables):
     return [id(v) for v in variables]
 
@@ -107,16 +95,6 @@ def made(case):
     tf2_utils.create_variables(network, [image_spec(case)])
     randomize(torso.variables, seed=1)
     return network, torso
-
-
-class Silent(loggers.Logger):
-    """Acme's own write to the terminal."""
-
-    def write(self, data):
-        pass
-
-    def close(self):
-        pass
 
 
 @pytest.fixture(autouse=True)
@@ -156,8 +134,9 @@ def test_each_variable_is_counted_once_and_alpha_is_among_them(case):
     assert len(network.trainable_variables) == len(torso.trainable_variables) + 2
     if isinstance(encoder, Supernet):
         trained = case != "frozen"
-        assert all((id(v) in ids(network.trainable_variables)) == trained for v in alphas(torso))
-        assert set(ids(alphas(torso))) < set(ids(network.variables))
+        own = alphas(encoder)
+        assert all((id(v) in ids(network.trainable_variables)) == trained for v in own)
+        assert set(ids(own)) < set(ids(network.variables))
         # β is a setting that a program may schedule.
         assert id(encoder.alpha.inverse_temperature) not in ids(network.trainable_variables)
 
@@ -166,7 +145,7 @@ def test_each_variable_is_counted_once_and_alpha_is_among_them(case):
 def test_a_step_of_sonnets_optimizer_changes_what_is_trainable_and_nothing_else(case):
     network, torso = made(case)
     if isinstance(torso.encoder, Supernet) and case != "frozen":
-        for v in alphas(torso):
+        for v in alphas(torso.encoder):
             v.assign(tf.zeros_like(v))
     optimizer = snt.optimizers.Adam(1e-2)
     variables = network.trainable_variables
@@ -182,7 +161,7 @@ def test_a_step_of_sonnets_optimizer_changes_what_is_trainable_and_nothing_else(
 
 
 def test_a_given_encoder_is_used_itself():
-    encoder = Supernet(TINY, depths=[4], features=8)
+    encoder = Supernet(MICRO_2, depths=[4], features=8)
     torso = Torso(encoder)
     assert torso.encoder is encoder
     tf2_utils.create_variables(torso, [IMAGE])
@@ -318,7 +297,7 @@ def test_a_network_copied_before_it_has_weights_is_updated_in_the_same_order(cas
 
 
 def test_torsos_that_share_an_encoder_share_one_in_the_copy_too():
-    encoder = Supernet(TINY, depths=[4], features=8)
+    encoder = Supernet(MICRO_2, depths=[4], features=8)
     pair = [Torso(encoder), Torso(encoder, name="second")]
     first, second = copy.deepcopy(pair)
     assert first.encoder is second.encoder is not encoder
@@ -458,7 +437,7 @@ def make_dqn(torso):
         min_replay_size=10,
         target_update_period=4,
         learning_rate=1e-2,
-        logger=Silent(),
+        logger=loggers.NoOpLogger(),
         checkpoint=False,
     )
     return environment, agent
@@ -477,7 +456,7 @@ def make_r2d2(torso):
         replay_period=2,
         target_update_period=4,
         learning_rate=1e-2,
-        logger=Silent(),
+        logger=loggers.NoOpLogger(),
         checkpoint=False,
     )
     return environment, agent
@@ -502,7 +481,7 @@ def make_dmpo(torso):
         min_replay_size=10,
         target_critic_update_period=4,
         critic_optimizer=snt.optimizers.Adam(1e-2),
-        logger=Silent(),
+        logger=loggers.NoOpLogger(),
         checkpoint=False,
     )
     return environment, agent
@@ -516,9 +495,9 @@ def test_acmes_agent_trains_alpha_and_every_weight_of_the_torso(name, patched_re
     torso = Torso(**SMALL)
     environment, agent = AGENTS[name](torso)
     before = values(torso.trainable_variables)
-    loop = acme.EnvironmentLoop(environment, agent, logger=Silent())
+    loop = acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger())
     loop.run(num_episodes=6)
-    assert set(ids(alphas(torso))) < set(ids(torso.trainable_variables))
+    assert set(ids(alphas(torso.encoder))) < set(ids(torso.trainable_variables))
     assert unchanged(torso.trainable_variables, before) == []
     assert all(np.isfinite(v).all() for v in values(torso.variables))
     # The agent's target is another network, behind by some steps.
@@ -531,16 +510,17 @@ def test_acmes_agent_trains_alpha_and_every_weight_of_the_torso(name, patched_re
         if isinstance(module, Torso)
     ]
     assert not set(ids(target.variables)) & set(ids(torso.variables))
-    assert unchanged(alphas(target), values([tf.zeros_like(v) for v in alphas(target)])) == []
+    own = alphas(target.encoder)
+    assert unchanged(own, values([tf.zeros_like(v) for v in own])) == []
 
 
 def test_a_frozen_alpha_stays_while_an_agent_trains_the_rest(patched_reverb):
     torso = Torso(**SMALL, train_alpha=False)
     environment, agent = make_dqn(torso)
     before = values(torso.trainable_variables)
-    acme.EnvironmentLoop(environment, agent, logger=Silent()).run(num_episodes=6)
+    acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger()).run(num_episodes=6)
     assert unchanged(torso.trainable_variables, before) == []
-    assert not any(v.numpy().any() for v in alphas(torso))
+    assert not any(v.numpy().any() for v in alphas(torso.encoder))
 
 
 def test_variable_clients_carry_alpha_to_an_actor(patched_reverb):
@@ -549,18 +529,18 @@ def test_variable_clients_carry_alpha_to_an_actor(patched_reverb):
     actor = snt.Sequential([Torso(**SMALL), networks.DuellingMLP(3, hidden_sizes=[16])])
     tf2_utils.create_variables(actor, [environment.observation_spec()])
     client = variable_utils.VariableClient(agent, {"policy": actor.trainable_variables})
-    acme.EnvironmentLoop(environment, agent, logger=Silent()).run(num_episodes=4)
+    acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger()).run(num_episodes=4)
     x = images(3, environment.observation_spec())
     assert not np.array_equal(actor(x), agent._learner._network(x))
     client.update_and_wait()
     np.testing.assert_array_equal(actor(x), agent._learner._network(x))
-    assert all(v.numpy().any() for v in alphas(actor._layers[0]))
+    assert all(v.numpy().any() for v in alphas(actor._layers[0].encoder))
 
 
 @pytest.mark.slow
 def test_acmes_dqn_with_a_supernet_learns_catch(patched_reverb):
     environment = Catch(6, 5, seed=1)
-    torso = Torso(search_space=TINY, depths=(8,), features=64)
+    torso = Torso(search_space=MICRO_2, depths=(8,), features=64)
     network = snt.Sequential([torso, snt.Linear(3)])
     agent = dqn.DQN(
         specs.make_environment_spec(environment),
@@ -572,30 +552,19 @@ def test_acmes_dqn_with_a_supernet_learns_catch(patched_reverb):
         n_step=5,
         epsilon=tf.Variable(0.1),
         learning_rate=2e-3,
-        logger=Silent(),
+        logger=loggers.NoOpLogger(),
         checkpoint=False,
     )
-    loop = acme.EnvironmentLoop(environment, agent, logger=Silent())
-    greedy = tf.function(lambda image: tf.argmax(network(image[tf.newaxis]), axis=-1)[0])
-
-    def mean_return(episodes, seed):
-        game, total = Catch(6, 5, seed=seed), 0.0
-        for _ in range(episodes):
-            step = game.reset()
-            while not step.last():
-                step = game.step(int(greedy(step.observation)))
-            total += step.reward
-        return total / episodes
-
+    loop = acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger())
     # 150 to 250 episodes are enough, as a rule; how many depends on the order in which threads fill
     # replay. A random player has -0.6, a perfect one 1.
     for _ in range(16):
         loop.run(num_episodes=50)
-        learned = mean_return(100, seed=3)
+        learned = catching.mean_return(network, seed=3, miss_reward=-1.0)
         if learned >= 0.9:
             break
     assert learned >= 0.9
-    assert all(v.numpy().any() for v in alphas(torso))
+    assert all(v.numpy().any() for v in alphas(torso.encoder))
 
 
 # --- the game --------------------------------------------------------------------------------

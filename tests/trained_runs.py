@@ -10,7 +10,6 @@ import gin
 
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.launch.stages import encoder_kind
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.search_space import get_search_space
 from rldarts_tf.training.loop import Training
@@ -36,7 +35,7 @@ def trained_stage(root, stage, settings, encoders, suite, num_env_steps=32):
     with RunDirectory(root) as run:
         run.bind_config(config_of(stage, settings, encoders, suite.settings, training))
         genotype.save(run.genotype_path)
-        kind = encoder_kind(stage, encoders)
+        kind = encoders.kind(stage)
         encoder = encoders.make(kind, genotype if kind == "discrete" else None)
         stage_settings = StageSettings(suite.fit(settings), suite, training)
         session = Training(run.stage(stage), stage, encoder, algorithm.program, stage_settings)

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     source = Path(arguments.source)
     logits, told = _logits(source, arguments.step)
     config = _config_of(source)
-    settings = {} if config is None else read_settings(config, "search", "EncoderSettings")
+    settings = {} if config is None else read_settings(config, "search").get("EncoderSettings", {})
     of_run = None if arguments.space or config is None else read_search_space(config)
     space = _space(arguments.space or of_run, logits, told.get("history"))
     genotype = discretize(
@@ -113,9 +113,7 @@ def _config_of(source: Path) -> Path | None:
 
 
 def _space(
-    name: SearchSpace | str | None,
-    logits: Mapping[str, np.ndarray],
-    history: AlphaHistory | None,
+    name: SearchSpace | str | None, logits: Mapping[str, np.ndarray], history: AlphaHistory | None
 ) -> SearchSpace:
     """Returns the space that α belongs to, after checking that it fits."""
     if name is None:

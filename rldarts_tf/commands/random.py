@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 
-from rldarts_tf.commands import inputs
-from rldarts_tf.commands.size import add_space_arguments, space_of
+from rldarts_tf.commands import inputs, size
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.search_space import OUTPUT_MODES
@@ -20,7 +19,7 @@ python -m rldarts_tf random classic --count=10 --seed=0 --output=random_cells
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    add_space_arguments(parser)
+    size.add_arguments(parser)
     parser.add_argument(
         "--count", type=inputs.positive, default=1, help="how many (default: %(default)s)"
     )
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the cells, or writes them and prints the files."""
-    space = space_of(arguments)
+    space = size.space_of(arguments)
     rng = random.Random(arguments.seed)
     genotypes = [random_genotype(space, rng, arguments.output_mode) for _ in range(arguments.count)]
     if arguments.output is None:

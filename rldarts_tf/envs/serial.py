@@ -12,8 +12,6 @@ import numpy as np
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.errors import RunError
 
-_STEP = ("step_type", "reward", "discount", "observation")
-
 
 class SerialBatch:
     """Environments of dm_env as `rldarts_tf.envs.suite.Environments`, for fast simulators.
@@ -92,7 +90,7 @@ class SerialBatch:
         state = {
             "settings": np.array(json.dumps(self._settings, sort_keys=True)),
             "generation": np.array(self._generation, np.int64),
-            **{name: getattr(time_step, name) for name in _STEP},
+            **time_step._asdict(),
             **self.episodes.state(),
         }
         if hasattr(self._environments[0], "get_state"):
@@ -113,7 +111,7 @@ class SerialBatch:
         time_step = dm_env.TimeStep(
             *(
                 state_entry(state, name, value.dtype, value.shape)
-                for name, value in ((name, getattr(current, name)) for name in _STEP)
+                for name, value in current._asdict().items()
             )
         )
         texts = state.get("environments")

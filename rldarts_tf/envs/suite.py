@@ -136,7 +136,7 @@ class Suite(abc.ABC):
 
     @property
     def variant(self) -> str:
-        """What tables say of the games beside their names, such as "easy"; may be empty."""
+        """Words in tables beside the names of the games, such as "easy"; may be empty."""
         return ""
 
     @property

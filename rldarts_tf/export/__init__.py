@@ -73,7 +73,7 @@ def save(policy: Policy, output: PathLike, file_format: str = "saved_model") -> 
 
 
 def load(path: PathLike, file_format: str = "saved_model") -> Any:
-    """What anybody would do with the file: images [B, H, W, C] -> {name: array}.
+    """Reads a file as anybody would; returns images [B, H, W, C] -> {name: array}.
 
     Raises:
       RunError: it cannot be read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,8 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, suite_names, suite_of
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.launch.stages import encoder_kind
 from rldarts_tf.runs.configs import read_search_space, read_settings
-from rldarts_tf.runs.paths import (
-    TRAINED_STAGES,
-    RunPaths,
-    checkpoint_steps,
-    find_checkpoint,
-)
+from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, checkpoint_steps, find_checkpoint
 from rldarts_tf.training.settings import EncoderSettings
 
 
@@ -73,25 +67,27 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
         raise RunError(f"{str(root)!r} is no run directory: it has no {config.name}")
     checkpoint = find_checkpoint(paths.stage(stage).checkpoints_dir, step)
 
-    def settings(make: type, retired: Sequence[str] = ()) -> Any:
+    recorded = read_settings(config, stage)
+
+    def settings(make: type, retired: Container[str] = ()) -> Any:
         try:
-            values = read_settings(config, stage, make.__name__)
+            values = recorded.get(make.__name__, {})
             return make(**{name: v for name, v in values.items() if name not in retired})
         except TypeError as error:
             raise RunError(f"{str(config)!r}: {error}") from None
 
     encoder_settings = settings(EncoderSettings)
-    kind = encoder_kind(stage, encoder_settings)
+    kind = encoder_settings.kind(stage)
     if kind == "supernet":
         space = read_search_space(config) or encoder_settings.search_space
         encoder_settings = dataclasses.replace(encoder_settings, search_space=space)
     genotype = Genotype.load(paths.genotype_path) if kind == "discrete" else None
     encoder = encoder_settings.make(kind, genotype)
-    algorithm = _algorithm(config, stage)
-    kind_of_suite = _suite(config, stage)
+    algorithm = _algorithm(config, recorded)
+    kind_of_suite = _suite(config, recorded)
     suite = kind_of_suite(settings(kind_of_suite.settings_class))
     numbers = settings(algorithm.settings, algorithm.retired)
-    shape, outputs, trackables = algorithm.greedy(encoder, numbers, suite)
+    outputs, trackables = algorithm.greedy(encoder, numbers, suite)
     try:
         status = tf.train.Checkpoint(**trackables).restore(str(checkpoint))
         status.assert_existing_objects_matched().expect_partial()
@@ -99,14 +95,14 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
         line = one_line(error)
         raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
     (found,) = checkpoint_steps([checkpoint])
-    return Policy(shape, outputs, suite, found, encoder)
+    return Policy(tuple(suite.observation_spec().shape), outputs, suite, found, encoder)
 
 
-def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
-    """What the environments show while actions are drawn at random: [number, H, W, C]."""
+def observations(policy: Policy, number: int) -> np.ndarray:
+    """Observations of environments under random actions: [number, H, W, C]."""
     num_envs = max(len(policy.suite.games), 2)
-    environment = policy.suite.make(num_envs, seed)
-    rng = np.random.default_rng(seed)
+    environment = policy.suite.make(num_envs, seed=0)
+    rng = np.random.default_rng(0)
     try:
         spec = environment.action_spec()
         frames = [environment.reset().observation]
@@ -122,21 +118,19 @@ def observations(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
     return np.concatenate(frames)[:number]
 
 
-def _suite(config: Path, stage: str) -> type[Suite]:
+def _suite(config: Path, recorded: Container[str]) -> type[Suite]:
     for name in suite_names():
-        if read_settings(config, stage, name):
+        if name in recorded:
             return suite_of(name)
     raise RunError(f"{str(config)!r} has the settings of no environments")
 
 
-def _algorithm(config: Path, stage: str) -> Algorithm:
-    name = read_settings(config, stage, "Algorithm").get("name")
-    if name is not None and name not in ALGORITHMS:
-        raise RunError(f"{str(config)!r}: there is no algorithm {name!r}")
+def _algorithm(config: Path, recorded: Mapping[str, Mapping[str, Any]]) -> Algorithm:
+    name = recorded.get("Algorithm", {}).get("name")
     for algorithm in ALGORITHMS.values():
         # A config.gin from before `Algorithm.name` has the settings of one.
-        if name == algorithm.name or (
-            name is None and read_settings(config, stage, algorithm.settings.__name__)
-        ):
+        if name == algorithm.name or (name is None and algorithm.settings.__name__ in recorded):
             return algorithm
-    raise RunError(f"{str(config)!r} has the settings of no algorithm")
+    if name is None:
+        raise RunError(f"{str(config)!r} has the settings of no algorithm")
+    raise RunError(f"{str(config)!r}: there is no algorithm {name!r}")

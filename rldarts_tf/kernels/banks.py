@@ -83,7 +83,7 @@ class Bank(tf.keras.layers.Layer):
 
 @dataclasses.dataclass(frozen=True)
 class ConvolutionSettings:
-    """What tells the ops of a `ConvolutionBank` apart; see `rldarts_tf.ops.Convolution`."""
+    """How ops of a `ConvolutionBank` differ; see `rldarts_tf.ops.Convolution`."""
 
     kernel_size: int
     dilation: int = 1
@@ -297,13 +297,7 @@ class ParameterFreeBank(Bank):
       fan_out: n, the number of targets.
     """
 
-    def __init__(
-        self,
-        functions: Sequence[str],
-        stride: int,
-        fan_out: int,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, functions: Sequence[str], stride: int, fan_out: int, **kwargs: Any) -> None:
         super().__init__(fan_out, **kwargs)
         self.stride = stride
         default = "avg_pool_3x3" if stride > 1 else IDENTITY
@@ -319,7 +313,7 @@ class ParameterFreeBank(Bank):
         self._op_indices = tuple(index for pairs in members.values() for index, _ in pairs)
 
     def bases(self, x: tf.Tensor) -> list[tf.Tensor]:
-        """What `functions` are applied to: x itself or its pools."""
+        """The maps to which `functions` are applied: x itself or its pools."""
         window = {"ksize": 3, "strides": self.stride, "padding": "SAME"}
         pools: dict[str, Callable[[], tf.Tensor]] = {
             IDENTITY: lambda: x,

@@ -39,10 +39,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_compiled
 def combine(
-    addends: Sequence[tf.Tensor],
-    bases: Sequence[tf.Tensor],
-    functions: Functions,
-    p: tf.Tensor,
+    addends: Sequence[tf.Tensor], bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor
 ) -> tf.Tensor:
     """Σ addends + Σ_b Σ_f p_bf · f(base_b).
 

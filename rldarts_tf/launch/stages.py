@@ -50,7 +50,7 @@ def check_encoders(
     """
     for stage in TRAINED_STAGES:
         settings = encoders[stage]
-        kind, cell = encoder_kind(stage, settings), None
+        kind, cell = settings.kind(stage), None
         try:
             if kind == "discrete":
                 # Any cell of the space tells as much about the settings as the one to be found.
@@ -132,7 +132,7 @@ class Pipeline:
         if entry.get("exit_state") != "finished":
             genotype = self._genotype() if name == "evaluate" else None
             settings = self._encoders[name]
-            encoder = settings.make(encoder_kind(name, settings), genotype)
+            encoder = settings.make(settings.kind(name), genotype)
             entry = dict(self._train(name, self._run.stage(name), encoder))
             if genotype is not None:
                 entry["genotype"] = genotype.to_dict()
@@ -210,8 +210,3 @@ class Pipeline:
     def _entry(self, name: str) -> dict[str, Any]:
         path = self._run.summary_path
         return summary.read_summary(path)["stages"].get(name, {}) if path.exists() else {}
-
-
-def encoder_kind(stage: str, settings: EncoderSettings) -> str:
-    """The kind of encoder that a stage trains."""
-    return {"search": "supernet", "evaluate": "discrete"}.get(stage, settings.baseline)

@@ -26,9 +26,7 @@ _INPUT_FILL, _NODE_FILL, _OUTPUT_FILL = "#dfe8f2", "#f6f6f6", "#dff0e0"
 
 
 def draw_genotype(
-    genotype: DrawableGenotype,
-    directory: PathLike,
-    formats: Sequence[str] = figures.FORMATS,
+    genotype: DrawableGenotype, directory: PathLike, formats: Sequence[str] = figures.FORMATS
 ) -> list[Path]:
     """Draws every cell of a genotype to `<directory>/<cell type>.<format>`.
 

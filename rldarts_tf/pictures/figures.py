@@ -23,16 +23,7 @@ INK = "#222222"
 GREY = "#8c8c8c"
 GRID = "#e4e4e4"
 # Dark enough for small text on white; neighbours in the list are far apart, for they share a cell.
-PALETTE = (
-    "#0b62a8",
-    "#d1490a",
-    "#15803d",
-    "#a21caf",
-    "#3f3f46",
-    "#9a6b00",
-    "#0e8a9c",
-    "#7f1d1d",
-)
+PALETTE = ("#0b62a8", "#d1490a", "#15803d", "#a21caf", "#3f3f46", "#9a6b00", "#0e8a9c", "#7f1d1d")
 
 _STYLE: dict[str, Any] = {
     "svg.hashsalt": "rldarts_tf",  # identifiers would be random without

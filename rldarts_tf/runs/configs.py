@@ -47,28 +47,27 @@ def read_config(path: Path) -> str:
         raise RunError(f"{str(path)!r} is not UTF-8 text") from None
 
 
-def read_settings(path: Path, scope: str, name: str) -> dict[str, Any]:
-    """Reads the settings of a class in a scope: those of the scope before those without one.
+def read_settings(path: Path, scope: str) -> dict[str, dict[str, Any]]:
+    """Reads the settings in a scope: those of the scope before those without one.
 
     Args:
       path: a config.gin.
       scope: a stage.
-      name: name of the class, such as "EncoderSettings".
 
     Returns:
-      {field: value}.
+      {name of the class, such as "EncoderSettings": {field: value}}.
 
     Raises:
       RunError: the file cannot be read or is no configuration.
     """
-    text = read_config(path)
-    found: dict[str, dict[str, Any]] = {"": {}, scope: {}}
-    for setting, value in _parse(text, repr(str(path))).items():
+    found: dict[str, dict[str, dict[str, Any]]] = {"": {}, scope: {}}
+    for setting, value in _parse(read_config(path), repr(str(path))).items():
         scoped, _, field = setting.rpartition(".")
         where, _, selector = scoped.rpartition("/")
-        if selector.rpartition(".")[2] == name and where in found:
-            found[where][field] = value
-    return {**found[""], **found[scope]}
+        if where in found:
+            found[where].setdefault(selector.rpartition(".")[2], {})[field] = value
+    plain, own = found[""], found[scope]
+    return {name: {**plain.get(name, {}), **own.get(name, {})} for name in {**plain, **own}}
 
 
 def read_search_space(path: Path) -> SearchSpace | str | None:
@@ -77,8 +76,9 @@ def read_search_space(path: Path) -> SearchSpace | str | None:
     Raises:
       RunError: the file cannot be read or is no configuration, or its definition is not valid.
     """
-    name = read_settings(path, "search", "EncoderSettings").get("search_space")
-    fields = read_settings(path, "search", "SearchSpace")
+    settings = read_settings(path, "search")
+    name = settings.get("EncoderSettings", {}).get("search_space")
+    fields = settings.get("SearchSpace", {})
     if not fields or fields.get("name") != name:
         return name
     lists = {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}

@@ -28,7 +28,7 @@ from rldarts_tf.training.program import AgentProgram, MakeProgram, StageSettings
 from rldarts_tf.training.progress import Progress
 from rldarts_tf.training.recorder import make_recorder
 from rldarts_tf.training.returns import ReturnTracker
-from rldarts_tf.training.state import part_of
+from rldarts_tf.training.state import part_of, with_prefix
 from rldarts_tf.training.stopwatch import Stopwatch
 from rldarts_tf.training.triggers import StepTrigger, TimeTrigger
 
@@ -246,8 +246,8 @@ class Training(Closing):
             # Else a resumed run would lack the time in which replay, the long part, was saved.
             seconds += time.monotonic() - self._saving_since
         return {
-            **{f"agent/{k}": v for k, v in self._program.state().items()},
-            **{f"returns/{k}": v for k, v in self._returns.state().items()},
+            **with_prefix("agent", self._program.state()),
+            **with_prefix("returns", self._returns.state()),
             "step": np.array(self._step, np.int64),
             "seconds": np.array(seconds, np.float64),
         }

@@ -33,6 +33,10 @@ class EncoderSettings(EncoderOptions):
         "impala_cnn", "kind of encoder that the stage baseline trains", check=one_of(*BASELINES)
     )
 
+    def kind(self, stage: str) -> str:
+        """The kind of encoder that a stage trains."""
+        return {"search": "supernet", "evaluate": "discrete"}.get(stage, self.baseline)
+
     def make(
         self, encoder: str, genotype: Genotype | str | os.PathLike[str] | None = None
     ) -> Encoder:

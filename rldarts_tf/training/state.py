@@ -7,6 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 
+def with_prefix(part: str, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns a part's state with `<name>` as `<part>/<name>`; the inverse of `part_of`."""
+    return {f"{part}/{name}": value for name, value in state.items()}
+
+
 def part_of(state: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
     """Returns the entries `<part>/<name>` of a state, as `<name>`."""
     prefix = f"{part}/"

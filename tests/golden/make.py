@@ -18,16 +18,15 @@ add it to the test, when a format is changed on purpose.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import rldarts_tf.tensorflow_environment  # for its effect, before TensorFlow loads
 
+# isort: split
 import numpy as np
 import tensorflow as tf
 

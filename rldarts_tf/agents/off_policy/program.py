@@ -29,7 +29,7 @@ from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.seeds import derived_seed
-from rldarts_tf.training.state import part_of
+from rldarts_tf.training.state import part_of, with_prefix
 
 T = TypeVar("T")
 
@@ -186,7 +186,7 @@ class OffPolicyProgram(AgentProgram):
     def state(self) -> dict[str, np.ndarray]:
         """State of the environments, counters, and the name of the replay checkpoint."""
         return {
-            **{f"environment/{k}": v for k, v in self.environment.get_state().items()},
+            **with_prefix("environment", self.environment.get_state()),
             "step": np.array(self._step, np.int64),
             "acted": np.array(self._acted, np.int64),
             "replay": np.array(self._saved_replay or ""),

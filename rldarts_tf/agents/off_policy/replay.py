@@ -289,19 +289,16 @@ def learner_steps_due(settings: Any, steps: int) -> int:
     return max(int(steps * settings.samples_per_insert // settings.batch_size), 0)
 
 
-def environment_spec(
-    observation: Any, action: Any, name: str = "observation"
-) -> specs.EnvironmentSpec:
+def environment_spec(observation: Any, action: Any) -> specs.EnvironmentSpec:
     """The spec of one environment with float32 rewards and discounts, for Acme.
 
     Args:
       observation: an object with the shape and dtype of one observation.
       action: the same of one action, with its minimum and maximum.
-      name: of the observation.
     """
     shape, dtype = tuple(action.shape), action.dtype
     return specs.EnvironmentSpec(
-        observations=specs.Array(tuple(observation.shape), observation.dtype, name),
+        observations=specs.Array(tuple(observation.shape), observation.dtype, "observation"),
         actions=specs.BoundedArray(shape, dtype, action.minimum, action.maximum, "action"),
         rewards=specs.Array((), np.float32, "reward"),
         discounts=specs.BoundedArray((), np.float32, 0.0, 1.0, "discount"),

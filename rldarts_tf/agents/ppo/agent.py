@@ -47,11 +47,7 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         return self._optimizer
 
     def compute_advantages(
-        self,
-        rewards: tf.Tensor,
-        returns: tf.Tensor,
-        discounts: tf.Tensor,
-        value_preds: tf.Tensor,
+        self, rewards: tf.Tensor, returns: tf.Tensor, discounts: tf.Tensor, value_preds: tf.Tensor
     ) -> tf.Tensor:
         """Generalized advantages [B, T] from values [B, T + 1].
 

@@ -14,7 +14,7 @@ from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.envs.suite import Environments
-from rldarts_tf.training.state import part_of
+from rldarts_tf.training.state import part_of, with_prefix
 from rldarts_tf.training.stopwatch import Stopwatch
 
 Act = Callable[[np.ndarray], tuple[tf.Tensor, Any, tf.Tensor]]
@@ -102,8 +102,8 @@ class Collector:
     def state(self) -> dict[str, np.ndarray]:
         """State of the environments and the reward normalizer, as arrays: resuming is exact."""
         return {
-            **{f"environment/{k}": v for k, v in self._environment.get_state().items()},
-            **{f"normalizer/{k}": v for k, v in self._normalizer.state().items()},
+            **with_prefix("environment", self._environment.get_state()),
+            **with_prefix("normalizer", self._normalizer.state()),
         }
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:

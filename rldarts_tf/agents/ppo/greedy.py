@@ -13,11 +13,11 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 
 
-def make_greedy(encoder: Encoder, settings: PPOSettings, suite: Suite) -> tuple[Any, Any, Any]:
+def make_greedy(encoder: Encoder, settings: PPOSettings, suite: Suite) -> tuple[Any, Any]:
     """Makes the policy of a stage: the most probable action, within its bounds.
 
     Returns:
-      (image shape, observations -> outputs, objects to restore): see `export.policies`.
+      (observations -> outputs, objects to restore): see `export.policies`.
     """
     time_step_spec, action_spec = ppo.tensor_specs(suite.observation_spec(), suite.action_spec())
     agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
@@ -33,5 +33,4 @@ def make_greedy(encoder: Encoder, settings: PPOSettings, suite: Suite) -> tuple[
         action = tf.argmax(logits, axis=-1, output_type=tf.int32)
         return {"action": action, "logits": logits, "value": value}
 
-    shape = tuple(time_step_spec.observation.shape)
-    return shape, outputs, {"actor": agent.actor_net, "value": agent.value_net}
+    return outputs, {"actor": agent.actor_net, "value": agent.value_net}

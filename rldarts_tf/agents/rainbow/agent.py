@@ -95,10 +95,7 @@ class EpsilonGreedy(snt.Module):
     """
 
     def __init__(
-        self,
-        network: snt.Module,
-        epsilon: float | tf.Variable,
-        generator: tf.random.Generator,
+        self, network: snt.Module, epsilon: float | tf.Variable, generator: tf.random.Generator
     ) -> None:
         super().__init__(name="epsilon_greedy")
         self._network = network

@@ -14,11 +14,11 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, num_actions
 
 
-def make_greedy(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tuple[Any, Any, Any]:
+def make_greedy(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tuple[Any, Any]:
     """Makes the policy of a stage: the action of the largest value.
 
     Returns:
-      (image shape, observations -> outputs, objects to restore): see `export.policies`.
+      (observations -> outputs, objects to restore): see `export.policies`.
     """
     network = rainbow.make_network(encoder, num_actions(suite.action_spec(), "Rainbow"), settings)
     observation = suite.observation_spec()
@@ -28,4 +28,4 @@ def make_greedy(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tu
         q = network(images).mean()
         return {"action": tf.argmax(q, axis=-1, output_type=tf.int32), "q": q}
 
-    return tuple(observation.shape), outputs, {"network": network}
+    return outputs, {"network": network}

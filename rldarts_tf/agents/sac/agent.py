@@ -199,11 +199,7 @@ def actor_loss(q: tf.Tensor, log_pi: tf.Tensor, temperature: tf.Tensor | float) 
     Raises:
       ValueError: a shape is another.
     """
-    check_shapes(
-        q=(q, (2, "B")),
-        log_pi=(log_pi, ("B",)),
-        temperature=(temperature, ()),
-    )
+    check_shapes(q=(q, (2, "B")), log_pi=(log_pi, ("B",)), temperature=(temperature, ()))
     return tf.reduce_mean(temperature * log_pi - tf.reduce_min(q, axis=0))
 
 

@@ -13,11 +13,11 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, check_box
 
 
-def make_greedy(encoder: Encoder, settings: SACSettings, suite: Suite) -> tuple[Any, Any, Any]:
+def make_greedy(encoder: Encoder, settings: SACSettings, suite: Suite) -> tuple[Any, Any]:
     """Makes the policy of a stage: tanh(μ).
 
     Returns:
-      (image shape, observations -> outputs, objects to restore): see `export.policies`.
+      (observations -> outputs, objects to restore): see `export.policies`.
     """
     check_box(suite.action_spec(), "SAC")
     spec = environment_spec(suite.observation_spec(), suite.action_spec())
@@ -30,5 +30,4 @@ def make_greedy(encoder: Encoder, settings: SACSettings, suite: Suite) -> tuple[
         q = tf.reduce_min(networks.critics.q(features, action), axis=0)
         return {"action": action, "q": q}
 
-    trackables = {"critics": networks.critics, "actor": networks.actor}
-    return tuple(spec.observations.shape), outputs, trackables
+    return outputs, {"critics": networks.critics, "actor": networks.actor}

@@ -49,11 +49,7 @@ class WorkerProcess:
     """
 
     def __init__(
-        self,
-        program: str,
-        arguments: Mapping[str, Any],
-        memory: int,
-        variables: Mapping[str, str],
+        self, program: str, arguments: Mapping[str, Any], memory: int, variables: Mapping[str, str]
     ) -> None:
         # A file rather than a pipe: nobody has to read it for the worker to go on.
         self._errors = os.memfd_create("errors")

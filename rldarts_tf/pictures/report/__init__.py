@@ -20,10 +20,7 @@ from rldarts_tf.runs.paths import TRAINED_STAGES
 
 _MOST_CELLS = 18
 _LARGEST_VIDEO = 8_000_000  # bytes; a page that is mailed stays smaller than most limits
-_COLUMNS = (
-    ("return_mean", "training episodes"),
-    ("eval_test_return_mean", "evaluations"),
-)
+_COLUMNS = (("return_mean", "training episodes"), ("eval_test_return_mean", "evaluations"))
 _STAGE_NAMES = {"search": "supernet", "evaluate": "cell", "baseline": "baseline"}
 
 
@@ -128,15 +125,18 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
         curves: dict[str, list[Path]] = {}
         for members in groups:
             for stage in TRAINED_STAGES:
-                files = [run.metrics[stage] for run in members if stage in run.metrics]
-                files = [file for file in files if has_values(file, column)]
-                if files:
+                shown = [
+                    run
+                    for run in members
+                    if stage in run.metrics and has_values(run.metrics[stage], column)
+                ]
+                if shown:
                     name = _STAGE_NAMES[stage]
                     games = members[0].games
                     if len(set(games.values())) > 1 and stage in games:
                         name = f"{name} ({games[stage]})"
-                    label = name if len(groups) == 1 else f"{_label(members)}: {name}"
-                    curves[label] = files
+                    label = name if len(groups) == 1 else f"{_label(shown)}: {name}"
+                    curves[label] = [run.metrics[stage] for run in shown]
         if curves:
             picture = plotting.returns_picture(curves, "svg", column=column)
             pictures.append({"caption": f"Returns of {what}", "source": _embedded(picture)})
@@ -173,6 +173,7 @@ def _run(run: data.Run) -> dict[str, Any]:
             }
             for begin, end, genotype in shown
         ],
+        "heading": "The cell found" if evolution else "The cell",
         "videos": [_video(stage, path) for stage, path in run.videos.items()],
         "cells": _cells(run.genotype) if run.genotype is not None else [],
         "text": genotype_text(run.genotype) if run.genotype is not None else "",

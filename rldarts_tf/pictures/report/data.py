@@ -82,9 +82,11 @@ class Run:
         return int(read_metrics(self.metrics["search"])["step"][-1])
 
     @property
-    def kind(self) -> tuple[tuple[str, str], ...]:
-        """The settings but the seed: equal for runs that differ in nothing else."""
-        return tuple(sorted((k, v) for k, v in self.settings.items() if not k.endswith(".seed")))
+    def kind(self) -> tuple[Any, ...]:
+        """A given cell, and the settings but the seed: equal for runs that are seeds of one."""
+        searched = "search" in self.metrics or "search" in self.results
+        cell = None if searched else self.genotype
+        return cell, *sorted((k, v) for k, v in self.settings.items() if not k.endswith(".seed"))
 
 
 def read_run(root: Path) -> Run:
@@ -160,7 +162,7 @@ def _read_genotype(path: Path) -> Genotype | None:
 
 
 def group(runs: Sequence[Run]) -> list[list[Run]]:
-    """Puts runs together that differ in their seed alone; in the order given."""
+    """Puts runs of one `kind` together; in the order given."""
     groups: dict[Any, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.kind, []).append(run)

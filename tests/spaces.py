@@ -1,0 +1,15 @@
+"""Small search spaces: Micro and Classic with fewer cells and edges, which are traced sooner."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rldarts_tf import CLASSIC, MICRO
+from rldarts_tf.search_space import register_search_space
+
+MICRO_2 = register_search_space(
+    dataclasses.replace(MICRO, name="micro_2", num_normal=1, num_nodes=2)
+)
+CLASSIC_2 = register_search_space(
+    dataclasses.replace(CLASSIC, name="classic_2", num_normal=1, num_nodes=2)
+)
