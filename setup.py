@@ -63,7 +63,7 @@ EXTRAS = {
         # Gymnasium's ResizeObservation. Later ones are compiled against numpy 2.
         "opencv-python-headless<4.12",
     ],
-    "atari": ["ale-py>=0.11"],  # the first release with a vector environment of its own
+    "atari": ["ale-py>=0.11.2"],  # its vector environment says when it begins the next episode
     "video": [
         "pillow>=10.1",  # the first release whose own font has sizes
         "imageio-ffmpeg>=0.3",  # what Procgen's gym3 accepts; it brings ffmpeg

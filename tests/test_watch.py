@@ -19,6 +19,8 @@ from rldarts_tf import commands
 from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.suite import suite_of
+from rldarts_tf.errors import RunError
+from rldarts_tf.export import playing
 from rldarts_tf.export.playing import play
 from rldarts_tf.export.policies import load_policy
 from rldarts_tf.pictures import report, video
@@ -92,6 +94,26 @@ def test_the_last_moment_of_an_episode_is_its_own(trained):
     # Procgen shows the next episode's first frame there: see `Environments.last_is_first`.
     before, last = play(bossfight, 1)[0].moments[-2:]
     np.testing.assert_array_equal(before.observation, last.observation)
+
+
+def test_sampled_actions_follow_the_probabilities_and_the_seed(trained):
+    policy = load_policy(trained("minatar"), "baseline")
+    first, again, greedy = (
+        [moment.observation for moment in play(policy, 1, 0, 200, sampled)[0].moments]
+        for sampled in (True, True, False)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert len(first) != len(greedy) or (np.array(first) != greedy).any()
+    act = playing._actor(policy, 0)
+    images = np.repeat(first[:1], 4000, axis=0)
+    logits = policy.outputs(tf.constant(images[:1]))["logits"]
+    shares = np.bincount(act(images), minlength=logits.shape[-1]) / 4000
+    np.testing.assert_allclose(shares, tf.nn.softmax(logits)[0], atol=0.03)
+
+
+def test_a_policy_without_probabilities_is_not_sampled(trained):
+    with pytest.raises(RunError, match="sampled: only PPO"):
+        play(load_policy(trained("dm_control"), "baseline"), 1, sampled=True)
 
 
 def test_a_long_episode_is_stopped(trained):

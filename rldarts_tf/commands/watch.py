@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the simulator (default: 0)")
     parser.add_argument(
+        "--sampled",
+        action="store_true",
+        help="draw actions by PPO's probabilities, as its evaluations do (default: greedy)",
+    )
+    parser.add_argument(
         "--fps", type=positive, default=20, help="actions per second (default: %(default)s)"
     )
     parser.add_argument(
@@ -74,10 +79,13 @@ def run(arguments: argparse.Namespace) -> None:
     from rldarts_tf.export.policies import load_policy
 
     policy = load_policy(root, arguments.stage, arguments.step)
-    episodes = play(policy, arguments.episodes, arguments.seed, arguments.max_steps)
+    episodes = play(
+        policy, arguments.episodes, arguments.seed, arguments.max_steps, arguments.sampled
+    )
     pictures = _pictures(episodes, policy.suite)
     write_bytes(output, video.encode(pictures, file_format, arguments.fps))
-    rows = [("policy", f"{type(policy.encoder).__name__} at step {policy.step:,}, greedy")]
+    acting = "sampled" if arguments.sampled else "greedy"
+    rows = [("policy", f"{type(policy.encoder).__name__} at step {policy.step:,}, {acting}")]
     for episode in episodes:
         last = episode.moments[-1]
         stopped = "" if episode.ended else ", stopped"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dm_env
 import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.envs.suite import Environments
+from rldarts_tf.errors import RunError
 from rldarts_tf.export.policies import Policy
+
+Act = Callable[[np.ndarray], np.ndarray]
+"""Observations [B, H, W, C] -> actions [B, ...]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,38 +48,65 @@ class Episode:
     ended: bool = True
 
 
-def play(policy: Policy, num_episodes: int, seed: int = 0, max_steps: int = 2000) -> list[Episode]:
-    """Plays the greedy policy in the environments of evaluations.
+def play(
+    policy: Policy,
+    num_episodes: int,
+    seed: int = 0,
+    max_steps: int = 2000,
+    sampled: bool = False,
+) -> list[Episode]:
+    """Plays a policy in the environments of evaluations.
 
     Args:
       policy: see `load_policy`.
       num_episodes: whole episodes of each game.
-      seed: of the simulators.
+      seed: of the simulators, and of actions that are drawn.
       max_steps: actions after which an episode is stopped, and with it those of its game.
+      sampled: actions are drawn from the policy's probabilities; they are greedy by default.
 
     Returns:
       Episodes in the order of games, then of time.
+
+    Raises:
+      RunError: the policy has no probabilities to draw from.
     """
     suite = policy.suite
     overrides = suite.evaluation_sets["test"].overrides
     environment = suite.make(len(suite.games), seed, **overrides)
     try:
-        return _play(environment, policy, num_episodes, max_steps)
+        return _play(
+            environment, _actor(policy, seed if sampled else None), num_episodes, max_steps
+        )
     finally:
         environment.close()
 
 
-def _play(
-    environment: Environments, policy: Policy, num_episodes: int, max_steps: int
-) -> list[Episode]:
-    act = tf.function(policy.outputs, autograph=False)
+def _actor(policy: Policy, seed: int | None) -> Act:
+    """Acts greedily; with a seed, draws actions."""
+    outputs = tf.function(policy.outputs, autograph=False)
+    rng = np.random.default_rng(seed)
+
+    def act(images: np.ndarray) -> np.ndarray:
+        of_images = outputs(tf.constant(images))
+        if seed is None:
+            return of_images["action"].numpy()
+        if "logits" not in of_images:
+            raise RunError("sampled: only PPO's policy of discrete actions has probabilities")
+        # The Gumbel-max trick: no probabilities that would have to sum to 1.
+        logits = of_images["logits"].numpy()
+        return np.argmax(logits + rng.gumbel(size=logits.shape), axis=-1).astype(np.int32)
+
+    return act
+
+
+def _play(environment: Environments, act: Act, num_episodes: int, max_steps: int) -> list[Episode]:
     time_step = environment.reset()
     running = [[Moment(image, 0.0, 0)] for image in time_step.observation]
     games = environment.games
     played: list[list[Episode]] = [[] for _ in games]
     unfinished = set(range(len(games)))
     while unfinished:
-        time_step = environment.step(act(tf.constant(time_step.observation))["action"].numpy())
+        time_step = environment.step(act(time_step.observation))
         finished = environment.episodes.take()
         ends = {i: (float(r), int(n)) for r, n, i in zip(*finished)}
         state = environment.episodes.state()

@@ -148,7 +148,12 @@ def _mp4(pictures: Iterable[np.ndarray], fps: float) -> bytes:
         path = Path(folder) / "video.mp4"
         try:
             writer = ffmpeg.write_frames(
-                str(path), (width, height), fps=fps, quality=7, macro_block_size=2
+                str(path),
+                (width, height),
+                fps=fps,
+                quality=7,
+                macro_block_size=2,
+                ffmpeg_log_level="error",
             )
             writer.send(None)
             for frame in itertools.chain([first], pictures):
