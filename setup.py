@@ -87,6 +87,7 @@ EXTRAS["dev"] = [
     "atheris>=2.3; sys_platform == 'linux' and platform_machine == 'x86_64'",
     "hypothesis>=6.100",
     "ipykernel>=6",  # for the notebook among the examples
+    "ipython<8.19",  # later ones need a typing-extensions that TF-Agents refuses
     "mypy>=1.10",
     "nbclient>=0.10",
     "pytest>=8",

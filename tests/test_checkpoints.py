@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import time
 import zipfile
@@ -17,6 +18,12 @@ from hypothesis import given, settings
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints
 from rldarts_tf.runs.paths import StagePaths
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings_of_other_tests():
+    """TensorFlow warns when what could not be restored is deleted: not while others read stderr."""
+    gc.collect()
 
 
 class Counter:

@@ -94,9 +94,8 @@ def trained(name: str) -> rldarts_tf.Encoder:
 
 def plain_name(weight: tf.Variable) -> str:
     """Without the model's name, which some loaders drop, and Keras' counters of nameless layers."""
-    name = re.sub(
-        r"^(supernet|discrete_network|impala_cnn|nature_cnn|pi_sac_cnn)[^/]*/", "", weight.name
-    )
+    models = "supernet|discrete_network|impala_cnn|nature_cnn|pi_sac_cnn|min_atar_cnn"
+    name = re.sub(rf"^({models})[^/]*/", "", weight.name)
     return re.sub(r"/(gate|separable_convolution)_\d+/", r"/\1/", name)
 
 

@@ -91,9 +91,13 @@ class Checkpoints:
         path = self._manager.latest_checkpoint
         if path is None:
             return False
+        status = None
         try:
-            self._checkpoint.restore(path).assert_existing_objects_matched()
+            status = self._checkpoint.restore(path)
+            status.assert_existing_objects_matched()
         except (AssertionError, ValueError, tf.errors.OpError) as error:
+            if status is not None:
+                status.expect_partial()  # else TensorFlow warns, some time after the error
             line = one_line(error)
             raise RunError(f"checkpoint {path!r} cannot be restored: {line}") from error
         return True
