@@ -8,15 +8,14 @@ a field here and an argument of the classes that have it.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from rldarts_tf.checks import check_choice, check_integer
+from rldarts_tf.checks import check_integer
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.search_space import OUTPUT_MODES, SearchSpace
-from rldarts_tf.settings_fields import Check, Settings, checked, setting
+from rldarts_tf.settings_fields import Settings, checked, one_of, setting
 
 NORMALIZATIONS = (None, "layer", "batch")
 HEADS = ("relu", "layer_norm")
@@ -31,11 +30,6 @@ def _depths(name: str, value: Any) -> tuple[int, ...]:
     if not value:
         raise ConfigError(f"{name} is empty: at least one block is needed")
     return tuple(check_integer(f"{name}[{d}]", depth, least=1) for d, depth in enumerate(value))
-
-
-def one_of(*choices: Any) -> Check:
-    """Returns a check that a value is one of the choices."""
-    return functools.partial(check_choice, choices=choices)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from rldarts_tf.checks import check_integers
+from rldarts_tf.checks import check_choice, check_integers
 from rldarts_tf.errors import ConfigError
 
 NONE = "none"
@@ -97,10 +97,7 @@ class SearchSpace:
             raise ConfigError(f"SearchSpace.name must be a non-empty string, got {self.name!r}")
         check_integers(self, "num_normal", "num_reduction", least=0)
         check_integers(self, "num_nodes", "top_k", least=1)
-        if self.stem not in STEMS:
-            raise ConfigError(
-                f"SearchSpace.stem must be one of {', '.join(STEMS)}, got {self.stem!r}"
-            )
+        check_choice("SearchSpace.stem", self.stem, STEMS)
         if self.num_normal + self.num_reduction == 0:
             raise ConfigError("SearchSpace.num_normal and num_reduction are both 0: no cells")
         for cell_type in self.cell_types:

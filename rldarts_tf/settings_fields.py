@@ -7,12 +7,13 @@ that extends `Settings`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from rldarts_tf.checks import check_flag, check_integer, check_number
+from rldarts_tf.checks import check_choice, check_flag, check_integer, check_number
 from rldarts_tf.errors import ConfigError
 
 Check = Callable[[str, Any], Any]
@@ -40,6 +41,11 @@ def setting(
     """
     bounds = {"least": least, "most": most, "positive": positive, "check": check}
     return dataclasses.field(default=default, metadata={"doc": doc, **bounds})
+
+
+def one_of(*choices: Any) -> Check:
+    """Returns a check that a value is one of the choices."""
+    return functools.partial(check_choice, choices=choices)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rldarts_tf.commands.inputs import add_policy_arguments
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs import summary
-from rldarts_tf.runs.paths import TRAINED_STAGES
 
 HELP = "write a trained policy as a SavedModel or TFLite file that runs without this package"
 EXAMPLES = """
@@ -22,16 +22,7 @@ _CHECKED = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
-    parser.add_argument(
-        "--stage",
-        choices=TRAINED_STAGES,
-        default="evaluate",
-        help="whose policy: of the supernet, the cell (default) or the baseline",
-    )
-    parser.add_argument(
-        "--step", type=int, help="environment steps of the checkpoint (default: the newest)"
-    )
+    add_policy_arguments(parser)
     parser.add_argument(
         "--format",
         choices=("saved_model", "tflite"),

@@ -1,4 +1,4 @@
-"""Arguments that several subcommands take: genotypes, runs, lists of numbers."""
+"""Arguments that several subcommands take: genotypes, policies, lists of numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 
 GENOTYPE_HELP = "a genotype file, or the directory of a run that has found one"
 
@@ -25,6 +25,20 @@ def load_genotype(path: str) -> Genotype:
             raise RunError(f"{path!r} has no {file.name}: its search has not been discretized")
         return Genotype.load(file)
     return Genotype.load(path)
+
+
+def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares `run_dir`, `stage` and `step`, which name a trained policy."""
+    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
+    parser.add_argument(
+        "--stage",
+        choices=TRAINED_STAGES,
+        default="evaluate",
+        help="whose policy: of the supernet, the cell (default) or the baseline",
+    )
+    parser.add_argument(
+        "--step", type=int, help="environment steps of the checkpoint (default: the newest)"
+    )
 
 
 def positive(text: str) -> int:

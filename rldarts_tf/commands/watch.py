@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rldarts_tf.commands.inputs import positive
+from rldarts_tf.commands.inputs import add_policy_arguments, positive
 from rldarts_tf.files import write_bytes
 from rldarts_tf.runs import summary
-from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
+from rldarts_tf.runs.paths import RunPaths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,16 +28,7 @@ python -m rldarts_tf watch runs/starpilot --output=starpilot.gif
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("run_dir", metavar="RUN", help="a run directory")
-    parser.add_argument(
-        "--stage",
-        choices=TRAINED_STAGES,
-        default="evaluate",
-        help="whose policy: of the supernet, the cell (default) or the baseline",
-    )
-    parser.add_argument(
-        "--step", type=int, help="environment steps of the checkpoint (default: the newest)"
-    )
+    add_policy_arguments(parser)
     parser.add_argument(
         "--episodes",
         type=positive,

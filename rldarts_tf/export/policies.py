@@ -90,7 +90,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     outputs, trackables = algorithm.greedy(encoder, numbers, suite)
     try:
         status = tf.train.Checkpoint(**trackables).restore(str(checkpoint))
-        status.assert_existing_objects_matched().expect_partial()
+        status.expect_partial().assert_existing_objects_matched()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         line = one_line(error)
         raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None

@@ -14,6 +14,7 @@ from absl import logging
 from gin import config_parser
 
 from rldarts_tf.agents.registry import ALGORITHMS, Algorithm
+from rldarts_tf.checks import check_choice
 from rldarts_tf.envs.suite import import_settings
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError, one_line
 from rldarts_tf.runs.configs import ALGORITHM_NAME, read_config, statements
@@ -183,10 +184,8 @@ def _check_algorithm(files: Sequence[str], own: Algorithm) -> None:
     """Refuses a configuration for another algorithm."""
     named = [values["name"] for _, name, values in _bound() if name == "Algorithm"]
     for name in named or _complete():
-        if name not in [*ALGORITHMS]:  # A list also looks for what cannot be hashed.
-            raise ConfigError(
-                f"{ALGORITHM_NAME} must be one of {', '.join(ALGORITHMS)}, got {name!r}"
-            )
+        # A list also looks for what cannot be hashed.
+        check_choice(ALGORITHM_NAME, name, [*ALGORITHMS])
         if name != own.name:
             raise ConfigError(
                 f"gin_file {', '.join(map(repr, files))}: is for {name!r}, with "

@@ -16,9 +16,9 @@ from rldarts_tf.checks import INT32_MAX, check_number
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.options import EncoderOptions, one_of
+from rldarts_tf.options import EncoderOptions
 from rldarts_tf.search_space import SearchSpace
-from rldarts_tf.settings_fields import Settings, setting
+from rldarts_tf.settings_fields import Settings, one_of, setting
 
 
 @gin.configurable(module="rldarts_tf")

@@ -11,7 +11,7 @@ import gin
 
 from rldarts_tf.checks import check_integer, check_seconds, is_number, shown
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.settings_fields import Settings, setting
+from rldarts_tf.settings_fields import Settings, one_of, setting
 
 VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
 
@@ -27,12 +27,6 @@ def _check_id(field: str, value: Any) -> str:
     return value
 
 
-def _check_vectorization(field: str, value: Any) -> str:
-    if value not in VECTORIZATIONS:
-        raise ConfigError(f"{field} must be one of {', '.join(VECTORIZATIONS)}, got {shown(value)}")
-    return value
-
-
 def _check_name(field: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ConfigError(f"{field} must be a name or None, got {shown(value)}")
@@ -42,11 +36,6 @@ def _check_name(field: str, value: Any) -> str:
 def _check_dict(field: str, value: Any) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{field} must be a dict or None, got {shown(value)}")
-    return value
-
-
-def _check_timeout(field: str, value: Any) -> float:
-    check_seconds(field, value)
     return value
 
 
@@ -97,13 +86,13 @@ class GymnasiumSettings(Settings):
         "'sync', one environment after the other in this process; 'async', each in a process of "
         "its own; 'vector_entry_point', the environment's own; 'auto', its own where it has one "
         "and no wrapper is asked for, else 'sync'",
-        check=_check_vectorization,
+        check=one_of(*VECTORIZATIONS),
     )
     step_timeout: float = setting(
         300.0,
         "seconds that a step of all environments may take; a run whose simulator does not answer "
         "in time ends",
-        check=_check_timeout,
+        check=check_seconds,
     )
     image_key: str | None = setting(
         None,
