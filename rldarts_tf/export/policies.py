@@ -47,17 +47,22 @@ class Policy:
         return tf.as_dtype(self.suite.observation_spec().dtype)
 
     def restore(self, checkpoint: Path) -> None:
-        """Takes the weights of a checkpoint.
+        """Takes the weights of a checkpoint; see the function."""
+        restore(self.trackables, checkpoint)
 
-        Raises:
-          RunError: it cannot be read, or lacks some.
-        """
-        try:
-            status = tf.train.Checkpoint(**self.trackables).restore(str(checkpoint))
-            status.expect_partial().assert_existing_objects_matched()
-        except (AssertionError, ValueError, tf.errors.OpError) as error:
-            line = one_line(error)
-            raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
+
+def restore(objects: Mapping[str, Any], checkpoint: Path) -> None:
+    """Restores TensorFlow objects from a checkpoint that may have more.
+
+    Raises:
+      RunError: it cannot be read, or lacks some.
+    """
+    try:
+        status = tf.train.Checkpoint(**objects).restore(str(checkpoint))
+        status.expect_partial().assert_existing_objects_matched()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        line = one_line(error)
+        raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,8 +48,13 @@ class Mask:
 
 
 @contextlib.contextmanager
-def masked(modules: Mapping[str, tf.Module], mask: Mask) -> Iterator[None]:
-    """Within it, all supernets in the modules, target networks among them, have the mask."""
+def masked(modules: Mapping[str, object], mask: Mask) -> Iterator[None]:
+    """Within it, all supernets in the modules, target networks among them, have the mask.
+
+    Args:
+      modules: encoders, networks or agents by name; what is no `tf.Module` is passed over.
+      mask: the mask.
+    """
     alphas = {
         id(alpha): alpha
         for module in modules.values()

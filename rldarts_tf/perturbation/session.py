@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -17,13 +18,14 @@ from rldarts_tf.export.policies import Policy, TrainedStage, read_stage
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.ops import parameter_free
 from rldarts_tf.perturbation.decisions import Decision, decide, standard_error
+from rldarts_tf.perturbation.fine_tuning import FineTuning
 from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.masks import Mask, masked
 from rldarts_tf.perturbation.returns import PairedReturns
 from rldarts_tf.perturbation.selection import Selection
 from rldarts_tf.perturbation.settings import PerturbationSettings
 from rldarts_tf.runs.directory import RunDirectory
-from rldarts_tf.runs.paths import checkpoint_steps
+from rldarts_tf.runs.paths import RunPaths, StagePaths, checkpoint_steps
 from rldarts_tf.search_space import SKIP_CONNECT, SearchSpace
 
 Value = Callable[[], np.ndarray]
@@ -54,12 +56,21 @@ def discretize_run(
       ConfigError: the caps leave an edge without an op.
     """
     stage = read_stage(root, "search", step)
-    with RunDirectory(folder):
-        return _discretize(stage, by, settings, folder)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(RunDirectory(folder))
+        if settings.fine_tune_steps:
+            # Replay is read where a search that is running would write.
+            stack.enter_context(RunDirectory(root))
+        return _discretize(stage, by, settings, folder, RunPaths(root).stage("search"), stack)
 
 
 def _discretize(
-    stage: TrainedStage, by: str, settings: PerturbationSettings, folder: Path
+    stage: TrainedStage,
+    by: str,
+    settings: PerturbationSettings,
+    folder: Path,
+    stage_dir: StagePaths,
+    stack: contextlib.ExitStack,
 ) -> Found:
     (found,) = checkpoint_steps([stage.checkpoint])
     log = DecisionLog(folder, {"by": by, "step": found, **dataclasses.asdict(settings)})
@@ -75,15 +86,26 @@ def _discretize(
     except ValueError as error:
         raise RunError(f"{str(folder)!r} holds decisions of another search: {error}") from None
     mask = Mask(supernet.space)
+    stack.enter_context(masked({"policy": supernet}, mask))
     value = _value(policy, by, settings)
-    with masked({"policy": supernet}, mask):
-        if "supernet" not in log.references:
-            log.references["supernet"] = _reference(value)
-        mask.assign(selection.weights())
-        _decide_all(selection, mask, value, log)
-        if "cell" not in log.references:
-            log.references["cell"] = _reference(value)
-        log.write()
+    if "supernet" not in log.references:
+        log.references["supernet"] = _reference(value)
+    mask.assign(selection.weights())
+    tuning: FineTuning | None = None
+    if settings.fine_tune_steps:
+        tuning = stack.enter_context(
+            FineTuning(stage, mask, stage_dir, folder, settings.fine_tune_steps, settings.seed)
+        )
+
+    def prepare() -> None:
+        checkpoint = tuning and tuning.catch_up(len(log.decisions))
+        if checkpoint is not None:
+            policy.restore(checkpoint)
+
+    _decide_all(selection, mask, value, log, prepare)
+    if "cell" not in log.references:
+        log.references["cell"] = _reference(value)
+    log.write()
     genotype = selection.genotype(supernet.output_mode)
     genotype.save(folder / "genotype.json")
     return Found(genotype, log)
@@ -114,9 +136,24 @@ def _reference(value: Value) -> tuple[float, float]:
     return float(samples.mean()), standard_error(samples)
 
 
-def _decide_all(selection: Selection, mask: Mask, value: Value, log: DecisionLog) -> None:
-    """Answers every question that is left; shows how far it is on standard error."""
+def _decide_all(
+    selection: Selection,
+    mask: Mask,
+    value: Value,
+    log: DecisionLog,
+    prepare: Callable[[], None],
+) -> None:
+    """Answers every question that is left; shows how far it is on standard error.
+
+    Args:
+      selection: with the decisions of the log.
+      mask: with what is decided.
+      value: of the supernet.
+      log: takes the decisions.
+      prepare: called before each question, and after the last one.
+    """
     left, begun, made = selection.evaluations_left(), time.monotonic(), 0
+    prepare()
     while (question := selection.question()) is not None:
         values = []
         if len(question.candidates) > 1:
@@ -127,6 +164,7 @@ def _decide_all(selection: Selection, mask: Mask, value: Value, log: DecisionLog
         selection.take(decision)
         mask.assign(selection.weights())
         log.add(decision)
+        prepare()
         made += len(values)
         per_evaluation = (time.monotonic() - begun) / max(made, 1)
         seconds = per_evaluation * selection.evaluations_left()
