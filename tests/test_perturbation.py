@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rldarts_tf.discretization import Cap
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.perturbation import decisions
 from rldarts_tf.perturbation.decisions import Decision, Question, decide
@@ -125,16 +126,16 @@ def test_no_more_edges_than_the_cap_are_given_a_skip():
     of_ops, value = worth(CLASSIC, np.random.default_rng(0))
     for cell_type, array in of_ops.items():
         array[:, CLASSIC.ops(cell_type).index(SKIP_CONNECT)] += 100
-    selection = Selection(CLASSIC, caps={"max_skips": (frozenset([SKIP_CONNECT]), 2)})
+    selection = Selection(CLASSIC, caps={"max_skips": Cap(frozenset([SKIP_CONNECT]), 2)})
     answer(selection, value)
     for cell in selection.genotype().cells.values():
         assert sum(op == SKIP_CONNECT for node in cell for _, op in node) <= 2
     with pytest.raises(ConfigError, match=r"max_parameter_free.*nothing could take their place"):
-        Selection(SMALL, caps={"max_parameter_free": (frozenset(SMALL.ops("normal")), 2)})
+        Selection(SMALL, caps={"max_parameter_free": Cap(frozenset(SMALL.ops("normal")), 2)})
 
 
 def test_a_question_without_a_choice_costs_nothing():
-    caps = {"a": (frozenset(["relu", SKIP_CONNECT]), 0)}
+    caps = {"a": Cap(frozenset(["relu", SKIP_CONNECT]), 0)}
     made, evaluations = answer(Selection(SMALL, top_k=3, caps=caps), None)
     assert evaluations == 0 and {d.edge[1] for d in made} == {"conv_3x3"}
     assert {(d.means, d.within_noise) for d in made} == {((), False)}
@@ -168,7 +169,7 @@ def test_equals_are_within_noise_and_go_to_the_first():
 
 def test_decisions_are_read_as_they_were_written(tmp_path):
     _, value = worth(SMALL, np.random.default_rng(0))
-    caps = {"a": (frozenset(["relu", SKIP_CONNECT]), 1)}
+    caps = {"a": Cap(frozenset(["relu", SKIP_CONNECT]), 1)}
     made, evaluations = answer(Selection(SMALL, caps=caps), value)
     log = DecisionLog(tmp_path, {"episodes": 4})
     log.references["supernet"] = (1.0, 0.5)

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rldarts_tf.caps import make_caps
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import RunError
-from rldarts_tf.export.policies import Policy, TrainedStage, read_stage
+from rldarts_tf.export.policies import TrainedStage, read_stage
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.ops import parameter_free
+from rldarts_tf.perturbation.agent import SearchAgent
 from rldarts_tf.perturbation.decisions import Decision, decide, standard_error
-from rldarts_tf.perturbation.fine_tuning import FineTuning
 from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.masks import Mask, masked
 from rldarts_tf.perturbation.returns import PairedReturns
@@ -26,7 +26,6 @@ from rldarts_tf.perturbation.selection import Selection
 from rldarts_tf.perturbation.settings import PerturbationSettings
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import RunPaths, StagePaths, checkpoint_steps
-from rldarts_tf.search_space import SKIP_CONNECT, SearchSpace
 
 Value = Callable[[], np.ndarray]
 """The value of the supernet as it is now, of every sample [samples]; larger is better."""
@@ -61,7 +60,8 @@ def discretize_run(
         if settings.fine_tune_steps:
             # Replay is read where a search that is running would write.
             stack.enter_context(RunDirectory(root))
-        return _discretize(stage, by, settings, folder, RunPaths(root).stage("search"), stack)
+        found = _discretize(stage, by, settings, folder, RunPaths(root).stage("search"), stack)
+    return found
 
 
 def _discretize(
@@ -78,7 +78,10 @@ def _discretize(
     supernet = policy.encoder
     assert isinstance(supernet, Supernet)
     selection = Selection(
-        supernet.space, settings.top_k, settings.seed, caps(supernet.space, settings)
+        supernet.space,
+        settings.top_k,
+        settings.seed,
+        make_caps(supernet.space, settings.max_skips, settings.max_parameter_free),
     )
     try:
         for decision in log.decisions:
@@ -87,18 +90,25 @@ def _discretize(
         raise RunError(f"{str(folder)!r} holds decisions of another search: {error}") from None
     mask = Mask(supernet.space)
     stack.enter_context(masked({"policy": supernet}, mask))
-    value = _value(policy, by, settings)
+    agent: SearchAgent | None = None
+    if settings.fine_tune_steps or by == "loss":
+        agent = stack.enter_context(
+            SearchAgent(stage, mask, stage_dir, folder, settings.fine_tune_steps, settings.seed)
+        )
+    value: Value
+    if by == "loss":
+        assert agent is not None
+        value = agent.held_out_loss(settings.minibatches)
+    else:
+        value = PairedReturns(
+            policy, settings.episodes, settings.seed, settings.max_steps, settings.greedy
+        )
     if "supernet" not in log.references:
         log.references["supernet"] = _reference(value)
     mask.assign(selection.weights())
-    tuning: FineTuning | None = None
-    if settings.fine_tune_steps:
-        tuning = stack.enter_context(
-            FineTuning(stage, mask, stage_dir, folder, settings.fine_tune_steps, settings.seed)
-        )
 
     def prepare() -> None:
-        checkpoint = tuning and tuning.catch_up(len(log.decisions))
+        checkpoint = None if agent is None else agent.catch_up(len(log.decisions))
         if checkpoint is not None:
             policy.restore(checkpoint)
 
@@ -109,26 +119,6 @@ def _discretize(
     genotype = selection.genotype(supernet.output_mode)
     genotype.save(folder / "genotype.json")
     return Found(genotype, log)
-
-
-def caps(
-    space: SearchSpace, settings: PerturbationSettings
-) -> dict[str, tuple[frozenset[str], int]]:
-    """The caps that the settings ask for, as `Selection` takes them."""
-    found: dict[str, tuple[frozenset[str], int]] = {}
-    if settings.max_skips is not None:
-        found["max_skips"] = (frozenset([SKIP_CONNECT]), settings.max_skips)
-    if settings.max_parameter_free is not None:
-        ops = {op for cell_type in space.cell_types for op in space.ops(cell_type)}
-        found["max_parameter_free"] = (parameter_free(ops), settings.max_parameter_free)
-    return found
-
-
-def _value(policy: Policy, by: str, settings: PerturbationSettings) -> Value:
-    assert by == "return"
-    return PairedReturns(
-        policy, settings.episodes, settings.seed, settings.max_steps, settings.greedy
-    )
 
 
 def _reference(value: Value) -> tuple[float, float]:
