@@ -65,7 +65,7 @@ def discretized(*argv):
 
 
 def test_a_mask_changes_the_op_weights_and_nothing_that_is_saved():
-    supernet = Supernet(CLASSIC_2, [2], features=8, head="layer_norm")
+    supernet = Supernet(CLASSIC_2, [8], features=8)
     images = tf.random.uniform([2, 8, 8, 3])
     before, variables = supernet(images), [v.name for v in supernet.variables]
     config = supernet.get_config()
@@ -94,7 +94,7 @@ def test_a_mask_changes_the_op_weights_and_nothing_that_is_saved():
 
 
 def test_what_is_left_when_all_is_decided_is_the_discrete_network():
-    supernet = Supernet(CLASSIC_2, [2], features=8, head="layer_norm")
+    supernet = Supernet(CLASSIC_2, [8], features=8)
     images = tf.random.uniform([2, 8, 8, 3])
     supernet(images)
     selection, rng = Selection(CLASSIC_2), np.random.default_rng(0)
