@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rldarts_tf.search.settings import SearchSettings
+from rldarts_tf.search.settings import SearchSettings, as_search_settings
 from rldarts_tf.search_space import SearchSpace
 
 
@@ -44,9 +44,7 @@ class Alpha(tf.keras.layers.Layer):
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_config(space)
         self._initial_inverse_temperature = float(inverse_temperature)
         self._train_alpha = trainable
-        self.search = (
-            search if isinstance(search, SearchSettings) else SearchSettings(**search or {})
-        )
+        self.search = as_search_settings(search)
         self.logits: dict[str, list[tf.Variable]] = {}
         # Variables exist from the start, so that a supernet can be discretized before its first
         # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.

@@ -41,9 +41,9 @@ LAYERS = (
     "search.settings",
     "alpha",
     "kernels.plan",
+    "kernels.normalization",
     "kernels.mixing",
     "kernels.precision",
-    "kernels.normalization",
     "kernels.dilation",
     "kernels.terms",
     "kernels.banks",
@@ -52,6 +52,7 @@ LAYERS = (
     "cells",
     "encoders",
     "search.optimizers",
+    "search.contribution",
     "baselines",
     "factory",
 )

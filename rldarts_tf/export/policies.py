@@ -83,7 +83,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
         space = read_search_space(config) or encoder_settings.search_space
         encoder_settings = dataclasses.replace(encoder_settings, search_space=space)
     genotype = Genotype.load(paths.genotype_path) if kind == "discrete" else None
-    encoder = encoder_settings.make(kind, genotype, settings(SearchSettings))
+    encoder = encoder_settings.make(kind, genotype, _search(config))
     algorithm = _algorithm(config, recorded)
     kind_of_suite = _suite(config, recorded)
     suite = kind_of_suite(settings(kind_of_suite.settings_class))
@@ -117,6 +117,14 @@ def observations(policy: Policy, number: int) -> np.ndarray:
     finally:
         environment.close()
     return np.concatenate(frames)[:number]
+
+
+def _search(config: Path) -> SearchSettings:
+    """The search method of a run; the cell that it found may follow it."""
+    try:
+        return SearchSettings(**read_settings(config, "search").get("SearchSettings", {}))
+    except TypeError as error:
+        raise RunError(f"{str(config)!r}: {error}") from None
 
 
 def _suite(config: Path, recorded: Container[str]) -> type[Suite]:

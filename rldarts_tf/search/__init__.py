@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING
 from rldarts_tf.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from rldarts_tf.search.contribution import contributions
     from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer
     from rldarts_tf.search.settings import SearchSettings
 
-__all__ = ["SearchOptimizer", "SearchSettings", "SplitOptimizer", "optimizer"]
+__all__ = [
+    "SearchOptimizer",
+    "SearchSettings",
+    "SplitOptimizer",
+    "contributions",
+    "optimizer",
+]
 
-__getattr__ = lazy_names(__name__, ("settings", "optimizers"), __all__)
+__getattr__ = lazy_names(__name__, ("settings", "optimizers", "contribution"), __all__)

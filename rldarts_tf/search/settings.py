@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.settings_fields import Settings, setting
+from rldarts_tf.settings_fields import Settings, one_of, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,13 @@ class SearchSettings(Settings):
         least=0,
     )
 
+    unit_ops: str | None = setting(
+        None,
+        "where the output of every op is brought to root mean square 1 per image, so that op "
+        "weights are comparable: in the supernet ('search'), or also in the cell found ('always')",
+        check=one_of(None, "search", "always"),
+    )
+
     @property
     def is_default(self) -> bool:
         """Whether this is RL-DARTS' own method."""
@@ -52,3 +61,8 @@ class SearchSettings(Settings):
                 f"{type(self).__name__}.{needs_own[0]} = {getattr(self, needs_own[0])!r} is of α's "
                 "own optimizer: set alpha_learning_rate, such as 3e-3"
             )
+
+
+def as_search_settings(value: SearchSettings | Mapping[str, Any] | None) -> SearchSettings:
+    """Settings from themselves, their fields, or None for the defaults."""
+    return value if isinstance(value, SearchSettings) else SearchSettings(**value or {})
