@@ -40,6 +40,8 @@ class Cell(tf.keras.layers.Layer):
         last node), "sum", "average", or "weighted_sum" (weights are learned, 1 / I at first).
       normalization: of the convolutions: None, "layer" or "batch".
       op_columns: for a supernet, the ops in the order of the columns of the op weights.
+      unit_ops: bring the output of every op on every edge to root mean square 1 per image, without
+        a gain: op weights are then comparable.
       recompute: hold only the nodes' values for the backward pass and compute the rest again there:
         least memory, at the cost of one more forward pass of the ops that are not linear.
 
@@ -56,6 +58,7 @@ class Cell(tf.keras.layers.Layer):
         normalization: str | None = None,
         op_columns: Sequence[str] | None = None,
         recompute: bool = False,
+        unit_ops: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,8 +76,9 @@ class Cell(tf.keras.layers.Layer):
         self.op_columns = None if op_columns is None else tuple(op_columns)
         self.num_nodes = len(self.topology)
         self.recompute = recompute
+        self.unit_ops = unit_ops
         self._plan, self.banks = _plan_and_banks(
-            self.topology, filters, stride, normalization, self.dtype_policy
+            self.topology, filters, stride, normalization, unit_ops, self.dtype_policy
         )
         if recompute and self.uses_training:
             raise ConfigError(
@@ -118,9 +122,25 @@ class Cell(tf.keras.layers.Layer):
         """
         if op_weights is not None and self.op_columns is None:
             raise ConfigError("this cell has no op_columns: it takes no op_weights")
-        if self._adapter is not None:
-            x = self._adapter(x)
-        parts = evaluate.Parts(
+        x, parts = self._adapted(x), self._parts()
+        cheap = all(bank.cheap_to_recompute for bank in self.banks)
+        if self.recompute or (op_weights is not None and cheap):
+            return evaluate.recomputed(x, parts, op_weights)
+        nodes = evaluate.by_source(x, parts, op_weights, training)
+        return evaluate.output(nodes, parts)
+
+    def contributions(self, x: tf.Tensor, op_weights: tf.Tensor) -> tf.Tensor:
+        """RMS(p_o · o(x_i)) / RMS(x_j) of every op on every edge (i, j): float32 [E, |O|].
+
+        Arguments: see `call`.
+        """
+        return evaluate.contributions(self._adapted(x), self._parts(), op_weights)
+
+    def _adapted(self, x: tf.Tensor) -> tf.Tensor:
+        return x if self._adapter is None else self._adapter(x)
+
+    def _parts(self) -> evaluate.Parts:
+        return evaluate.Parts(
             self.num_nodes,
             self._plan,
             self.banks,
@@ -129,11 +149,6 @@ class Cell(tf.keras.layers.Layer):
             self._output_conv,
             self.output_weights,
         )
-        cheap = all(bank.cheap_to_recompute for bank in self.banks)
-        if self.recompute or (op_weights is not None and cheap):
-            return evaluate.recomputed(x, parts, op_weights)
-        nodes = evaluate.by_source(x, parts, op_weights, training)
-        return evaluate.output(nodes, parts)
 
     @property
     def uses_training(self) -> bool:
@@ -184,6 +199,7 @@ class Cell(tf.keras.layers.Layer):
             "normalization": self.normalization,
             "op_columns": None if self.op_columns is None else list(self.op_columns),
             "recompute": self.recompute,
+            "unit_ops": self.unit_ops,
         }
 
 
@@ -192,6 +208,7 @@ def _plan_and_banks(
     filters: int,
     stride: int,
     normalization: str | None,
+    unit_ops: bool,
     policy: tf.keras.mixed_precision.Policy,
 ) -> tuple[tuple[FanOut, ...], list[Bank]]:
     """The fan-outs of a cell, and the bank of each. Arguments: see `Cell`."""
@@ -208,10 +225,8 @@ def _plan_and_banks(
     for source, fan_outs in itertools.groupby(plan, key=lambda fan_out: fan_out.source):
         for place, fan_out in enumerate(fan_outs):
             of_ops = [layers[source, op] for op in fan_out.ops]
-            name = f"bank_{source}_{place}"
-            banks.append(
-                _make_bank(fan_out, of_ops, filters, strides[source], name=name, dtype=policy)
-            )
+            keywords = {"name": f"bank_{source}_{place}", "unit_ops": unit_ops, "dtype": policy}
+            banks.append(_make_bank(fan_out, of_ops, filters, strides[source], **keywords))
     return plan, banks
 
 

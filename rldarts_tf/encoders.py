@@ -8,7 +8,7 @@ hand-designed parts of IMPALA-CNN (Espeholt et al. 2018) that the paper keeps.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from rldarts_tf.kernels.normalization import FilterResponseNorm, LayerNormalizat
 from rldarts_tf.kernels.precision import Conv2D
 from rldarts_tf.ops import check_ops
 from rldarts_tf.options import check_option
+from rldarts_tf.search.settings import SearchSettings, as_search_settings
 from rldarts_tf.search_space import (
     IMPALA_STEM,
     NORMAL,
@@ -217,11 +218,30 @@ class CellNetwork(Encoder):
         """
         op_weights = self.op_weights()
         for layer in self._stack:
-            if isinstance(layer, Cell):
-                x = layer(x, op_weights[self._cell_types[layer.name]], training=training)
-            else:
-                x = layer(x)
+            x = self._passed(layer, x, op_weights, training)
         return x
+
+    def cell_inputs(
+        self, images: tf.Tensor, op_weights: Mapping[str, tf.Tensor | None]
+    ) -> Iterator[tuple[Cell, str, tf.Tensor]]:
+        """(cell, its type, its input) of every cell, from input to output."""
+        x = self._as_float(images)
+        for layer in self._stack:
+            if isinstance(layer, Cell):
+                yield layer, self._cell_types[layer.name], x
+            x = self._passed(layer, x, op_weights, False)
+
+    def _passed(
+        self,
+        layer: tf.keras.layers.Layer,
+        x: tf.Tensor,
+        op_weights: Mapping[str, tf.Tensor | None],
+        training: bool | None,
+    ) -> tf.Tensor:
+        """The output of one layer of the stack."""
+        if isinstance(layer, Cell):
+            return layer(x, op_weights[self._cell_types[layer.name]], training=training)
+        return layer(x)
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -239,6 +259,7 @@ class Supernet(CellNetwork):
       normalization: of the convolutions in the cells: None, "layer" or "batch".
       train_alpha: False freezes α: a uniform mixture (appendix B.2).
       recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
+      search: the search method, `rldarts_tf.search.SearchSettings`; that of the paper if None.
       **kwargs: arguments of `Encoder`.
 
     Raises:
@@ -255,6 +276,7 @@ class Supernet(CellNetwork):
         *,
         train_alpha: bool = True,
         recompute: bool = False,
+        search: SearchSettings | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         space = as_search_space(search_space)
@@ -264,6 +286,7 @@ class Supernet(CellNetwork):
         check_option("inverse_temperature", inverse_temperature)
         check_option("normalization", normalization)
         check_option("train_alpha", train_alpha)
+        method = as_search_settings(search)
 
         def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
             ops = space.ops(cell_type)
@@ -275,6 +298,7 @@ class Supernet(CellNetwork):
                 normalization=normalization,
                 op_columns=ops,
                 recompute=recompute,
+                unit_ops=method.unit_ops is not None,
                 name=cell_name,
                 dtype=dtype,
             )
@@ -289,7 +313,7 @@ class Supernet(CellNetwork):
         # Under this network's name, so that the α of two networks can be told apart: TF-Agents'
         # PPO orders what it trains by name.
         with tf.name_scope(self.name):
-            self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha)
+            self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha, search=method)
 
     @override
     def op_weights(self) -> Mapping[str, tf.Tensor]:
@@ -342,6 +366,7 @@ class Supernet(CellNetwork):
             features=self.features,
             head=self.head,
             recompute=self.recompute,
+            unit_ops=self.alpha.search.unit_ops is not None,
             dtype=self.dtype_policy,
         )
         network.build(self._input_shape())
@@ -373,6 +398,7 @@ class Supernet(CellNetwork):
             "normalization": self.normalization,
             "train_alpha": alpha["trainable"],
             "recompute": self.recompute,
+            **({"search": alpha["search"]} if "search" in alpha else {}),
         }
 
 
@@ -385,6 +411,7 @@ class DiscreteNetwork(CellNetwork):
       depths: channels of each block, such as [64, 64, 64].
       normalization: of the convolutions in the cells: None, "layer" or "batch".
       recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
+      unit_ops: bring the outputs of the cells' ops to unit size, as a supernet may have done.
       **kwargs: arguments of `Encoder`.
 
     Raises:
@@ -399,6 +426,7 @@ class DiscreteNetwork(CellNetwork):
         normalization: str | None = None,
         *,
         recompute: bool = False,
+        unit_ops: bool = False,
         **kwargs: Any,
     ) -> None:
         discrete = as_genotype(genotype)
@@ -415,6 +443,7 @@ class DiscreteNetwork(CellNetwork):
                 output_mode=discrete.output_mode,
                 normalization=normalization,
                 recompute=recompute,
+                unit_ops=unit_ops,
                 name=cell_name,
                 dtype=dtype,
             )
@@ -430,6 +459,7 @@ class DiscreteNetwork(CellNetwork):
         self._genotype_json = discrete.to_json()
         self.normalization = normalization
         self.recompute = recompute
+        self.unit_ops = unit_ops
 
     @property
     def genotype(self) -> Genotype:
@@ -444,6 +474,7 @@ class DiscreteNetwork(CellNetwork):
             "depths": list(self.depths),
             "normalization": self.normalization,
             "recompute": self.recompute,
+            **({"unit_ops": True} if self.unit_ops else {}),
         }
 
 

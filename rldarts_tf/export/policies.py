@@ -17,6 +17,7 @@ from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, checkpoint_steps, find_checkpoint
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.training.settings import EncoderSettings
 
 
@@ -74,22 +75,14 @@ class TrainedStage:
       algorithm: what trained it.
       settings: the algorithm's.
       suite: the environments.
-      encoder_settings: of its encoder.
-      kind: of its encoder.
-      genotype: of a discrete network.
+      make_encoder: makes an encoder like the stage's, with new weights.
     """
 
     checkpoint: Path
     algorithm: Algorithm
     settings: Any
     suite: Suite
-    encoder_settings: EncoderSettings
-    kind: str
-    genotype: Genotype | None
-
-    def make_encoder(self) -> Encoder:
-        """Makes an encoder like the stage's, with new weights."""
-        return self.encoder_settings.make(self.kind, self.genotype)
+    make_encoder: Callable[[], Encoder]
 
     def load(self) -> Policy:
         """Makes the networks and restores them.
@@ -155,7 +148,13 @@ def read_stage(root: Path, stage: str, step: int | None = None) -> TrainedStage:
     suite = kind_of_suite(settings(kind_of_suite.settings_class))
     algorithm = _algorithm(config, recorded)
     numbers = settings(algorithm.settings, algorithm.retired)
-    return TrainedStage(checkpoint, algorithm, numbers, suite, encoder_settings, kind, genotype)
+    return TrainedStage(
+        checkpoint,
+        algorithm,
+        numbers,
+        suite,
+        lambda: encoder_settings.make(kind, genotype, _search(config)),
+    )
 
 
 def observations(policy: Policy, number: int) -> np.ndarray:
@@ -176,6 +175,14 @@ def observations(policy: Policy, number: int) -> np.ndarray:
     finally:
         environment.close()
     return np.concatenate(frames)[:number]
+
+
+def _search(config: Path) -> SearchSettings:
+    """The search method of a run; the cell that it found may follow it."""
+    try:
+        return SearchSettings(**read_settings(config, "search").get("SearchSettings", {}))
+    except TypeError as error:
+        raise RunError(f"{str(config)!r}: {error}") from None
 
 
 def _suite(config: Path, recorded: Container[str]) -> type[Suite]:

@@ -23,7 +23,8 @@ import tensorflow as tf
 from typing_extensions import override
 
 from rldarts_tf.kernels.dilation import SpatialShape, as_dense, deinterleave, spatial_shape
-from rldarts_tf.kernels.mixing import IDENTITY, Functions, apply_function, mix
+from rldarts_tf.kernels.mixing import IDENTITY, Functions, apply_function, mix, mix_normalized
+from rldarts_tf.kernels.normalization import unit_rms
 from rldarts_tf.kernels.precision import bias_add
 from rldarts_tf.kernels.terms import ConvolutionTerm, MapTerm, MixtureTerm, Term, add
 
@@ -35,11 +36,14 @@ class Bank(tf.keras.layers.Layer):
 
     Args:
       fan_out: n, the number of targets.
+      unit_ops: bring the result of each op for each target to root mean square 1 per image, so that
+        p alone says how much of it there is.
     """
 
-    def __init__(self, fan_out: int, **kwargs: Any) -> None:
+    def __init__(self, fan_out: int, unit_ops: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fan_out = fan_out
+        self.unit_ops = unit_ops
 
     def call(
         self, x: tf.Tensor, p: tf.Tensor | None = None, training: bool | None = None
@@ -163,7 +167,9 @@ class ConvolutionBank(Bank):
     @override
     def cheap_to_recompute(self) -> bool:
         # That is: whether the bank is linear.
-        return all(op.activation is None and op.normalization is None for op in self._ops)
+        return not self.unit_ops and all(
+            op.activation is None and op.normalization is None for op in self._ops
+        )
 
     @property
     @override
@@ -180,8 +186,8 @@ class ConvolutionBank(Bank):
             maps, stride, dilation = as_dense(x, self.stride, op.dilation)
             if dilation == 1:
                 dense.append(self._apply(index, maps, stride, p_o, training))
-            elif op.normalization == "batch":
-                # The padding of maps of odd size must not count in the batch's statistics.
+            elif op.normalization == "batch" or self.unit_ops:
+                # The padding of maps of odd size must not count in statistics of maps.
                 after = (dilation, spatial_shape(x))
                 dense.append(self._apply(index, maps, 1, p_o, training, after))
             else:
@@ -236,7 +242,9 @@ class ConvolutionBank(Bank):
     ) -> tf.Tensor:
         """One op; `interleaved`: undo that of (dilation, (H, W)) right after the convolution."""
         op = self._ops[index]
-        foldable = op.normalization is None and op.activation in (None, "relu")
+        foldable = not self.unit_ops and (
+            op.normalization is None and op.activation in (None, "relu")
+        )
         kernel, bias = self._folded(index, p_o if foldable else None, x.dtype)
         y = tf.nn.conv2d(x, kernel, strides=stride, padding="SAME")
         if interleaved is not None:
@@ -246,6 +254,8 @@ class ConvolutionBank(Bank):
         y = bias_add(y, bias)
         if op.activation is not None:
             y = tf.keras.activations.get(op.activation)(y)
+        if self.unit_ops:
+            y = self._per_edge(y, lambda edges: unit_rms(edges, (1, 2, 4)))
         if p_o is not None and not foldable:
             y = y * tf.cast(p_o, y.dtype)
         return y
@@ -254,12 +264,18 @@ class ConvolutionBank(Bank):
         normalizer = self.normalizers[index]
         if normalizer is not None:
             return normalizer(y, training=training)
-        # Layer normalization over the channels of each edge, so that the edges of a bank stay
-        # independent of each other.
+
+        def over_channels(edges: tf.Tensor) -> tf.Tensor:
+            mean, variance = tf.nn.moments(edges, axes=[-1], keepdims=True)
+            return (edges - mean) * tf.math.rsqrt(variance + 1e-3)
+
+        return self._per_edge(y, over_channels)
+
+    def _per_edge(self, y: tf.Tensor, normalize: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """Normalizes [B, H, W, n, filters], so that the edges stay independent of each other."""
         shape = tf.shape(y)
         edges = tf.reshape(y, tf.concat([shape[:3], [self.fan_out, self.filters]], axis=0))
-        mean, variance = tf.nn.moments(edges, axes=[-1], keepdims=True)
-        return tf.reshape((edges - mean) * tf.math.rsqrt(variance + 1e-3), shape)
+        return tf.reshape(normalize(edges), shape)
 
     @override
     def edge_variables(self, op_index: int, target: int) -> list[Any]:
@@ -325,13 +341,16 @@ class ParameterFreeBank(Bank):
     @property
     @override
     def cheap_to_recompute(self) -> bool:
-        return True
+        return not self.unit_ops
 
     @override
     def call(
         self, x: tf.Tensor, p: tf.Tensor | None = None, training: bool | None = None
     ) -> list[tf.Tensor]:
         bases = self.bases(x)
+        if self.unit_ops:
+            p = tf.ones([len(self._op_indices), self.fan_out], x.dtype) if p is None else p
+            return mix_normalized(bases, self.functions, tf.gather(p, self._op_indices))
         if p is None:
             terms = [
                 apply_function(name, base)
@@ -343,6 +362,8 @@ class ParameterFreeBank(Bank):
 
     @override
     def terms(self, x: tf.Tensor, p: tf.Tensor | None = None) -> list[list[Term]]:
+        if self.unit_ops:
+            return super().terms(x, p)
         bases = tuple(self.bases(x))
         if p is None:
             p = tf.ones([len(self._op_indices), self.fan_out], x.dtype)
@@ -376,6 +397,8 @@ class LayerBank(Bank):
         keywords = {"training": training} if self._takes_training else {}
         # Some layers have a policy of their own, whatever that of the network.
         results = [tf.cast(layer(x, **keywords), x.dtype) for layer in self.layers]
+        if self.unit_ops:
+            results = [unit_rms(y, (1, 2, 3)) for y in results]
         if p is None:
             return results
         return [tf.cast(p_t, y.dtype) * y for p_t, y in zip(tf.unstack(p[0]), results)]

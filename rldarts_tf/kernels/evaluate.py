@@ -95,6 +95,31 @@ def output(nodes: Sequence[tf.Tensor], parts: Parts) -> tf.Tensor:
     return y if parts.output_mode == "sum" else y / len(inner)
 
 
+def contributions(x: tf.Tensor, parts: Parts, p: tf.Tensor) -> tf.Tensor:
+    """RMS(p_o · o(x_i)) / RMS(x_j) of every op and edge (i, j), float32 [E, |O|].
+
+    A bank is asked for each of its ops alone, with the op weights of the others at zero.
+    """
+    nodes = by_source(x, parts, p)
+    sizes = [_rms(node) for node in nodes]
+    places, values = [], []
+    for fan_out, bank in zip(parts.plan, parts.banks):
+        of_ops = fan_out.places(parts.op_columns)
+        weights = tf.gather_nd(p, of_ops)
+        for op, of_op in enumerate(of_ops):
+            alone = tf.one_hot(op, len(fan_out.ops), dtype=weights.dtype)[:, None] * weights
+            places += of_op
+            values += [
+                tf.math.divide_no_nan(_rms(y), sizes[target])
+                for target, y in zip(fan_out.targets, bank(nodes[fan_out.source], alone))
+            ]
+    return tf.scatter_nd(places, tf.stack(values), p.shape)
+
+
+def _rms(y: tf.Tensor) -> tf.Tensor:
+    return tf.sqrt(tf.reduce_mean(tf.square(tf.cast(y, tf.float32))))
+
+
 def recomputed(x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None) -> tf.Tensor:
     """A cell's output; of the forward pass its gradient holds the nodes alone.
 

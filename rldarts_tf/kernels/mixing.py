@@ -18,6 +18,8 @@ import tensorflow as tf
 # No public name says whether tf.debugging.enable_check_numerics is on.
 from tensorflow.python.framework import op_callbacks
 
+from rldarts_tf.kernels.normalization import unit_rms
+
 IDENTITY = "identity"
 
 Functions = tuple[tuple[str, ...], ...]
@@ -72,6 +74,26 @@ def _base_gradient(
         for p_f in tf.unstack(p)
     ]
     return tape.gradient(results, base, output_gradients=cotangents)
+
+
+@_compiled
+def mix_normalized(
+    bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor
+) -> list[tf.Tensor]:
+    """As `mix`, of functions whose results have been brought to root mean square 1 per image.
+
+    Their gradient is left to TensorFlow: it depends on the statistics too.
+    """
+    results = [
+        unit_rms(apply_function(name, base), (1, 2, 3))
+        for base, names in zip(bases, functions)
+        for name in names
+    ]
+    cast = tf.cast(p, bases[0].dtype)
+    return [
+        functools.reduce(tf.add, [p_f * y for p_f, y in zip(tf.unstack(p_t), results)])
+        for p_t in tf.unstack(cast, axis=1)
+    ]
 
 
 def mix(bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor) -> list[tf.Tensor]:
