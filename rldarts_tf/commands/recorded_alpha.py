@@ -13,6 +13,7 @@ from rldarts_tf.runs.alpha_checkpoint import read_logits
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
+from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.search_space import SearchSpace, get_search_space
 
 
@@ -33,14 +34,14 @@ def read_recorded(source: Path, step: int | None, space: str | None) -> Recorded
 
     Args:
       source: a run directory, an alphas.npz, a checkpoint, or a folder of checkpoints.
-      step: environment steps; None: the last.
+      step: environment steps; None: the last, or what a search that was stopped early has kept.
       space: name of the search space; None: that of the run's config.gin.
 
     Raises:
       RunError: there is none, or not of that step.
       ConfigError: the space is not known, or α is of another.
     """
-    logits, told = _logits(source, step)
+    logits, told = _logits(source, _kept_step(source) if step is None else step)
     config = _config_of(source)
     settings = {} if config is None else read_settings(config, "search").get("EncoderSettings", {})
     of_run = None if space or config is None else read_search_space(config)
@@ -60,6 +61,13 @@ def _logits(source: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict
     if step is not None:
         raise ConfigError("step: a checkpoint is of one step; give its folder or an alphas.npz")
     return _of_checkpoint(source)
+
+
+def _kept_step(source: Path) -> int | None:
+    path = RunPaths(source).summary_path
+    if not path.is_file():
+        return None
+    return read_summary(path)["stages"].get("search", {}).get("kept_step")
 
 
 def _of_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

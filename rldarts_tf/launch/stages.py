@@ -157,7 +157,8 @@ class Pipeline:
             history.check(space)
         except RunError as error:
             raise RunError(f"{str(self._run.stage('search').alphas_path)!r}: {error}") from None
-        step, logits = history.at()
+        # A search that was stopped early keeps the cell of before.
+        step, logits = history.at(self._entry("search").get("kept_step"))
         genotype = discretize(logits, space, output_mode=settings.output_mode)
         self._adopt(genotype)
         entry = {"exit_state": "finished", "search_steps": step}

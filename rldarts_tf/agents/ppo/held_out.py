@@ -17,6 +17,7 @@ from rldarts_tf.training.held_out import HeldOut
 
 _WARM_UP = 256
 """Steps before the first experience, so that it is not of beginnings of episodes alone."""
+_LEAST_STEPS = 16
 
 
 class PPOHeldOut(HeldOut):
@@ -45,8 +46,11 @@ class PPOHeldOut(HeldOut):
         self._agent = agent
         self._settings = settings
         self._environment = environment
-        self._collector = Collector(environment, act, settings.steps_per_update, normalizer)
-        self._warm_up = -(-_WARM_UP // settings.steps_per_update)
+        # Enough for a minibatch, and long enough for advantages.
+        needed = -(-settings.minibatch_size // settings.num_envs)
+        num_steps = min(max(needed, _LEAST_STEPS), settings.steps_per_update)
+        self._collector = Collector(environment, act, num_steps, normalizer)
+        self._warm_up = -(-_WARM_UP // num_steps)
         self._rng = np.random.default_rng(0)
 
     @override
