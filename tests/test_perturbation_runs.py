@@ -16,23 +16,28 @@ from trained_runs import trained_stage
 from trainings import TINY, registers
 
 from rldarts_tf import commands
+from rldarts_tf.discretization import discretize_strengths
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.catch.suite import CatchSuite
-from rldarts_tf.export.policies import load_policy
-from rldarts_tf.genotype import Genotype
+from rldarts_tf.export.playing import visited
+from rldarts_tf.export.policies import load_policy, read_stage
+from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.perturbation.agent import SearchAgent
 from rldarts_tf.perturbation.decisions import decide
 from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.masks import Mask, masked
 from rldarts_tf.perturbation.returns import PairedReturns
 from rldarts_tf.perturbation.selection import Selection, Weights
-from rldarts_tf.runs.paths import find_checkpoint
+from rldarts_tf.runs.paths import RunPaths, find_checkpoint
+from rldarts_tf.search import contributions
 from rldarts_tf.search_space import SearchSpace
 from rldarts_tf.training.seeds import derived_seed
 from rldarts_tf.training.settings import EncoderSettings
 
 SPACE = SearchSpace("perturbed_catch", ("conv_3x3",), num_nodes=2, top_k=1)
 EVALUATIONS = 3 * 2 + 2
+SELECTION = Selection(SPACE)
 ENCODER = EncoderSettings(SPACE.name, [2], features=8)
 
 registered = registers(SPACE)
@@ -197,7 +202,81 @@ def test_fine_tuning_goes_on_from_its_own_checkpoint(root, tmp_path, monkeypatch
     assert digests(root) == before
 
 
+# --- held-out experience ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def agent(root, tmp_path_factory):
+    """The agent of the search, and its mask."""
+    mask, folder = Mask(SPACE), tmp_path_factory.mktemp("agent")
+    stage_dir = RunPaths(root).stage("search")
+    with SearchAgent(read_stage(root, "search"), mask, stage_dir, folder, 0, seed=1) as agent:
+        yield agent, mask
+
+
+def test_the_held_out_loss_is_that_of_value_and_entropy_until_something_is_masked(agent):
+    searched, _ = agent
+    program, settings = searched._program, TINY["ppo"]
+    before = {name: value.copy() for name, value in program.state().items()}
+    with program.held_out(seed=5) as held_out:
+        experience = held_out.collect(3)
+        assert experience.reward.shape == (3, settings.minibatch_size, 1)
+        losses = held_out.losses(experience).numpy()
+    info = tf.nest.map_structure(lambda x: x.numpy().astype(np.float64), experience.policy_info)
+    log_p = info["dist_params"]["logits"]
+    log_p = log_p - np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
+    entropy = -(np.exp(log_p) * log_p).sum(axis=-1).mean()
+    squares = (info["return"] - info["value_prediction"]) ** 2
+    advantages = info["advantage"] - info["advantage"].mean()
+    # The ratio is 1, and nothing is clipped: of the policy's loss minus the advantage is left.
+    expected = (
+        settings.value_coefficient * squares.mean(axis=(1, 2))
+        - settings.entropy_coefficient * entropy
+        - advantages.mean(axis=(1, 2)) / info["advantage"].std()
+    )
+    np.testing.assert_allclose(losses, expected, rtol=1e-3, atol=2e-4)
+    for name, value in program.state().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_the_loss_is_asked_for_without_a_new_trace_and_a_mask_changes_it(agent):
+    searched, mask = agent
+    value = searched.held_out_loss(2)
+    whole = value()
+    nothing = np.zeros_like(SELECTION.weights()["normal"].keep)
+    mask.assign({"normal": Weights(nothing, nothing)})
+    assert (value() != whole).all() and value().shape == (2,)
+    mask.assign(SELECTION.weights())
+    np.testing.assert_array_equal(value(), whole)
+    assert value._losses.experimental_get_tracing_count() == 1
+
+
+def test_a_search_is_discretized_by_loss_and_by_contribution(root, tmp_path, capsys):
+    before = digests(root)
+    loss = (root, "--by=loss", "--minibatches=2", f"--work_dir={tmp_path}")
+    assert discretized(*loss) == 0
+    assert f"evaluations             {EVALUATIONS}" in capsys.readouterr().err
+    assert Genotype.load(tmp_path / "genotype.json").space == SPACE
+    output = tmp_path / "contribution.json"
+    assert discretized(root, "--by=contribution", "--states=40", f"--output={output}") == 0
+    assert "40 states" in capsys.readouterr().err
+    supernet = load_policy(root, "search").encoder
+    strengths = contributions(supernet, visited(load_policy(root, "search"), 40))
+    assert Genotype.load(output) == discretize_strengths(strengths, SPACE)
+    # trained_stage has left a cell of the run; it may be replaced until it has been evaluated.
+    (tmp_path / "run" / "evaluate").mkdir(parents=True)
+    other = random_genotype(CLASSIC_2, 0)
+    other.save(tmp_path / "run" / "genotype.json")
+    kept = (tmp_path / "run" / "genotype.json").read_bytes()
+    argv = (root, f"--output={tmp_path / 'run' / 'genotype.json'}")
+    assert discretized(*argv) == 2
+    assert "holds an evaluation of another cell" in capsys.readouterr().err
+    assert (tmp_path / "run" / "genotype.json").read_bytes() == kept
+    assert digests(root) == before
+
+
 BAD = {
+    "an option of another criterion": (("RUN", "--episodes=9"), "episodes: not with --by=p"),
     "no run": (("nowhere", "--by=return"), "'nowhere' is no run directory"),
     "a step that there is not": (("RUN", "--by=return", "--step=7"), "step 7"),
     "one episode": (("RUN", "--by=return", "--episodes=1"), "episodes must be an integer of at"),
