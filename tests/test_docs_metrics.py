@@ -95,7 +95,7 @@ def training(supernet, tmp_path_factory):
         _recorder=make_recorder(supernet, StagePaths(folder), None),
         _early=SimpleNamespace(
             columns=(*EigenvalueStopping.columns, *ParameterFreeStopping.columns),
-            stop=Stop(1, "a reason"),
+            stop=Stop(5, "a reason"),
         ),
         _stopwatch=Stopwatch(*loop.PARTS),
         _step=0,

@@ -25,6 +25,7 @@ from rldarts_tf.export.policies import load_policy, read_stage
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.perturbation.agent import SearchAgent
 from rldarts_tf.perturbation.decisions import decide
+from rldarts_tf.perturbation.inherited import one_hot
 from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.masks import Mask, masked
 from rldarts_tf.perturbation.returns import PairedReturns
@@ -105,11 +106,12 @@ def test_what_is_left_when_all_is_decided_is_the_discrete_network():
     selection, rng = Selection(CLASSIC_2), np.random.default_rng(0)
     while (question := selection.question()) is not None:
         selection.take(decide(question, rng.normal(size=(len(question.candidates), 2))))
-    mask = Mask(CLASSIC_2)
-    mask.assign(selection.weights())
+    mask, genotype = Mask(CLASSIC_2), selection.genotype()
+    expected = supernet.extract(genotype)(images)
     with masked({"encoder": supernet}, mask):
-        network = supernet.extract(selection.genotype())
-        np.testing.assert_allclose(supernet(images), network(images), rtol=1e-5, atol=1e-6)
+        for weights in (selection.weights(), one_hot(genotype, CLASSIC_2)):
+            mask.assign(weights)
+            np.testing.assert_allclose(supernet(images), expected, rtol=1e-5, atol=1e-6)
 
 
 # --- episodes -----------------------------------------------------------------------------------
@@ -273,6 +275,31 @@ def test_a_search_is_discretized_by_loss_and_by_contribution(root, tmp_path, cap
     assert "holds an evaluation of another cell" in capsys.readouterr().err
     assert (tmp_path / "run" / "genotype.json").read_bytes() == kept
     assert digests(root) == before
+
+
+# --- whole cells --------------------------------------------------------------------------------
+
+
+def test_cells_are_ranked_with_the_weights_of_the_supernet(root, tmp_path, capsys):
+    argv = [root, "--by=evolution", "--episodes=8", f"--work_dir={tmp_path}"]
+    assert discretized(*argv, "--cells=3") == 0
+    capsys.readouterr()
+    few = json.loads((tmp_path / "ranking.json").read_text())["cells"]
+    assert discretized(*argv, "--cells=6") == 0
+    err = capsys.readouterr().err
+    many = json.loads((tmp_path / "ranking.json").read_text())["cells"]
+    assert many[: len(few)] == few and f"{len(many)}/6 cells" in err
+    best = max(many, key=lambda cell: cell["mean"])
+    assert Genotype.load(tmp_path / "genotype.json") == Genotype.from_dict(best["genotype"])
+    # The mean is that of the cell's own network.
+    policy, mask = load_policy(root, "search"), Mask(SPACE)
+    play = PairedReturns(policy, 8)
+    mask.assign(one_hot(Genotype.from_dict(best["genotype"]), SPACE))
+    with masked({"policy": policy.encoder}, mask):
+        assert play().mean() == best["mean"]
+    (tmp_path / "ranking.json").write_text("{}")
+    assert discretized(*argv) == 2
+    assert "holds no ranking" in capsys.readouterr().err
 
 
 BAD = {

@@ -28,6 +28,7 @@ python -m rldarts_tf discretize alphas.npz --space=micro
 python -m rldarts_tf discretize runs/breakout --by=contribution --max_parameter_free=4
 python -m rldarts_tf discretize runs/breakout --by=return --episodes=128
 python -m rldarts_tf discretize runs/breakout --by=return --fine_tune_steps=8192 --max_skips=2
+python -m rldarts_tf discretize runs/breakout --by=random --cells=1000 --episodes=16
 """
 
 BY = {
@@ -35,6 +36,8 @@ BY = {
     "contribution": "their share in what a node becomes, on states that the policy visits",
     "return": "the return without each op, in the same episodes",
     "loss": "the loss without each op, on held-out experience (PPO)",
+    "random": "the return of whole cells that are drawn at random, with the supernet's weights",
+    "evolution": "the same, of cells that evolve",
 }
 _CAPS = ("top_k", "max_skips", "max_parameter_free")
 _OPTIONS = {
@@ -42,6 +45,8 @@ _OPTIONS = {
     "contribution": ("states", "seed", "threshold", *_CAPS),
     "return": ("episodes", "max_steps", "greedy", "seed", "fine_tune_steps", "work_dir", *_CAPS),
     "loss": ("minibatches", "seed", "fine_tune_steps", "work_dir", *_CAPS),
+    "random": ("cells", "episodes", "max_steps", "greedy", "seed", "work_dir"),
+    "evolution": ("cells", "episodes", "max_steps", "greedy", "seed", "work_dir"),
 }
 """What each of them reads, beside `step` and `output`."""
 
@@ -80,6 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=inputs.positive,
         help="observations that contributions are measured on (default: 1024)",
     )
+    parser.add_argument(
+        "--cells", type=inputs.positive, help="cells that are ranked (default: 100)"
+    )
     for field in dataclasses.fields(PerturbationSettings):
         readers = ", ".join(by for by, names in _OPTIONS.items() if field.name in names)
         default = "that of the space" if field.name == "top_k" else field.default
@@ -91,8 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work_dir",
         metavar="DIR",
-        help="where decisions.json, decisions.csv and genotype.json go (default: discretize/BY in "
-        "the run directory); what is decided there is not decided again",
+        help="where decisions.json and decisions.csv, or ranking.json, and genotype.json go "
+        "(default: discretize/BY in the run directory); what is there is not measured again",
     )
 
 
@@ -107,8 +115,13 @@ def run(arguments: argparse.Namespace) -> None:
         if getattr(arguments, field.name) is not None
     }
     settings = PerturbationSettings(**given)
-    by = {"p": _by_alpha, "contribution": _by_contribution}.get(arguments.by, _by_perturbation)
-    by(arguments, settings)
+    ways = {
+        "p": _by_alpha,
+        "contribution": _by_contribution,
+        "random": _by_ranking,
+        "evolution": _by_ranking,
+    }
+    ways.get(arguments.by, _by_perturbation)(arguments, settings)
 
 
 def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
@@ -162,6 +175,26 @@ def _by_perturbation(arguments: argparse.Namespace, settings: PerturbationSettin
     found = session.discretize_run(run_paths.root, arguments.by, settings, work_dir, arguments.step)
     _give(found.genotype, arguments)
     summary.print_table(str(work_dir), session.rows(found), sys.stderr)
+
+
+def _by_ranking(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
+    from rldarts_tf.perturbation import session
+
+    root, work_dir = _directories(arguments)
+    number = arguments.cells or 100
+    ranking = session.rank_run(root, arguments.by, number, settings, work_dir, arguments.step)
+    _give(ranking.best[0].genotype, arguments)
+    rows = [
+        (f"cell {place}", f"{scored.mean:.4g} ± {scored.error:.2g}")
+        for place, scored in enumerate(ranking.best[:10], start=1)
+    ]
+    summary.print_table(str(work_dir), rows, sys.stderr)
+
+
+def _directories(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The run directory, and where what is measured goes."""
+    run_paths = RunPaths(Path(arguments.source))
+    return run_paths.root, Path(arguments.work_dir or run_paths.discretization_dir(arguments.by))
 
 
 def _give(genotype: Genotype, arguments: argparse.Namespace) -> None:

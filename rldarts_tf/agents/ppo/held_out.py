@@ -84,17 +84,15 @@ class PPOHeldOut(HeldOut):
 
     @override
     def losses(self, experience: trajectory.Trajectory) -> tf.Tensor:
-        groups = experience.reward.shape[0]
         advantages = experience.policy_info["advantage"]
         mean, variance = tf.nn.moments(advantages, axes=[0, 1, 2])
         normalized = (advantages - mean) * tf.math.rsqrt(variance + 1e-8)
-        return tf.stack(
-            [
-                self._agent.loss_of(
-                    tf.nest.map_structure(lambda x, g=g: x[g], experience), normalized[g]
-                )
-                for g in range(groups)
-            ]
+        arguments = (experience, normalized)
+        if experience.reward.shape[0] == 1:
+            return self._agent.loss_of(*tf.nest.map_structure(lambda x: x[0], arguments))[None]
+        # One after another, in one trace of the loss.
+        return tf.map_fn(
+            lambda group: self._agent.loss_of(*group), arguments, fn_output_signature=tf.float32
         )
 
     @override
