@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.commands import inputs
-from rldarts_tf.discretization import discretize
+from rldarts_tf.discretization import discretize, unmoved_warning
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs.alpha_checkpoint import read_logits
@@ -74,6 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
             ) from None
         print(arguments.output)
     print(f"from {told['from']}", file=sys.stderr)
+    warning = unmoved_warning(logits)
+    if warning is not None:
+        print(warning, file=sys.stderr)
 
 
 def _logits(source: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
