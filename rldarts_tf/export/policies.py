@@ -17,6 +17,7 @@ from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, checkpoint_steps, find_checkpoint
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.training.settings import EncoderSettings
 
 
@@ -82,7 +83,7 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
         space = read_search_space(config) or encoder_settings.search_space
         encoder_settings = dataclasses.replace(encoder_settings, search_space=space)
     genotype = Genotype.load(paths.genotype_path) if kind == "discrete" else None
-    encoder = encoder_settings.make(kind, genotype)
+    encoder = encoder_settings.make(kind, genotype, settings(SearchSettings))
     algorithm = _algorithm(config, recorded)
     kind_of_suite = _suite(config, recorded)
     suite = kind_of_suite(settings(kind_of_suite.settings_class))

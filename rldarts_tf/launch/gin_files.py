@@ -16,8 +16,14 @@ from rldarts_tf.errors import ConfigError, RLDartsError, one_line
 from rldarts_tf.launch import gin_text
 from rldarts_tf.runs.configs import ALGORITHM_NAME
 from rldarts_tf.runs.paths import TRAINED_STAGES
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import SearchSpace, register_search_space
-from rldarts_tf.training.settings import EncoderSettings, TrainingSettings, make_search_space
+from rldarts_tf.training.settings import (
+    EncoderSettings,
+    TrainingSettings,
+    make_search_settings,
+    make_search_space,
+)
 
 
 @gin.configurable("Algorithm", module="rldarts_tf")
@@ -110,14 +116,36 @@ def _bound() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         yield scope, selector.rpartition(".")[2], values
 
 
-def _defined_space() -> str | None:
-    """Registers the search space that gin defines; its name, or None if there is none."""
+def search_settings() -> SearchSettings:
+    """The search method that gin defines; that of the paper, which no file has to name.
+
+    A configuration without one is then that of an earlier version, whose runs can be resumed.
+
+    Raises:
+      ConfigError: a setting is not valid, or stands in the scope of another stage.
+    """
+    if not _bound_in_search("SearchSettings", "a search method"):
+        return SearchSettings()
+    with gin.config_scope("search"):
+        made = _made(make_search_settings, "search")
+    # Of the class itself, whatever gin makes of it.
+    return SearchSettings(**vars(made))
+
+
+def _bound_in_search(kind: str, what: str) -> set[str]:
+    """The fields that are bound of what the search alone has."""
     bound: set[str] = set()
     for scope, name, values in _bound():
-        if name == "SearchSpace":
+        if name == kind:
             if scope not in ("", "search"):
-                raise ConfigError(f"gin: {scope}/SearchSpace: only the search has a search space")
+                raise ConfigError(f"gin: {scope}/{kind}: only the search has {what}")
             bound.update(values)
+    return bound
+
+
+def _defined_space() -> str | None:
+    """Registers the search space that gin defines; its name, or None if there is none."""
+    bound = _bound_in_search("SearchSpace", "a search space")
     if not bound:
         return None
     for name in ("name", "normal_ops"):
@@ -176,6 +204,7 @@ def _check_known() -> None:
     known = {
         "Algorithm",
         SearchSpace.__name__,
+        SearchSettings.__name__,
         EncoderSettings.__name__,
         TrainingSettings.__name__,
         *(algorithm.settings.__name__ for algorithm in ALGORITHMS.values()),

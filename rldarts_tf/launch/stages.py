@@ -22,6 +22,7 @@ from rldarts_tf.runs import summary
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import TRAINED_STAGES, StagePaths
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.training.settings import EncoderSettings
 
 STAGES = {
@@ -38,13 +39,16 @@ Train = Callable[[str, StagePaths, Encoder], Mapping[str, Any]]
 
 
 def check_encoders(
-    encoders: Mapping[str, EncoderSettings], genotype: Genotype | None = None
+    encoders: Mapping[str, EncoderSettings],
+    genotype: Genotype | None = None,
+    search: SearchSettings | None = None,
 ) -> None:
     """Makes each stage's encoder, without weights, so that a late stage cannot fail after hours.
 
     Args:
       encoders: as `Pipeline` takes them.
       genotype: the cell to evaluate; None for one that a search will find.
+      search: the search method.
 
     Raises:
       ConfigError: a setting is not valid.
@@ -55,11 +59,10 @@ def check_encoders(
         try:
             if kind == "discrete":
                 # Any cell of the space tells as much about the settings as the one to be found.
-                search = encoders["search"]
-                cell = genotype or random_genotype(
-                    as_search_space(search.search_space), random.Random(0), search.output_mode
-                )
-            settings.make(kind, cell)
+                of_search = encoders["search"]
+                space = as_search_space(of_search.search_space)
+                cell = genotype or random_genotype(space, random.Random(0), of_search.output_mode)
+            settings.make(kind, cell, search)
         except RLDartsError as error:
             raise ConfigError(f"EncoderSettings: {error} (stage {stage!r})") from None
 
@@ -73,6 +76,7 @@ class Pipeline:
       encoders: the encoder settings of each stage in `TRAINED_STAGES`.
       num_env_steps: by stage; one that has finished with fewer goes on.
       genotype: the cell to evaluate, which becomes the run's; None for that of the run.
+      search: the search method.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class Pipeline:
         encoders: Mapping[str, EncoderSettings],
         num_env_steps: Mapping[str, int],
         genotype: Genotype | None = None,
+        search: SearchSettings | None = None,
     ) -> None:
+        self._search = search
         self._run = run
         self._train = train
         self._encoders = encoders
@@ -146,7 +152,7 @@ class Pipeline:
         if not self._is_finished(name):
             genotype = self._genotype() if name == "evaluate" else None
             settings = self._encoders[name]
-            encoder = settings.make(settings.kind(name), genotype)
+            encoder = settings.make(settings.kind(name), genotype, self._search)
             entry = dict(self._train(name, self._run.stage(name), encoder))
             if genotype is not None:
                 entry["genotype"] = genotype.to_dict()
