@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,14 @@ class Alpha(tf.keras.layers.Layer):
         so that a program may schedule it (`inverse_temperature.assign`).
       search: the search method; that of the paper if None.
       trainable: False freezes α, at zero a uniform mixture (appendix B.2).
+
+    Attributes:
+      masking: what is done to p, such as leaving out an op: p -> p, both per cell type [E, |O|];
+        None for nothing. It is no part of config or checkpoints, and a traced function keeps the
+        one that it was traced with, whose variables may change.
     """
+
+    masking: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]] | None = None
 
     def __init__(
         self,
@@ -85,8 +92,9 @@ class Alpha(tf.keras.layers.Layer):
             self.progress.assign(progress)
 
     def op_weights(self) -> dict[str, tf.Tensor]:
-        """p = softmax(β α): per cell type float32 [E, |O|]."""
-        return {cell_type: tf.nn.softmax(z) for cell_type, z in self._scaled_logits().items()}
+        """p = softmax(β α), masked if there is a mask: per cell type float32 [E, |O|]."""
+        p = {cell_type: tf.nn.softmax(z) for cell_type, z in self._scaled_logits().items()}
+        return p if self.masking is None else self.masking(p)
 
     def entropy(self) -> dict[str, tf.Tensor]:
         """Mean over the edges of each cell type of -Σ_o p_o log p_o, in nats; float32 scalars."""

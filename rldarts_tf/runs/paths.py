@@ -128,6 +128,10 @@ class RunPaths:
         """The default file of `watch`: the policy of a stage at play, such as evaluate.mp4."""
         return self.root / f"{stage}.{file_format}"
 
+    def discretization_dir(self, by: str) -> Path:
+        """The folder of a discretization by perturbation: "return" or "loss"."""
+        return self.root / "discretize" / by
+
     @property
     def lock_path(self) -> Path:
         """The file that the writing process has locked."""
