@@ -1,0 +1,21 @@
+"""The kinds of studies: each a function from settings, and results so far, to trials.
+
+A plan is asked again whenever a search has finished, and gives all its trials each time, in the
+order in which they should run. One that depends on results gives more of them as there are more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from rldarts_tf.studies.plans.making import TrialMaker
+from rldarts_tf.studies.plans.search_pays import random_cells, search_pays
+from rldarts_tf.studies.trials import Trial
+
+Plan = Callable[[TrialMaker], Iterator[Trial]]
+
+PLANS: Mapping[str, Plan] = {
+    "search_pays": search_pays,
+    "random_cells": random_cells,
+}
+"""By `StudySettings.kind`."""
