@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import gin
-from absl import logging
 from gin import config_parser
 
 from rldarts_tf.agents.registry import ALGORITHMS, Algorithm
@@ -61,8 +61,8 @@ def load(
     for binding in bindings:
         _refuse_imports(f"gin_bindings {binding!r}", binding)
     # gin logs an error for each place where it looks for a file before it finds it.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         # One by one, because gin does not always say where an error is.
         for file in files:
@@ -82,7 +82,7 @@ def load(
                         gin.bind_parameter(scope + setting, value)
             gin.finalize()
     finally:
-        logging.set_verbosity(verbosity)
+        logging.disable(disabled)
 
 
 def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
