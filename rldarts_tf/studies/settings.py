@@ -96,10 +96,13 @@ class StudySettings(Settings):
         check=_variations,
     )
     variants: Mapping[str, Sequence[str]] | None = setting(
-        None, "what a study of ablations or a sweep varies, by name", check=_variations
+        None, "of kernel_size: variations of the baselines by name", check=_variations
+    )
+    search_environment: str = setting(
+        "all", "of transfer: where the cells are searched for that all environments train"
     )
     every: int = setting(
-        1, "of the distinct cells along a search every so many-th is trained", least=1
+        1, "of trajectory: every so many-th distinct cell of a search is trained", least=1
     )
 
     def __post_init__(self) -> None:

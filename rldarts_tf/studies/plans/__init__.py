@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from rldarts_tf.studies.plans import comparisons
 from rldarts_tf.studies.plans.making import TrialMaker
-from rldarts_tf.studies.plans.search_pays import random_cells, search_pays
+from rldarts_tf.studies.plans.trajectory import trajectory
 from rldarts_tf.studies.trials import Trial
 
 Plan = Callable[[TrialMaker], Iterator[Trial]]
 
 PLANS: Mapping[str, Plan] = {
-    "search_pays": search_pays,
-    "random_cells": random_cells,
+    "search_pays": comparisons.search_pays,
+    "random_cells": comparisons.random_cells,
+    "trajectory": trajectory,
+    "correlation": comparisons.searches,
+    "kernel_size": comparisons.kernel_size,
+    "ablations": comparisons.ablations,
+    "cost": comparisons.searches,
+    "scores": comparisons.search_pays,
+    "transfer": comparisons.transfer,
+    "sweep": comparisons.searches,
 }
 """By `StudySettings.kind`."""

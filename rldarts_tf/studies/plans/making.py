@@ -53,13 +53,15 @@ class TrialMaker:
     def __init__(self, settings: StudySettings, root: Path) -> None:
         self.settings = settings
         self.paths = StudyPaths(root)
-        self._drawn: list[Genotype] = []
+        self._cells: list[Genotype] = []
+        self._written: dict[int, str] = {}
 
-    def methods(self) -> Iterator[tuple[str, Variation]]:
-        """The search methods: (name, variation); one without a name where none is named."""
+    def searches(self, environment: str, cell: bool = True) -> Iterator[Trial]:
+        """The searches of every method with every search seed; see `search`."""
         named = self.settings.methods or {"": ()}
-        for name, texts in named.items():
-            yield name, Variation.parse(texts)
+        for method, texts in named.items():
+            for seed in self.settings.search_seeds:
+                yield self.search(environment, seed, method, Variation.parse(texts), cell=cell)
 
     def search(
         self,
@@ -103,25 +105,23 @@ class TrialMaker:
             commands=tuple(commands),
         )
 
-    def found(self, search: Trial, seed: int, variation: Variation = PLAIN) -> Trial:
+    def found(self, search: Trial, seed: int, environment: str | None = None) -> Trial:
         """The training from scratch of the cell that a search finds.
 
         Args:
           search: its trial.
           seed: of the training.
-          variation: of the training.
+          environment: of the training; None for that of the search.
         """
-        arm, _, method = search.arm.partition(":")
-        arm = "found" if arm == "search" else f"found_{arm}"
+        method = search.arm.partition(":")[2]
         return self.cell(
-            search.environment,
-            f"{_join('-', arm, method)}-{search.seed}",
+            environment or search.environment,
+            f"{_join('-', 'found', method)}-{search.seed}",
             seed,
             str(search.makes),
-            arm=_join(":", arm, method),
+            arm=_join(":", "found", method),
             architecture=search.architecture,
             search=search,
-            variation=variation,
         )
 
     def random(self, environment: str, number: int, seed: int) -> Trial:
@@ -138,7 +138,6 @@ class TrialMaker:
         arm: str,
         architecture: str | None = None,
         search: Trial | None = None,
-        variation: Variation = PLAIN,
     ) -> Trial:
         """The training from scratch of a cell.
 
@@ -150,11 +149,10 @@ class TrialMaker:
           arm: what the cell stands for.
           architecture: its id in the arm; the name if None.
           search: the search that finds it.
-          variation: of the training.
         """
         folder = f"{_slug(environment)}/{name}/seed-{seed}"
         steps = self.settings.evaluation_steps
-        flags = self._flags(environment, variation, seed, steps, folder)
+        flags = self._flags(environment, PLAIN, seed, steps, folder)
         stage = ("--stage=evaluate", f"--genotype={ROOT}/{genotype}")
         return Trial(
             name=folder,
@@ -207,20 +205,22 @@ class TrialMaker:
         Raises:
           ConfigError: there are no more cells, or the file holds another one.
         """
-        while len(self._drawn) <= number:
-            self._draw()
-        path = self.paths.genotypes_dir / f"random-{number:02d}.json"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._drawn[number].save(path)
-        elif Genotype.load(path) != self._drawn[number]:
-            raise ConfigError(
-                f"StudySettings.random_seed: {str(path)!r} holds another cell than it draws from "
-                "the search space"
-            )
-        return str(path.relative_to(self.paths.root))
+        if not self._cells:
+            self._cells = self._draw()
+        if number not in self._written:
+            path = self.paths.genotypes_dir / f"random-{number:02d}.json"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._cells[number].save(path)
+            elif Genotype.load(path) != self._cells[number]:
+                raise ConfigError(
+                    f"StudySettings.random_seed: {str(path)!r} holds another cell than it draws "
+                    "from the search space"
+                )
+            self._written[number] = str(path.relative_to(self.paths.root))
+        return self._written[number]
 
-    def _draw(self) -> None:
+    def _draw(self) -> list[Genotype]:
         space, output_mode = search_space_of(self.settings)
         if self.settings.random_cells > space.size():
             raise ConfigError(
@@ -231,7 +231,7 @@ class TrialMaker:
         drawn: dict[Genotype, None] = {}
         while len(drawn) < self.settings.random_cells:
             drawn.setdefault(random_genotype(space, rng, output_mode))
-        self._drawn = [*drawn]
+        return [*drawn]
 
     def _flags(
         self, environment: str, variation: Variation, seed: int, steps: int, folder: str
