@@ -22,6 +22,7 @@ from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
 COMMANDS = (
     "train",
+    "study",
     "show",
     "draw",
     "discretize",

@@ -61,7 +61,8 @@ def discretize_run(
         if settings.fine_tune_steps:
             # Replay is read where a search that is running would write.
             stack.enter_context(RunDirectory(root))
-        return _discretize(stage, by, settings, folder, RunPaths(root).stage("search"), stack)
+        found = _discretize(stage, by, settings, folder, RunPaths(root).stage("search"), stack)
+    return found
 
 
 def _discretize(
@@ -98,7 +99,7 @@ def _discretize(
         )
 
     def prepare() -> None:
-        checkpoint = tuning and tuning.catch_up(len(log.decisions))
+        checkpoint = None if tuning is None else tuning.catch_up(len(log.decisions))
         if checkpoint is not None:
             policy.restore(checkpoint)
 
