@@ -10,7 +10,7 @@ from typing import Any
 
 from rldarts_tf.commands import inputs
 from rldarts_tf.commands.recorded_alpha import read_recorded
-from rldarts_tf.discretization import discretize, discretize_strengths
+from rldarts_tf.discretization import discretize, discretize_strengths, unmoved_warning
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.perturbation.settings import PerturbationSettings
@@ -135,6 +135,9 @@ def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> 
     )
     _give(genotype, arguments)
     print(f"from {recorded.origin}", file=sys.stderr)
+    warning = unmoved_warning(recorded.logits)
+    if warning is not None:
+        print(warning, file=sys.stderr)
 
 
 def _by_contribution(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:

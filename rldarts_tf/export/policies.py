@@ -61,7 +61,8 @@ def restore(objects: Mapping[str, Any], checkpoint: Path) -> None:
     try:
         status = tf.train.Checkpoint(**objects).restore(str(checkpoint))
         status.expect_partial().assert_existing_objects_matched()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
+    # A damaged index makes TensorFlow raise whatever its bytes happen to ask for.
+    except Exception as error:
         line = one_line(error)
         raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
 
@@ -148,12 +149,13 @@ def read_stage(root: Path, stage: str, step: int | None = None) -> TrainedStage:
     suite = kind_of_suite(settings(kind_of_suite.settings_class))
     algorithm = _algorithm(config, recorded)
     numbers = settings(algorithm.settings, algorithm.retired)
+    method = _search(config)
     return TrainedStage(
         checkpoint,
         algorithm,
         numbers,
         suite,
-        lambda: encoder_settings.make(kind, genotype, _search(config)),
+        lambda: encoder_settings.make(kind, genotype, method),
     )
 
 
