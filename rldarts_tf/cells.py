@@ -110,7 +110,11 @@ class Cell(tf.keras.layers.Layer):
         super().build(input_shape)
 
     def call(
-        self, x: tf.Tensor, op_weights: tf.Tensor | None = None, training: bool | None = None
+        self,
+        x: tf.Tensor,
+        op_weights: tf.Tensor | None = None,
+        training: bool | None = None,
+        active: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes the cell's output.
 
@@ -119,10 +123,15 @@ class Cell(tf.keras.layers.Layer):
           op_weights: p, float [E, |O|]: a row per edge in the order of `search_space.edge_row`, a
             column per op of `op_columns`. None: every weight is one.
           training: passed to normalizations.
+          active: the ops to compute, bool [E, |O|], of the others p is 0; None: all. XLA, and banks
+            other than those of convolutions, compute all. Then `recompute` has no effect.
         """
         if op_weights is not None and self.op_columns is None:
             raise ConfigError("this cell has no op_columns: it takes no op_weights")
         x, parts = self._adapted(x), self._parts()
+        if active is not None and op_weights is not None and not evaluate.in_xla():
+            nodes = evaluate.by_selection(x, parts, op_weights, active, training)
+            return evaluate.output(nodes, parts)
         cheap = all(bank.cheap_to_recompute for bank in self.banks)
         if self.recompute or (op_weights is not None and cheap):
             return evaluate.recomputed(x, parts, op_weights)

@@ -39,6 +39,7 @@ LAYERS = (
     "genotype",
     "discretization",
     "search.settings",
+    "search.relaxations",
     "alpha",
     "kernels.plan",
     "kernels.normalization",

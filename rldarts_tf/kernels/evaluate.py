@@ -2,7 +2,8 @@
 
 A node is the sum of what leaves the nodes before it for it. There are two ways to compute the
 nodes: `by_source` fan-out by fan-out, `by_target` with the terms of a node taken together. They
-are the same function. `recomputed` is forward by target, and backward by source.
+are the same function; `by_selection` leaves out ops that a sample left out. `recomputed` is forward
+by target, and backward by source.
 """
 
 from __future__ import annotations
@@ -62,6 +63,45 @@ def by_source(
             incoming[target].append(y)
         nodes.append(add(incoming[source + 1]))
     return nodes
+
+
+def by_selection(
+    x: tf.Tensor, parts: Parts, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+) -> list[tf.Tensor]:
+    """x_0, ..., x_I of active ops alone: convolutions that are not active are not computed.
+
+    Args:
+      x: [B, H, W, filters].
+      parts: of the cell.
+      p: op weights, float [E, |O|].
+      active: bool [E, |O|]; where it is false p is 0.
+      training: passed to normalizations.
+    """
+    nodes = [x]
+    maps: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
+    pieces: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
+    for source in range(parts.num_nodes):
+        for fan_out, bank in _fan_outs_of(source, parts):
+            places = fan_out.places(parts.op_columns)
+            found = bank.selected(
+                nodes[source], tf.gather_nd(p, places), tf.gather_nd(active, places), training
+            )
+            for incoming, of_targets in zip((maps, pieces), found):
+                for target, y in zip(fan_out.targets, of_targets):
+                    incoming[target].append(y)
+        of_node = pieces[source + 1]
+        if of_node:
+            side_by_side = tf.concat(of_node, axis=-1)
+            shape = tf.concat([tf.shape(side_by_side)[:3], [-1, x.shape[-1]]], axis=0)
+            y = tf.reduce_sum(tf.reshape(side_by_side, shape), axis=3)
+            maps[source + 1].append(tf.ensure_shape(y, [*of_node[0].shape[:3], x.shape[-1]]))
+        nodes.append(add(maps[source + 1]))
+    return nodes
+
+
+def in_xla() -> bool:
+    """Whether this is traced for XLA, which must know the shape of everything."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def by_target(x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None) -> list[tf.Tensor]:
@@ -219,7 +259,7 @@ def _after(gradient: tf.Tensor, nodes: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     there each node has a zero added that depends on the gradient in a way it cannot see through.
     (XLA's optimization barrier would say the same; on CPUs it is removed too early.)
     """
-    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+    if in_xla():
         value = tf.reduce_sum(gradient[:1, :1, :1, :1])  # one of its elements, if it has any
         zero = tf.where(tf.math.is_nan(value), value, tf.zeros_like(value))
         return [node + tf.cast(zero, node.dtype) for node in nodes]

@@ -36,6 +36,46 @@ class SearchSettings(Settings):
         least=0,
     )
 
+    relaxation: str = setting(
+        "softmax",
+        "how op weights follow from α: softmax, sigmoid (FairDARTS), gumbel (GDAS), gumbel_2 (its "
+        "variant with two ops) or dirichlet (DrNAS)",
+        check=one_of("softmax", "sigmoid", "gumbel", "gumbel_2", "dirichlet"),
+    )
+    gumbel_temperature_start: float = setting(
+        10.0, "τ of the gumbel relaxations at the beginning; it changes linearly", positive=True
+    )
+    gumbel_temperature_end: float = setting(
+        0.1, "τ of the gumbel relaxations at the end", positive=True
+    )
+    zero_one_penalty: float = setting(
+        10.0, "weight of FairDARTS' loss that pushes each sigmoid to 0 or 1", least=0
+    )
+    dirichlet_penalty: float = setting(
+        1e-3, "weight of DrNAS' divergence from the uniform distribution", least=0
+    )
+    auxiliary_skip: float = setting(
+        0.0,
+        "weight of DARTS-'s skip beside every edge at the beginning, 0 at the end",
+        least=0,
+    )
+    smoothing: float = setting(
+        0.0, "reach of SDARTS' noise on op weights at the end, from a tenth of it", least=0, most=1
+    )
+    entropy_penalty: float = setting(
+        0.0,
+        "weight of the mean entropy of p at the end, from 0 linearly",
+        least=0,
+    )
+    beta_decay: float = setting(
+        0.0, "weight of β-DARTS' mean of logsumexp(α) at the end, from 0 linearly", least=0
+    )
+    inverse_temperature_end: float | None = setting(
+        None, "β at the end, to which it goes geometrically; None: it stays", positive=True
+    )
+    alternate: bool = setting(
+        False, "θ and α learn in turn, each from every other minibatch (first-order DARTS)"
+    )
     unit_ops: str | None = setting(
         None,
         "where the output of every op is brought to root mean square 1 per image, so that op "
@@ -55,7 +95,10 @@ class SearchSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        needs_own = [name for name in ("warm_up",) if getattr(self, name)]
+        own = ("warm_up", "alternate", "entropy_penalty", "beta_decay")
+        needs_own = [name for name in own if getattr(self, name)]
+        if self.relaxation == "sigmoid" and self.zero_one_penalty:
+            needs_own.append("zero_one_penalty")
         if self.alpha_learning_rate is None and needs_own:
             raise ConfigError(
                 f"{type(self).__name__}.{needs_own[0]} = {getattr(self, needs_own[0])!r} is of α's "

@@ -84,6 +84,8 @@ class Training(Closing):
             {**self._program.trackables, "program": ArrayState(self._state, self._set_state)},
         )
         try:
+            if isinstance(encoder, Supernet):
+                encoder.alpha.seed_draws(seed)
             restored = self._checkpoints.restore()
             self._resume_step = self._saved_step = self._step if restored else None
             self._recorder = make_recorder(encoder, stage_dir, self._resume_step)

@@ -1,0 +1,59 @@
+"""The interface of relaxations."""
+
+from __future__ import annotations
+
+import abc
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+
+class Moment(NamedTuple):
+    """What op weights depend on beside z.
+
+    Attributes:
+      progress: of the search, float32 scalar in 0 to 1.
+      seed: of what is drawn, int64 [2]. The same seed draws the same: acting and learning see one
+        network until another one is drawn (`Alpha.draw`). PPO's ratio π/π_old is then 1 before θ
+        moves, as it has to be.
+    """
+
+    progress: tf.Tensor
+    seed: tf.Tensor
+
+    def uniform(self, z: tf.Tensor) -> tf.Tensor:
+        """Random numbers in (0, 1) of the shape of z."""
+        tiny = np.finfo(np.float32).tiny
+        return tf.random.stateless_uniform(tf.shape(z), self.seed, tiny, 1.0, z.dtype)
+
+
+class Relaxation(abc.ABC):
+    """How op weights of the edges of one cell type follow from z.
+
+    Attributes:
+      samples: whether they depend on what is drawn.
+      selects: whether most ops of an edge are not even computed: see `selected`.
+    """
+
+    samples: bool = False
+    selects: bool = False
+
+    @abc.abstractmethod
+    def op_weights(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
+        """p >= 0 of logits z, both float32 [E, |O|], rows are edges."""
+
+    def selected(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
+        """Which ops must be computed, bool [E, |O|]; of the others p is 0 and has no gradient."""
+        del moment
+        return tf.ones_like(z, tf.bool)
+
+    def penalty(self, z: tf.Tensor) -> tf.Tensor | None:
+        """What the relaxation adds to the loss of α, a scalar; None: nothing."""
+        del z
+        return None
+
+    def strengths(self, z: np.ndarray) -> np.ndarray | None:
+        """By what ops and edges are compared, float64 [E, |O|]; None: Algorithm 4's odds of z."""
+        del z
+        return None
