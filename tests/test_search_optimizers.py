@@ -6,7 +6,7 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
-from learner_paths import PATHS
+from learner_paths import PATHS, PPOPath
 from spaces import MICRO_2
 
 from rldarts_tf import ConfigError, ImpalaCNN, Supernet, search
@@ -169,3 +169,39 @@ def test_gin_gives_the_search_its_method_and_names_none_by_default():
     with pytest.raises(ConfigError, match=r"SearchSettings\.warm_up = 0\.5 is of"):
         gin_files.search_settings()
     gin.clear_config()
+
+
+def test_the_entropy_bonus_trains_theta_and_not_alpha_where_they_alternate():
+    # With no reward and no value loss the bonus is all there is to learn from.
+    def path(coefficient):
+        tf.keras.utils.set_random_seed(0)
+        own = SearchSettings(alpha_learning_rate=0.5, alpha_weight_decay=0.0, alternate=True)
+        made = PPOPath(Supernet(MICRO_2, [2], features=8, search=own))
+        made.agent._entropy_regularization = coefficient
+        return made
+
+    with_bonus, without = path(1e3), path(0.0)
+    for made in (with_bonus, without):
+        made.step()
+    theta = [made.encoder.cells[0].get_weights() for made in (with_bonus, without)]
+    assert not np.array_equal(theta[0][0], theta[1][0])
+    without.encoder.set_weights(with_bonus.encoder.get_weights())
+    for mine, theirs in zip(without.head, with_bonus.head):
+        mine.assign(theirs)
+    for made in (with_bonus, without):
+        made.step()
+    of_alpha = [values(made.encoder.alpha.trainable_weights) for made in (with_bonus, without)]
+    assert np.any(of_alpha[0][0] != 0)
+    assert_all_close(*of_alpha)
+
+
+@pytest.mark.parametrize("relaxation", ["gumbel", "dirichlet"])
+def test_an_agent_learns_with_samples_and_its_target_network_has_them(relaxation):
+    settings = SearchSettings(relaxation=relaxation, alpha_learning_rate=0.5)
+    path = PATHS["sac"](Supernet(MICRO_2, [2], features=8, search=settings))
+    for _ in range(3):
+        path.step()
+    assert int(path.encoder.alpha.draws) == 3
+    (target,) = search.supernets(path.learner._target_critics)
+    assert target is not path.encoder and int(target.alpha.draws) == 2
+    assert np.any(path.encoder.alpha.logits["normal"][1].numpy() != 0)

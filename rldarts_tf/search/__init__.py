@@ -10,7 +10,7 @@ from rldarts_tf.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rldarts_tf.search.contribution import contributions
-    from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer
+    from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer, supernets
     from rldarts_tf.search.relaxations import Relaxation, make_relaxation
     from rldarts_tf.search.settings import SearchSettings
 
@@ -22,6 +22,7 @@ __all__ = [
     "contributions",
     "make_relaxation",
     "optimizer",
+    "supernets",
 ]
 
 __getattr__ = lazy_names(

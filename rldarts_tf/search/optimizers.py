@@ -100,16 +100,31 @@ class SearchOptimizer(tf.Module):
             self._decay([variable for _, variable in of_theta], learning_rate)
             apply()
 
-        moves = self._supernets[0].alpha.progress >= self._settings.warm_up
+        moves = self._alpha_moves()
         if self._settings.alternate:
-            is_turn = self.turn.assign_add(1) % 2 == 0
-            moves = tf.logical_and(moves, is_turn)
             apply_if(tf.logical_not(moves), apply_theta)
+            self.turn.assign_add(1)
         else:
             apply_theta()
         if of_alpha:
             gradients = {variable.ref(): gradient for gradient, variable in of_alpha}
             apply_if(moves, lambda: self._apply_adam(gradients))
+
+    def of_theta_alone(self, term: tf.Tensor) -> tf.Tensor:
+        """A term of the loss, without its gradient in a step of α alone.
+
+        Such as PPO's entropy bonus, which the loss of α need not have (RL-DARTS A.2.2). Where a
+        step trains both there is one loss, and it has the term.
+        """
+        if not self._settings.alternate:
+            return term
+        return tf.where(self._alpha_moves(), tf.stop_gradient(term), term)
+
+    def _alpha_moves(self) -> tf.Tensor:
+        """Whether the next step is one of α; where they alternate, of α alone."""
+        awake = self._supernets[0].alpha.progress >= self._settings.warm_up
+        is_turn = tf.equal(self.turn % 2, 1) if self._settings.alternate else True
+        return tf.logical_and(awake, is_turn)
 
     def _decay(self, variables: Sequence[tf.Variable], learning_rate: Any) -> None:
         """θ <- (1 - η λ) θ of the kernels in the supernets (Loshchilov & Hutter 2019)."""

@@ -83,6 +83,10 @@ class SearchSettings(Settings):
         check=one_of(None, "search", "always"),
     )
 
+    record_contributions: bool = setting(
+        False, "record what each op contributes, in the states in which the environments stand"
+    )
+
     @property
     def is_default(self) -> bool:
         """Whether this is RL-DARTS' own method."""
