@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gin
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from spaces import MICRO_2
 from rldarts_tf import ConfigError, ImpalaCNN, Supernet, search
 from rldarts_tf.launch import gin_files
 from rldarts_tf.search import SearchSettings
-from rldarts_tf.training.settings import TrainingSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
+SEARCHES = Path(__file__).resolve().parents[1] / "gin" / "searches"
 OWN = SearchSettings(alpha_learning_rate=1e-2, alpha_weight_decay=0.1)
 
 
@@ -205,3 +208,19 @@ def test_an_agent_learns_with_samples_and_its_target_network_has_them(relaxation
     (target,) = search.supernets(path.learner._target_critics)
     assert target is not path.encoder and int(target.alpha.draws) == 2
     assert np.any(path.encoder.alpha.logits["normal"][1].numpy() != 0)
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in SEARCHES.glob("*.gin")))
+def test_every_overlay_of_a_search_gives_a_method_that_a_supernet_can_have(file):
+    gin_files.load(["minatar.gin", f"searches/{file}"])
+    (options,) = gin_files.resolve(EncoderSettings)["search"]
+    found = gin_files.search_settings()
+    gin.clear_config()
+    assert not found.is_default
+    supernet = options.make("supernet", search=found)
+    assert supernet.alpha.search == found
+    # Sigmoid, Gumbel and Dirichlet take α as it is.
+    alone = found.relaxation != "softmax"
+    assert options.inverse_temperature == (1.0 if alone else 5.0)
+    page = (SEARCHES.parents[1] / "docs" / "searching.md").read_text("utf-8")
+    assert f"`{file}`" in page

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 from spaces import MICRO_2
-from tiny import TINY
+from trainings import TINY
 
 from rldarts_tf import Supernet
 from rldarts_tf.agents.ppo.program import PPOProgram

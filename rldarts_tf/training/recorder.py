@@ -149,19 +149,18 @@ class SearchRecorder(Recorder):
         try:
             weights = plotting.edge_weights_picture(self._supernet.alpha.numpy_op_weights(), ops)
             measured = self._measured()
-            shares = plotting.edge_weights_picture(measured, ops) if measured else None
+            beside = {}
+            if measured:
+                shares = plotting.edge_weights_picture(measured, ops, "contribution")
+                beside = {"contributions": shares}
             cells = drawing.cell_pictures(self._supernet.discretize(), "png")
         except RLDartsError as error:
             if not self._told:
                 print(f"no pictures in TensorBoard: {error}", file=sys.stderr, flush=True)
             self._told = True
             return {}
-        beside = {} if shares is None else {"contributions": shares}
-        return {
-            "op_weights": weights,
-            **beside,
-            **{f"cell/{name}": data for name, data in cells.items()},
-        }
+        of_cells = {f"cell/{name}": data for name, data in cells.items()}
+        return {"op_weights": weights, **beside, **of_cells}
 
     @override
     def flush(self) -> None:
