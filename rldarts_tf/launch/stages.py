@@ -7,10 +7,11 @@ network from scratch). How an encoder is trained is the caller's business.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rldarts_tf.discretization import discretize
+from rldarts_tf.discretization import discretize, unmoved_warning
 from rldarts_tf.encoders import Encoder, as_search_space
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
@@ -73,6 +74,7 @@ class Pipeline:
       run: the run directory.
       train: trains an encoder.
       encoders: the encoder settings of each stage in `TRAINED_STAGES`.
+      num_env_steps: by stage; one that has finished with fewer goes on.
       genotype: the cell to evaluate, which becomes the run's; None for that of the run.
       search: the search method.
     """
@@ -82,6 +84,7 @@ class Pipeline:
         run: RunDirectory,
         train: Train,
         encoders: Mapping[str, EncoderSettings],
+        num_env_steps: Mapping[str, int],
         genotype: Genotype | None = None,
         search: SearchSettings | None = None,
     ) -> None:
@@ -89,6 +92,7 @@ class Pipeline:
         self._run = run
         self._train = train
         self._encoders = encoders
+        self._num_env_steps = num_env_steps
         self._given = genotype
 
     def check(self, stage: str) -> None:
@@ -111,6 +115,16 @@ class Pipeline:
             self._genotype()
         elif stage == "discretize":
             self._search_log()
+        if (
+            {"search", "discretize"} <= {*STAGES[stage]}
+            and self._run.stage("evaluate").path.exists()
+            and self._entry("search").get("exit_state") == "finished"
+            and not self._is_finished("search")
+        ):
+            raise RunError(
+                f"root_dir {str(self._run.root)!r} holds an evaluation of the cell that the search "
+                "has found so far: extend the evaluation alone, or search in another root_dir"
+            )
 
     def run(self, stage: str) -> bool:
         """Runs a key of `STAGES`; False if the training was interrupted on the way.
@@ -135,7 +149,7 @@ class Pipeline:
 
     def _run_training(self, name: str) -> bool:
         entry = self._entry(name)
-        if entry.get("exit_state") != "finished":
+        if not self._is_finished(name):
             genotype = self._genotype() if name == "evaluate" else None
             settings = self._encoders[name]
             encoder = settings.make(settings.kind(name), genotype, self._search)
@@ -162,6 +176,9 @@ class Pipeline:
         entry = {"exit_state": "finished", "search_steps": step}
         summary.write_summary(self._run.summary_path, "discretize", entry)
         print(f"discretize: the cell at step {entry['search_steps']:,}")
+        warning = unmoved_warning(logits, self._entry("search").get("gradient_steps"))
+        if warning is not None:
+            print(warning, file=sys.stderr)
 
     def _draw_curves(self) -> None:
         """Draws the returns of all stages so far, and the op weights of the search."""
@@ -212,6 +229,13 @@ class Pipeline:
                 "and --stage=discretize first, or give --genotype=FILE"
             )
         return Genotype.load(self._run.genotype_path)
+
+    def _is_finished(self, name: str) -> bool:
+        """Whether a stage has been trained as long as it is to be."""
+        entry = self._entry(name)
+        # An entry of an early version has no number of steps.
+        steps = entry.get("env_steps", self._num_env_steps[name])
+        return entry.get("exit_state") == "finished" and steps >= self._num_env_steps[name]
 
     def _entry(self, name: str) -> dict[str, Any]:
         path = self._run.summary_path

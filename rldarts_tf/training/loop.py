@@ -242,6 +242,7 @@ class Training(Closing):
             **self._settings.suite.describe(),
             "seed": self._settings.training.seed,
             "env_steps": self._step,
+            "gradient_steps": self._program.gradient_steps,
             **{
                 name: value
                 for name, value in returns.items()
