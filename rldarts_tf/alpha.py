@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rldarts_tf.search.relaxations import Moment, Relaxation, make_relaxation
 from rldarts_tf.search.settings import SearchSettings, as_search_settings
-from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.search_space import NONE, SearchSpace
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -130,7 +130,7 @@ class Alpha(tf.keras.layers.Layer):
         return p if self.masking is None else self.masking(p)
 
     def selected_ops(self) -> dict[str, tf.Tensor | None]:
-        """Per cell type which ops have to be computed, bool [E, |O|]; None: all."""
+        """Per cell type which ops have to be computed, bool [k, E, |O|]; None: all."""
         chosen: dict[str, tf.Tensor | None] = {}
         for index, (cell_type, z) in enumerate(self._scaled_logits().items()):
             relaxation = self.relaxations[cell_type]
@@ -180,15 +180,19 @@ class Alpha(tf.keras.layers.Layer):
         }
 
     def numpy_logits(self) -> dict[str, np.ndarray]:
-        """z = β α, the logits of the softmax: per cell type float64 [E, |O|] (eager only).
+        """The logits that Algorithm 4 reads: per cell type float64 [E, |O|] (eager only).
 
-        The product of two float32 numbers is exact in float64, so no order is lost here.
+        They are z = β α; of a relaxation that is no softmax, those whose softmax ranks ops and
+        edges as it does. The product of two float32 numbers is exact in float64, so no order is
+        lost here.
         """
         beta = self.inverse_temperature.numpy().astype(np.float64)
-        return {
-            cell_type: beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
-            for cell_type, nodes in self.logits.items()
-        }
+        found = {}
+        for cell_type, nodes in self.logits.items():
+            z = beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
+            none = self.space.ops(cell_type).index(NONE)
+            found[cell_type] = self.relaxations[cell_type].ranking(z, none)
+        return found
 
     def numpy_op_weights(self) -> dict[str, np.ndarray]:
         """`op_weights` as numpy arrays (eager only)."""

@@ -123,8 +123,8 @@ class Cell(tf.keras.layers.Layer):
           op_weights: p, float [E, |O|]: a row per edge in the order of `search_space.edge_row`, a
             column per op of `op_columns`. None: every weight is one.
           training: passed to normalizations.
-          active: the ops to compute, bool [E, |O|], of the others p is 0; None: all. XLA, and banks
-            other than those of convolutions, compute all. Then `recompute` has no effect.
+          active: the ops to compute, bool [k, E, |O|]: k layers of at most one op per edge; None:
+            all. XLA, and ops of one's own, compute all the same. Then `recompute` has no effect.
         """
         if op_weights is not None and self.op_columns is None:
             raise ConfigError("this cell has no op_columns: it takes no op_weights")

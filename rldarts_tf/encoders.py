@@ -211,7 +211,7 @@ class CellNetwork(Encoder):
         return {NORMAL: None, REDUCTION: None}
 
     def selected_ops(self) -> Mapping[str, tf.Tensor | None]:
-        """Per cell type the ops to compute, bool [E, |O|], or None for all."""
+        """Per cell type the ops to compute, bool [k, E, |O|], or None for all."""
         return {NORMAL: None, REDUCTION: None}
 
     @override

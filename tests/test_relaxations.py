@@ -8,7 +8,7 @@ import tensorflow as tf
 from reference import randomize
 from spaces import MICRO_2
 
-from rldarts_tf import ConfigError, SearchSpace, Supernet, count_cost, search
+from rldarts_tf import ConfigError, SearchSpace, Supernet, count_cost, discretize, search
 from rldarts_tf.search import SearchSettings, make_relaxation
 from rldarts_tf.search.relaxations import Moment
 
@@ -37,7 +37,14 @@ def test_sigmoid_and_its_zero_one_penalty():
     np.testing.assert_allclose(relaxation.op_weights(Z, moment()), expected, rtol=1e-6)
     penalty = -10 * np.mean((expected - 0.5) ** 2)
     np.testing.assert_allclose(relaxation.penalty(Z), penalty, rtol=1e-6)
-    np.testing.assert_array_equal(relaxation.strengths(Z.numpy()), Z)
+    # Edges rank by their largest sigmoid, whatever their other ops.
+    z = np.array([[0.1, 0.0, 0.0, 9.0], [0.2, 0.2, 0.2, -9.0], [0.3, 0.3, 0.3, 9.0]])
+    space = SearchSpace("ranking", OPS[:2], num_nodes=2, top_k=1)
+    genotype = discretize({"normal": relaxation.ranking(z.copy(), 3)}, space)
+    assert genotype.cells["normal"] == (((0, "relu"),), ((1, "relu"),))
+    ranked = relaxation.ranking(z.copy(), 3)
+    odds = ranked[:, 0] - np.log(np.exp(ranked[:, 1:]).sum(axis=1))
+    np.testing.assert_allclose(odds - odds[0], z[:, 0] - z[0, 0], atol=1e-12)
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.5])
@@ -51,7 +58,7 @@ def test_hard_gumbel_draws_one_op_and_its_gradient_is_that_of_the_softmax(progre
         p = relaxation.op_weights(Z, now)
         drawn = tf.reduce_sum(p * tf.constant([[1.0, 2.0, 3.0, 4.0]] * 2))
     np.testing.assert_array_equal(p, np.eye(4)[y.argmax(axis=1)])
-    np.testing.assert_array_equal(relaxation.selected(Z, now), p.numpy() == 1)
+    np.testing.assert_array_equal(relaxation.selected(Z, now), (p.numpy() == 1)[None])
     # d(c_k q_k)/dz with q = softmax(y / τ): c_k q_k (δ_kj - q_j) / τ for the drawn k alone, and
     # log softmax(z) differs from z by what no softmax sees.
     tau = 10.0 - 9.9 * progress
@@ -87,7 +94,7 @@ def test_of_two_gumbel_ops_one_counts_and_both_have_gradients():
         expected[a] = (a - b) * q * (1 - q) / 5.05
         expected[b] = -expected[a]
         np.testing.assert_allclose(gradient[e], expected, rtol=1e-4, atol=1e-7)
-        assert set(np.flatnonzero(relaxation.selected(Z, now)[e])) == {a, b}
+        assert set(relaxation.selected(Z, now).numpy()[:, e].argmax(axis=1)) == {a, b}
 
 
 def test_dirichlet_has_the_mean_of_its_concentrations_and_a_gradient():
@@ -103,11 +110,8 @@ def test_dirichlet_has_the_mean_of_its_concentrations_and_a_gradient():
     # The mean of p_1 is c_1 / Σ c, and c_1 = z_1 + 1 there.
     expected = (c[0].sum() - c[0, 1]) / c[0].sum() ** 2
     np.testing.assert_allclose(tf.reduce_sum(tape.gradient(mean, z)[:, 1]), expected, atol=0.02)
-    np.testing.assert_allclose(
-        relaxation.strengths(Z.numpy().astype(np.float64)),
-        np.log(c / (c.sum(axis=1, keepdims=True) - c)),
-        rtol=1e-6,
-    )
+    ranked = relaxation.ranking(Z.numpy().astype(np.float64), 3)
+    np.testing.assert_allclose(softmax(ranked), c / c.sum(axis=1, keepdims=True), rtol=1e-6)
     # Uniform: nothing to pay. Dir(2, 1) beside Dir(1, 1): E log(2 p) = log 2 - 1/2.
     assert float(relaxation.penalty(tf.zeros([3, 4]))) == pytest.approx(0, abs=1e-8)
     two = relaxation.penalty(tf.constant([[1.0, 0.0]]))

@@ -76,7 +76,8 @@ class Bank(tf.keras.layers.Layer):
         Args:
           x: images [B, H, W, C].
           p: op weights [ops, n].
-          active: bool [ops, n]; where it is false p is 0.
+          active: bool [k, ops, n]: k layers of at most one op per target, no op in two of them; p
+            of all others is 0.
           training: see `call`.
 
         Returns:
@@ -222,8 +223,9 @@ class ConvolutionBank(Bank):
         self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         pieces = []
+        computed = tf.reduce_any(active, axis=0)
         for index, p_o in enumerate(self._per_channel(p)):
-            of_op = active[index]
+            of_op = computed[index]
             channels = tf.where(tf.repeat(of_op, self.filters))[:, 0]
             y = tf.cond(
                 tf.reduce_any(of_op),
@@ -429,6 +431,16 @@ class ParameterFreeBank(Bank):
             ]
             return [add(terms)] * self.fan_out
         return mix(bases, self.functions, tf.gather(p, self._op_indices))
+
+    @override
+    def selected(
+        self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        if self.unit_ops:
+            return super().selected(x, p, active, training)
+        layers = tf.gather(active, self._op_indices, axis=1)
+        p = tf.gather(p, self._op_indices)
+        return mix(self.bases(x), self.functions, p, layers), []
 
     @override
     def terms(self, x: tf.Tensor, p: tf.Tensor | None = None) -> list[list[Term]]:

@@ -74,7 +74,7 @@ def by_selection(
       x: [B, H, W, filters].
       parts: of the cell.
       p: op weights, float [E, |O|].
-      active: bool [E, |O|]; where it is false p is 0.
+      active: bool [k, E, |O|]: k layers of at most one op per edge; p of all others is 0.
       training: passed to normalizations.
     """
     nodes = [x]
@@ -83,9 +83,8 @@ def by_selection(
     for source in range(parts.num_nodes):
         for fan_out, bank in _fan_outs_of(source, parts):
             places = fan_out.places(parts.op_columns)
-            found = bank.selected(
-                nodes[source], tf.gather_nd(p, places), tf.gather_nd(active, places), training
-            )
+            of_bank = tf.stack([tf.gather_nd(layer, places) for layer in tf.unstack(active)])
+            found = bank.selected(nodes[source], tf.gather_nd(p, places), of_bank, training)
             for incoming, of_targets in zip((maps, pieces), found):
                 for target, y in zip(fan_out.targets, of_targets):
                     incoming[target].append(y)

@@ -33,8 +33,8 @@ class Around(Relaxation):
         return self._inner.penalty(z)
 
     @override
-    def strengths(self, z: np.ndarray) -> np.ndarray | None:
-        return self._inner.strengths(z)
+    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+        return self._inner.ranking(z, none)
 
 
 class AuxiliarySkip(Around):
@@ -63,7 +63,9 @@ class AuxiliarySkip(Around):
 
     @override
     def selected(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
-        return tf.logical_or(super().selected(z, moment), self._column)
+        drawn = super().selected(z, moment)
+        skip = tf.logical_and(self._column, tf.logical_not(tf.reduce_any(drawn, axis=0)))
+        return tf.concat([drawn, skip[None]], axis=0)
 
 
 class Smoothing(Around):

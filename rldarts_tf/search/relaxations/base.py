@@ -44,16 +44,27 @@ class Relaxation(abc.ABC):
         """p >= 0 of logits z, both float32 [E, |O|], rows are edges."""
 
     def selected(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
-        """Which ops must be computed, bool [E, |O|]; of the others p is 0 and has no gradient."""
-        del moment
-        return tf.ones_like(z, tf.bool)
+        """Which ops must be computed; of the others p is 0 and has no gradient.
+
+        Returns:
+          bool [k, E, |O|]: k layers, each of at most one op of an edge, no op in two of them.
+        """
+        raise NotImplementedError
 
     def penalty(self, z: tf.Tensor) -> tf.Tensor | None:
         """What the relaxation adds to the loss of α, a scalar; None: nothing."""
         del z
         return None
 
-    def strengths(self, z: np.ndarray) -> np.ndarray | None:
-        """By what ops and edges are compared, float64 [E, |O|]; None: Algorithm 4's odds of z."""
-        del z
-        return None
+    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+        """Logits of which Algorithm 4 makes the cell that this relaxation stands for.
+
+        Args:
+          z: float64 [E, |O|].
+          none: the column of `none`, which no cell has.
+
+        Returns:
+          float64 [E, |O|]: z itself, unless op weights are no softmax of it.
+        """
+        del none
+        return z

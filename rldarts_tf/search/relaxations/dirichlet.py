@@ -46,10 +46,9 @@ class Dirichlet(Relaxation):
         return self._weight * tf.reduce_mean(divergence)
 
     @override
-    def strengths(self, z: np.ndarray) -> np.ndarray | None:
-        """Log-odds of the mean, c / Σ c."""
-        c = np.where(z > 0, z + 1, np.exp(np.minimum(z, 0)))
-        return np.log(c) - np.log(c.sum(axis=1, keepdims=True) - c)
+    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+        """log c, whose softmax is the mean of p."""
+        return np.where(z > 0, np.log1p(np.maximum(z, 0)), z)
 
 
 def _concentrations(z: tf.Tensor) -> tf.Tensor:

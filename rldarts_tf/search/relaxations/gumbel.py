@@ -36,12 +36,12 @@ class HardGumbel(Softmax):
     def selected(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
         y = self._perturbed(z, moment)
         _, columns = tf.math.top_k(y, self._num_active)
-        return tf.reduce_any(tf.one_hot(columns, z.shape[1], True, False, dtype=tf.bool), axis=1)
+        return tf.one_hot(tf.transpose(columns), z.shape[1], True, False, dtype=tf.bool)
 
     @override
     def op_weights(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
         y = self._perturbed(z, moment)
-        selected = self.selected(z, moment)
+        selected = tf.reduce_any(self.selected(z, moment), axis=0)
         temperature = self._start + (self._end - self._start) * moment.progress
         if self._num_active > 1:
             y = tf.where(selected, y, y.dtype.min / 2)

@@ -30,5 +30,14 @@ class Sigmoid(Relaxation):
         return -self._weight * tf.reduce_mean(tf.square(tf.sigmoid(z) - 0.5))
 
     @override
-    def strengths(self, z: np.ndarray) -> np.ndarray | None:
+    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+        """Logits whose odds rank edges by their largest σ(z).
+
+        The odds of an op are exp(z) over the sum of the others. That of `none` is chosen so that
+        this sum, for the best op, is the same on all edges.
+        """
+        others = np.delete(z, none, axis=1)
+        z, others = z - others.max(), others - others.max()
+        beside_best = np.exp(others).sum(axis=1) - np.exp(others.max(axis=1))
+        z[:, none] = np.log(z.shape[1] - beside_best)
         return z
