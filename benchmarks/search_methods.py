@@ -24,6 +24,7 @@ METHODS = {
     "softmax": SearchSettings(),
     "unit_ops": SearchSettings(unit_ops="search"),
     "gumbel": SearchSettings(relaxation="gumbel"),
+    "partial": SearchSettings(partial_channels=4),
     "gumbel_2": SearchSettings(relaxation="gumbel_2"),
 }
 BASELINE = "impala_cnn"

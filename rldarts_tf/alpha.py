@@ -31,6 +31,7 @@ class Alpha(tf.keras.layers.Layer):
       trainable: False freezes α, at zero a uniform mixture (appendix B.2).
 
     Attributes:
+      edge_logits: of edge normalization, per cell type and node j one variable [j].
       masking: what is done to p, such as leaving out an op: p -> p, both per cell type [E, |O|];
         None for nothing. It is no part of config or checkpoints, and a traced function keeps the
         one that it was traced with, whose variables may change.
@@ -78,6 +79,20 @@ class Alpha(tf.keras.layers.Layer):
             cell_type: make_relaxation(self.search, self.space.ops(cell_type))
             for cell_type in self.space.cell_types
         }
+        self.edge_logits: dict[str, list[tf.Variable]] = {}
+        if self.search.edge_normalization:
+            self.edge_logits = {
+                cell_type: [
+                    self.add_weight(
+                        name=f"{name}/{cell_type}/edges_{j}",
+                        shape=(j,),
+                        initializer="zeros",
+                        trainable=trainable,
+                    )
+                    for j in range(1, self.space.num_nodes + 1)
+                ]
+                for cell_type in self.space.cell_types
+            }
         # The clock of schedules: a method without any has none, as older checkpoints have none.
         self.progress: tf.Variable | None = None
         self.draws: tf.Variable | None = None
@@ -127,6 +142,10 @@ class Alpha(tf.keras.layers.Layer):
             cell_type: self.relaxations[cell_type].op_weights(z, self._moment(index))
             for index, (cell_type, z) in enumerate(self._scaled_logits().items())
         }
+        for cell_type, nodes in self.edge_logits.items():
+            # γ, of PC-DARTS' equation 4; there its logits are called β.
+            shares = tf.concat([tf.nn.softmax(node) for node in nodes], axis=0)
+            p[cell_type] *= shares[:, None]
         return p if self.masking is None else self.masking(p)
 
     def selected_ops(self) -> dict[str, tf.Tensor | None]:
@@ -192,7 +211,18 @@ class Alpha(tf.keras.layers.Layer):
             z = beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
             none = self.space.ops(cell_type).index(NONE)
             found[cell_type] = self.relaxations[cell_type].ranking(z, none)
+            if self.edge_logits:
+                found[cell_type] = self._normalized(found[cell_type], cell_type, none)
         return found
+
+    def _normalized(self, z: np.ndarray, cell_type: str, none: int) -> np.ndarray:
+        """log γ p, and for `none` the log of what is left of 1: its softmax is that."""
+        nodes = [node.numpy().astype(np.float64) for node in self.edge_logits[cell_type]]
+        log_share = np.concatenate([node - np.logaddexp.reduce(node) for node in nodes])
+        log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True) + log_share[:, None]
+        others = np.exp(np.delete(log_p, none, axis=1)).sum(axis=1)
+        log_p[:, none] = np.log(np.maximum(1 - others, np.finfo(np.float64).tiny))
+        return log_p
 
     def numpy_op_weights(self) -> dict[str, np.ndarray]:
         """`op_weights` as numpy arrays (eager only)."""

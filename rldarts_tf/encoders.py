@@ -306,6 +306,7 @@ class Supernet(CellNetwork):
                 op_columns=ops,
                 recompute=recompute,
                 unit_ops=method.unit_ops is not None,
+                partial=method.partial_channels,
                 name=cell_name,
                 dtype=dtype,
             )
@@ -374,6 +375,11 @@ class Supernet(CellNetwork):
             )
         if not self.built:
             raise ConfigError("the supernet has no weights yet: call it on images first")
+        if self.alpha.search.partial_channels > 1:
+            raise ConfigError(
+                "SearchSettings.partial_channels: the ops of a cell see all channels, and cannot "
+                "have the weights of ops that saw a part of them"
+            )
         network = DiscreteNetwork(
             genotype,
             self.depths,

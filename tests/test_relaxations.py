@@ -9,6 +9,8 @@ from reference import randomize
 from spaces import MICRO_2
 
 from rldarts_tf import ConfigError, SearchSpace, Supernet, count_cost, discretize, search
+from rldarts_tf.cells import Cell
+from rldarts_tf.genotype import dense_topology
 from rldarts_tf.search import SearchSettings, make_relaxation
 from rldarts_tf.search.relaxations import Moment
 
@@ -256,3 +258,54 @@ def test_a_draw_stays_until_the_next_and_follows_the_seed():
             weights.append(first)
         drawn.append(weights)
     assert len({w.tobytes() for weights in drawn for w in weights}) > 6
+
+
+# --- partial channels ---------------------------------------------------------------------------
+
+
+def test_a_cell_of_partial_channels_by_hand():
+    topology = dense_topology(("relu", "none"), 2)
+    cell = Cell(topology, 4, stride=2, output_mode="last", op_columns=("relu", "none"), partial=2)
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
+    p = np.array([[0.3, 0.2], [0.4, 0.4], [0.1, 0.9]], np.float32)
+    average = tf.nn.avg_pool2d(x[..., :2], 3, 2, "SAME").numpy()
+    largest = tf.nn.max_pool2d(x[..., 2:], 2, 2, "SAME").numpy()
+    shuffle = [0, 2, 1, 3]
+    first = np.concatenate([0.3 * np.maximum(average, 0), 0.5 * largest], -1)[..., shuffle]
+    mixed = 0.4 * np.maximum(average, 0) + 0.1 * np.maximum(first[..., :2], 0)
+    beside = 0.8 * largest + 1.0 * first[..., 2:]
+    expected = np.concatenate([mixed, beside], -1)[..., shuffle]
+    np.testing.assert_allclose(cell(x, tf.constant(p)), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match="multiple of partial"):
+        Cell(topology, 6, partial=4)
+
+
+def test_edge_normalization_multiplies_p_and_counts_in_the_cell_that_is_read_off():
+    settings = SearchSettings(edge_normalization=True, **OWN)
+    alpha = Supernet(MICRO_2, [2], inverse_temperature=1.0, search=settings).alpha
+    values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    for node, rows in zip(alpha.logits["normal"], (values[:1], values[1:])):
+        node.assign(rows)
+    alpha.edge_logits["normal"][1].assign([2.0, -1.0])
+    shares = np.array([1.0, *softmax(np.array([2.0, -1.0]))])
+    p = shares[:, None] * softmax(values)
+    np.testing.assert_allclose(alpha.op_weights()["normal"], p, rtol=1e-5)
+    assert len(alpha.trainable_weights) == 4
+    ranked = softmax(alpha.numpy_logits()["normal"])
+    np.testing.assert_allclose(ranked[:, :-1], p[:, :-1], rtol=1e-5)
+
+
+def test_samples_and_partial_channels_go_together(float64):
+    settings = SearchSettings(relaxation="gumbel", partial_channels=2, edge_normalization=True)
+    supernet = Supernet(BOTH, [4], features=3, search=settings)
+    images = np.random.default_rng(0).uniform(size=(2, 9, 8, 3))
+    supernet.build((None, *images.shape[1:]))
+    randomize(supernet.trainable_weights, 0)
+    supernet.alpha.draw()
+    features = []
+    for everything in (True, False):
+        supernet.computes_all_ops = everything
+        features.append(supernet(images).numpy())
+    np.testing.assert_allclose(*features, rtol=1e-6, atol=1e-9)
+    with pytest.raises(ConfigError, match="partial_channels"):
+        supernet.extract()

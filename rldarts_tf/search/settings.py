@@ -62,6 +62,12 @@ class SearchSettings(Settings):
     smoothing: float = setting(
         0.0, "reach of SDARTS' noise on op weights at the end, from a tenth of it", least=0, most=1
     )
+    partial_channels: int = setting(
+        1, "ops see the first of so many parts of the channels (PC-DARTS: 4); 1: all", least=1
+    )
+    edge_normalization: bool = setting(
+        False, "op weights are multiplied by a softmax over the inputs of a node (PC-DARTS)"
+    )
     entropy_penalty: float = setting(
         0.0,
         "weight of the mean entropy of p at the end, from 0 linearly",
