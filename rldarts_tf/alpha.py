@@ -161,7 +161,9 @@ class Alpha(tf.keras.layers.Layer):
         """What the op weights of a cell type depend on beside z; nothing by default."""
         if self.progress is None:
             return Moment(tf.constant(0.0), tf.zeros([2], tf.int64))
-        return Moment(tf.convert_to_tensor(self.progress), tf.stack([self.draws, index]))
+        # A mask chooses among all ops of an edge, not among those that were drawn.
+        seed = tf.stack([self.draws, index]) if self.masking is None else None
+        return Moment(tf.convert_to_tensor(self.progress), seed)
 
     def penalty(self) -> tf.Tensor:
         """R(α), what the search method adds to the loss of α, a float32 scalar.

@@ -100,7 +100,7 @@ def test_of_two_gumbel_ops_one_counts_and_both_have_gradients():
 
 
 def test_dirichlet_has_the_mean_of_its_concentrations_and_a_gradient():
-    relaxation = make_relaxation(SearchSettings(relaxation="dirichlet"), OPS)
+    relaxation = make_relaxation(SearchSettings(relaxation="dirichlet", **OWN), OPS)
     c = np.where(Z > 0, Z + 1, np.exp(np.minimum(Z, 0)))
     z = tf.repeat(Z[:1], 4000, axis=0)
     with tf.GradientTape() as tape:
@@ -257,6 +257,10 @@ def test_a_draw_stays_until_the_next_and_follows_the_seed():
             np.testing.assert_array_equal(alpha.numpy_op_weights()["normal"], first)
             weights.append(first)
         drawn.append(weights)
+        # Under a mask, which is made for all ops of an edge, nothing is drawn.
+        alpha.masking = dict
+        assert alpha.selected_ops() == {"normal": None}
+        np.testing.assert_allclose(alpha.numpy_op_weights()["normal"], 0.2, rtol=1e-6)
     assert len({w.tobytes() for weights in drawn for w in weights}) > 6
 
 

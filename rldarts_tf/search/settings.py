@@ -107,12 +107,19 @@ class SearchSettings(Settings):
         super().__post_init__()
         own = ("warm_up", "alternate", "entropy_penalty", "beta_decay")
         needs_own = [name for name in own if getattr(self, name)]
-        if self.relaxation == "sigmoid" and self.zero_one_penalty:
-            needs_own.append("zero_one_penalty")
+        penalties = {"sigmoid": "zero_one_penalty", "dirichlet": "dirichlet_penalty"}
+        penalty = penalties.get(self.relaxation)
+        if penalty is not None and getattr(self, penalty):
+            needs_own.append(penalty)
         if self.alpha_learning_rate is None and needs_own:
             raise ConfigError(
                 f"{type(self).__name__}.{needs_own[0]} = {getattr(self, needs_own[0])!r} is of α's "
                 "own optimizer: set alpha_learning_rate, such as 3e-3"
+            )
+        if self.smoothing and self.relaxation not in ("softmax", "sigmoid"):
+            raise ConfigError(
+                f"{type(self).__name__}.smoothing must be 0 with relaxation = "
+                f"{self.relaxation!r}, which draws op weights itself"
             )
 
 

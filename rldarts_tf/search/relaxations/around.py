@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
-from rldarts_tf.errors import ConfigError
 from rldarts_tf.search.relaxations.base import Moment, Relaxation
 from rldarts_tf.search_space import SKIP_CONNECT
 
@@ -81,13 +80,13 @@ class Smoothing(Around):
 
     def __init__(self, inner: Relaxation, last: float) -> None:
         super().__init__(inner)
-        if inner.samples:
-            raise ConfigError("SearchSettings.smoothing: not of a relaxation that draws op weights")
         self._last = last
         self.samples = True
 
     @override
     def op_weights(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
+        if moment.seed is None:
+            return super().op_weights(z, moment)
         reach = self._last * (0.1 + 0.9 * moment.progress)
         noise = reach * (2 * moment.uniform(z) - 1)
         return tf.clip_by_value(super().op_weights(z, moment) + noise, 0.0, 1.0)

@@ -14,13 +14,13 @@ class Moment(NamedTuple):
 
     Attributes:
       progress: of the search, float32 scalar in 0 to 1.
-      seed: of what is drawn, int64 [2]. The same seed draws the same: acting and learning see one
-        network until another one is drawn (`Alpha.draw`). PPO's ratio π/π_old is then 1 before θ
-        moves, as it has to be.
+      seed: of what is drawn, int64 [2]; None: nothing is, and p is the mean. The same seed draws
+        the same: acting and learning see one network until another one is drawn (`Alpha.draw`).
+        PPO's ratio π/π_old is then 1 before θ moves, as it has to be.
     """
 
     progress: tf.Tensor
-    seed: tf.Tensor
+    seed: tf.Tensor | None
 
     def uniform(self, z: tf.Tensor) -> tf.Tensor:
         """Random numbers in (0, 1) of the shape of z."""

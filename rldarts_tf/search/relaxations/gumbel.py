@@ -40,6 +40,8 @@ class HardGumbel(Softmax):
 
     @override
     def op_weights(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
+        if moment.seed is None:
+            return super().op_weights(z, moment)
         y = self._perturbed(z, moment)
         selected = tf.reduce_any(self.selected(z, moment), axis=0)
         temperature = self._start + (self._end - self._start) * moment.progress
