@@ -42,6 +42,7 @@ class Cell(tf.keras.layers.Layer):
       op_columns: for a supernet, the ops in the order of the columns of the op weights.
       unit_ops: bring the output of every op on every edge to root mean square 1 per image, without
         a gain: op weights are then comparable.
+      partial: ops see the first 1 / partial of a node's channels, the rest passes them by.
       recompute: hold only the nodes' values for the backward pass and compute the rest again there:
         least memory, at the cost of one more forward pass of the ops that are not linear.
 
@@ -59,6 +60,7 @@ class Cell(tf.keras.layers.Layer):
         op_columns: Sequence[str] | None = None,
         recompute: bool = False,
         unit_ops: bool = False,
+        partial: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -66,6 +68,8 @@ class Cell(tf.keras.layers.Layer):
             raise ConfigError(f"output_mode must be one of {OUTPUT_MODES}, got {output_mode!r}")
         if filters < 1:
             raise ConfigError(f"filters must be at least 1, got {filters}")
+        if partial < 1 or filters % partial:
+            raise ConfigError(f"filters = {filters} must be a multiple of partial = {partial}")
         if stride not in (1, 2):
             raise ConfigError(f"stride must be 1 or 2, got {stride}")
         self.topology = tuple(tuple((int(i), str(op)) for i, op in node) for node in topology)
@@ -77,8 +81,9 @@ class Cell(tf.keras.layers.Layer):
         self.num_nodes = len(self.topology)
         self.recompute = recompute
         self.unit_ops = unit_ops
+        self.partial = partial
         self._plan, self.banks = _plan_and_banks(
-            self.topology, filters, stride, normalization, unit_ops, self.dtype_policy
+            self.topology, filters // partial, stride, normalization, unit_ops, self.dtype_policy
         )
         if recompute and self.uses_training:
             raise ConfigError(
@@ -106,11 +111,15 @@ class Cell(tf.keras.layers.Layer):
         # Built here, for they may be used without being called.
         for bank in self.banks:
             with tf.name_scope(bank.name):
-                bank.build((*input_shape[:-1], self.filters))
+                bank.build((*input_shape[:-1], self.filters // self.partial))
         super().build(input_shape)
 
     def call(
-        self, x: tf.Tensor, op_weights: tf.Tensor | None = None, training: bool | None = None
+        self,
+        x: tf.Tensor,
+        op_weights: tf.Tensor | None = None,
+        training: bool | None = None,
+        active: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes the cell's output.
 
@@ -119,12 +128,17 @@ class Cell(tf.keras.layers.Layer):
           op_weights: p, float [E, |O|]: a row per edge in the order of `search_space.edge_row`, a
             column per op of `op_columns`. None: every weight is one.
           training: passed to normalizations.
+          active: the ops to compute, bool [k, E, |O|]: k layers of at most one op per edge; None:
+            all. XLA, and ops of one's own, compute all the same. Then `recompute` has no effect.
         """
         if op_weights is not None and self.op_columns is None:
             raise ConfigError("this cell has no op_columns: it takes no op_weights")
         x, parts = self._adapted(x), self._parts()
+        if active is not None and op_weights is not None and not evaluate.in_xla():
+            nodes = evaluate.by_selection(x, parts, op_weights, active, training)
+            return evaluate.output(nodes, parts)
         cheap = all(bank.cheap_to_recompute for bank in self.banks)
-        if self.recompute or (op_weights is not None and cheap):
+        if self.partial == 1 and (self.recompute or (op_weights is not None and cheap)):
             return evaluate.recomputed(x, parts, op_weights)
         nodes = evaluate.by_source(x, parts, op_weights, training)
         return evaluate.output(nodes, parts)
@@ -146,8 +160,10 @@ class Cell(tf.keras.layers.Layer):
             self.banks,
             self.op_columns or (),
             self.output_mode,
+            self.stride,
             self._output_conv,
             self.output_weights,
+            self.partial,
         )
 
     @property
@@ -200,6 +216,7 @@ class Cell(tf.keras.layers.Layer):
             "op_columns": None if self.op_columns is None else list(self.op_columns),
             "recompute": self.recompute,
             "unit_ops": self.unit_ops,
+            "partial": self.partial,
         }
 
 

@@ -210,15 +210,19 @@ class CellNetwork(Encoder):
         """p [E, |O|] per cell type, or None where every weight is one."""
         return {NORMAL: None, REDUCTION: None}
 
+    def selected_ops(self) -> Mapping[str, tf.Tensor | None]:
+        """Per cell type the ops to compute, bool [k, E, |O|], or None for all."""
+        return {NORMAL: None, REDUCTION: None}
+
     @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]].
 
         With the stem "impala" and R <= 1 H' is H / 2^D; with "pisac" (H - 1) / 2 / 2^(R D).
         """
-        op_weights = self.op_weights()
+        op_weights, selected = self.op_weights(), self.selected_ops()
         for layer in self._stack:
-            x = self._passed(layer, x, op_weights, training)
+            x = self._passed(layer, x, op_weights, training, selected)
         return x
 
     def cell_inputs(
@@ -237,11 +241,14 @@ class CellNetwork(Encoder):
         x: tf.Tensor,
         op_weights: Mapping[str, tf.Tensor | None],
         training: bool | None,
+        selected: Mapping[str, tf.Tensor | None] | None = None,
     ) -> tf.Tensor:
         """The output of one layer of the stack."""
-        if isinstance(layer, Cell):
-            return layer(x, op_weights[self._cell_types[layer.name]], training=training)
-        return layer(x)
+        if not isinstance(layer, Cell):
+            return layer(x)
+        kind = self._cell_types[layer.name]
+        active = None if selected is None else selected[kind]
+        return layer(x, op_weights[kind], training=training, active=active)
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -299,6 +306,7 @@ class Supernet(CellNetwork):
                 op_columns=ops,
                 recompute=recompute,
                 unit_ops=method.unit_ops is not None,
+                partial=method.partial_channels,
                 name=cell_name,
                 dtype=dtype,
             )
@@ -306,6 +314,8 @@ class Supernet(CellNetwork):
         super().__init__(
             make_cell, depths, space.num_normal, space.num_reduction, space.stem, **kwargs
         )
+        # Whether ops that a sample leaves out are computed all the same, as to count their cost.
+        self.computes_all_ops = False
         self.space = space
         self.output_mode = output_mode
         self.normalization = normalization
@@ -319,6 +329,12 @@ class Supernet(CellNetwork):
     def op_weights(self) -> Mapping[str, tf.Tensor]:
         """p = softmax(β α): per cell type float32 [E, |O|], a row per edge."""
         return self.alpha.op_weights()
+
+    @override
+    def selected_ops(self) -> Mapping[str, tf.Tensor | None]:
+        if self.computes_all_ops:
+            return super().selected_ops()
+        return self.alpha.selected_ops()
 
     def discretize(self, top_k: int | None = None) -> Genotype:
         """δ(α), the discrete cell that α stands for now (Algorithm 4).
@@ -359,6 +375,11 @@ class Supernet(CellNetwork):
             )
         if not self.built:
             raise ConfigError("the supernet has no weights yet: call it on images first")
+        if self.alpha.search.partial_channels > 1:
+            raise ConfigError(
+                "SearchSettings.partial_channels: the ops of a cell see all channels, and cannot "
+                "have the weights of ops that saw a part of them"
+            )
         network = DiscreteNetwork(
             genotype,
             self.depths,

@@ -14,6 +14,7 @@ p are op weights; θ, the weights of the ops, are called variables.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,6 +67,24 @@ class Bank(tf.keras.layers.Layer):
         They are not yet computed where the target can do so together with terms of other banks.
         """
         return [[MapTerm(y)] for y in self(x, p)]
+
+    def selected(
+        self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """As `call`, but computes those ops alone that are active, where the kind of bank can.
+
+        Args:
+          x: images [B, H, W, C].
+          p: op weights [ops, n].
+          active: bool [k, ops, n]: k layers of at most one op per target, no op in two of them; p
+            of all others is 0.
+          training: see `call`.
+
+        Returns:
+          (maps that each target receives, [B, H', W', filters], or none of them; the same as maps
+          [B, H', W', k * filters], of k active ops side by side, or none).
+        """
+        return self(x, p, training=training), []
 
     @property
     def cheap_to_recompute(self) -> bool:
@@ -200,6 +219,42 @@ class ConvolutionBank(Bank):
         return tf.split(y, self.fan_out, axis=-1)
 
     @override
+    def selected(
+        self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        pieces = []
+        computed = tf.reduce_any(active, axis=0)
+        for index, p_o in enumerate(self._per_channel(p)):
+            of_op = computed[index]
+            channels = tf.where(tf.repeat(of_op, self.filters))[:, 0]
+            y = tf.cond(
+                tf.reduce_any(of_op),
+                functools.partial(self._alone, index, x, p_o, training, channels),
+                functools.partial(self._nothing, x),
+            )
+            sizes = self.filters * tf.cast(of_op, tf.int32)
+            pieces.append(tf.split(y, sizes, axis=-1, num=self.fan_out))
+        return [], [tf.concat(of_target, axis=-1) for of_target in zip(*pieces)]
+
+    def _alone(
+        self,
+        index: int,
+        x: tf.Tensor,
+        p_o: tf.Tensor | None,
+        training: bool | None,
+        channels: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """One op for all targets side by side, or for those of `channels` of the wide kernel."""
+        maps, stride, dilation = as_dense(x, self.stride, self._ops[index].dilation)
+        after = None if dilation == 1 else (dilation, spatial_shape(x))
+        return self._apply(index, maps, stride, p_o, training, after, channels)
+
+    def _nothing(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps without channels, of the size of the results."""
+        size = [-(-s // self.stride) for s in spatial_shape(x)]
+        return tf.zeros([tf.shape(x)[0], *size, 0], x.dtype)
+
+    @override
     def terms(self, x: tf.Tensor, p: tf.Tensor | None = None) -> list[list[Term]]:
         if not self.cheap_to_recompute:
             return super().terms(x, p)
@@ -222,10 +277,15 @@ class ConvolutionBank(Bank):
         return tf.unstack(p @ spread)
 
     def _folded(
-        self, index: int, p_o: tf.Tensor | None, dtype: tf.DType
+        self,
+        index: int,
+        p_o: tf.Tensor | None,
+        dtype: tf.DType,
+        channels: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The wide kernel and bias of an op, times its op weights per channel if there are any."""
-        kernel, bias = tf.convert_to_tensor(self.kernels[index]), self.biases[index]
+        kernel = _some(tf.convert_to_tensor(self.kernels[index]), channels)
+        bias = _some(tf.convert_to_tensor(self.biases[index]), channels)
         if p_o is not None:
             p_o = tf.cast(p_o, kernel.dtype)
             kernel, bias = kernel * p_o, bias * p_o
@@ -239,18 +299,25 @@ class ConvolutionBank(Bank):
         p_o: tf.Tensor | None,
         training: bool | None,
         interleaved: tuple[int, SpatialShape] | None = None,
+        channels: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """One op; `interleaved`: undo that of (dilation, (H, W)) right after the convolution."""
+        """One op.
+
+        `interleaved`: undo that of (dilation, (H, W)) right after the convolution. `channels`:
+        those of the wide kernel that are computed, or all.
+        """
         op = self._ops[index]
+        p_o = None if p_o is None else _some(p_o, channels)
         foldable = not self.unit_ops and (
             op.normalization is None and op.activation in (None, "relu")
         )
-        kernel, bias = self._folded(index, p_o if foldable else None, x.dtype)
+        kernel, bias = self._folded(index, p_o if foldable else None, x.dtype, channels)
         y = tf.nn.conv2d(x, kernel, strides=stride, padding="SAME")
         if interleaved is not None:
             y = deinterleave(y, *interleaved)
         if op.normalization is not None:
-            y = self._normalize(index, y, training) * tf.cast(self.scales[index], y.dtype)
+            scale = _some(tf.convert_to_tensor(self.scales[index]), channels)
+            y = self._normalize(index, y, training) * tf.cast(scale, y.dtype)
         y = bias_add(y, bias)
         if op.activation is not None:
             y = tf.keras.activations.get(op.activation)(y)
@@ -272,9 +339,9 @@ class ConvolutionBank(Bank):
         return self._per_edge(y, over_channels)
 
     def _per_edge(self, y: tf.Tensor, normalize: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        """Normalizes [B, H, W, n, filters], so that the edges stay independent of each other."""
+        """Normalizes [B, H, W, targets, filters], so that edges stay independent of each other."""
         shape = tf.shape(y)
-        edges = tf.reshape(y, tf.concat([shape[:3], [self.fan_out, self.filters]], axis=0))
+        edges = tf.reshape(y, tf.concat([shape[:3], [-1, self.filters]], axis=0))
         return tf.reshape(normalize(edges), shape)
 
     @override
@@ -299,6 +366,11 @@ class ConvolutionBank(Bank):
         if normalizer is not None:
             candidates += normalizer.weights
         return [variable for variable in candidates if variable is not None]
+
+
+def _some(of_channels: tf.Tensor, channels: tf.Tensor | None) -> tf.Tensor:
+    """Values [..., channels] of some of the channels, or of all."""
+    return of_channels if channels is None else tf.gather(of_channels, channels, axis=-1)
 
 
 class ParameterFreeBank(Bank):
@@ -359,6 +431,16 @@ class ParameterFreeBank(Bank):
             ]
             return [add(terms)] * self.fan_out
         return mix(bases, self.functions, tf.gather(p, self._op_indices))
+
+    @override
+    def selected(
+        self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        if self.unit_ops:
+            return super().selected(x, p, active, training)
+        layers = tf.gather(active, self._op_indices, axis=1)
+        p = tf.gather(p, self._op_indices)
+        return mix(self.bases(x), self.functions, p, layers), []
 
     @override
     def terms(self, x: tf.Tensor, p: tf.Tensor | None = None) -> list[list[Term]]:

@@ -10,15 +10,21 @@ from rldarts_tf.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rldarts_tf.search.contribution import contributions
-    from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer
+    from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer, supernets
+    from rldarts_tf.search.relaxations import Relaxation, make_relaxation
     from rldarts_tf.search.settings import SearchSettings
 
 __all__ = [
+    "Relaxation",
     "SearchOptimizer",
     "SearchSettings",
     "SplitOptimizer",
     "contributions",
+    "make_relaxation",
     "optimizer",
+    "supernets",
 ]
 
-__getattr__ = lazy_names(__name__, ("settings", "optimizers", "contribution"), __all__)
+__getattr__ = lazy_names(
+    __name__, ("settings", "relaxations", "optimizers", "contribution"), __all__
+)

@@ -90,10 +90,11 @@ class PPOHeldOut(HeldOut):
         arguments = (experience, normalized)
         if experience.reward.shape[0] == 1:
             return self._agent.loss_of(*tf.nest.map_structure(lambda x: x[0], arguments))[None]
-        # One after another, in one trace of the loss.
-        return tf.map_fn(
-            lambda group: self._agent.loss_of(*group), arguments, fn_output_signature=tf.float32
+        # One after another, in one trace of the loss; AutoGraph knows no `super`.
+        loss_of = tf.autograph.experimental.do_not_convert(
+            lambda group: self._agent.loss_of(*group)
         )
+        return tf.map_fn(loss_of, arguments, fn_output_signature=tf.float32)
 
     @override
     def close(self) -> None:
