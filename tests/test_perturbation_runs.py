@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("tf_agents")
 
 import tensorflow as tf
+from readme import DISCRETIZATION, marked_block
 from spaces import CLASSIC_2
 from trained_runs import trained_stage
 from trainings import TINY, registers
@@ -112,6 +113,16 @@ def test_what_is_left_when_all_is_decided_is_the_discrete_network():
         for weights in (selection.weights(), one_hot(genotype, CLASSIC_2)):
             mask.assign(weights)
             np.testing.assert_allclose(supernet(images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_documented_loop_gives_a_cell():
+    supernet = Supernet(SPACE, [2], features=4)
+    asked = []
+    namespace = {"supernet": supernet, "returns_of_my_agent": lambda: asked.append(0) or np.ones(2)}
+    exec(marked_block("perturbation", DISCRETIZATION), namespace)
+    # Equals go to what stands first: the convolution, and of the inputs the first is deleted.
+    assert namespace["genotype"].cells["normal"] == (((0, "conv_3x3"),), ((1, "conv_3x3"),))
+    assert len(asked) == EVALUATIONS
 
 
 # --- episodes -----------------------------------------------------------------------------------
