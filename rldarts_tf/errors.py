@@ -12,6 +12,8 @@ import tempfile
 import traceback
 from types import TracebackType
 
+from rldarts_tf import extras
+
 
 class RLDartsError(ValueError):
     """Bad input: a message of one line that names the field at fault and, if possible, the fix."""
@@ -72,14 +74,21 @@ def report_bug(error: BaseException) -> int:
     return 1
 
 
-def without_interrupt_traceback() -> None:
-    """Lets Ctrl-C end a program with one word instead of a traceback; Python's exit code stays."""
+def shorten_tracebacks() -> None:
+    """Lets a program end with one line for Ctrl-C, and for a part that is not installed.
+
+    For what is not caught, which is while its modules are imported. The exit codes stay Python's.
+    """
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             print("interrupted", file=sys.stderr, flush=True)
-        else:
+            return
+        missing = extras.explanation(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing is None:
             before(kind, error, trace)
+        else:
+            report_error(missing)
 
     sys.excepthook = hook
