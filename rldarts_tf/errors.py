@@ -7,9 +7,11 @@ its traceback, and code 1 (`report_bug`).
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
 
 from rldarts_tf import extras
@@ -39,6 +41,25 @@ def one_line(error: object, most: int | None = 200) -> str:
       most: maximum of characters; None for no limit.
     """
     return (" ".join(str(error).split()) or type(error).__name__)[:most]
+
+
+@contextlib.contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Context manager for code of the user's own: whatever it raises becomes one line.
+
+    Args:
+      part: which code this is, such as "op 'gelu'".
+
+    Raises:
+      ConfigError: the code raised something; another `RLDartsError` passes as it is.
+    """
+    try:
+        yield
+    except RLDartsError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}", 300)
+        raise ConfigError(f"{part}: {reason}") from error
 
 
 def report_error(error: object) -> int:
