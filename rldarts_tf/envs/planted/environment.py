@@ -1,0 +1,81 @@
+"""A planted benchmark as episodes of one step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dm_env
+import numpy as np
+from dm_env import specs
+from typing_extensions import override
+
+from rldarts_tf.envs.planted.images import SIDE, TASKS
+
+
+class Planted(dm_env.Environment):
+    """An image is shown; an action names its class, and the episode ends.
+
+    The reward is 1 for the right class, else 0: that of a random player is 1 / classes. LAST shows
+    the same image.
+
+    Args:
+      task: name of one of `TASKS`.
+      seed: of the images.
+    """
+
+    def __init__(self, task: str = "distance", *, seed: int) -> None:
+        self._task = TASKS[task]
+        self._rng = np.random.default_rng(seed)
+        self._draw()
+        self._over = True
+
+    @override
+    def reset(self) -> dm_env.TimeStep:
+        self._draw()
+        self._over = False
+        return dm_env.restart(self._image)
+
+    @override
+    def step(self, action: int) -> dm_env.TimeStep:
+        if self._over:
+            return self.reset()
+        if not 0 <= action < self._task.num_classes:
+            raise ValueError(f"action must be 0 to {self._task.num_classes - 1}, got {action}")
+        self._over = True
+        # Of the specs' type: replay tables take nothing else.
+        return dm_env.TimeStep(
+            dm_env.StepType.LAST, np.float32(action == self._label), np.float32(0), self._image
+        )
+
+    def _draw(self) -> None:
+        self._before = self._rng.bit_generator.state
+        [self._image], [self._label] = self._task.sample(self._rng, 1)
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns everything that an exact resume needs, as JSON takes it."""
+        return {"random": self._before, "over": self._over}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `get_state` returned."""
+        self._rng.bit_generator.state = state["random"]
+        self._draw()
+        self._over = state["over"]
+
+    @override
+    def observation_spec(self) -> specs.BoundedArray:
+        """One image, uint8."""
+        return specs.BoundedArray((SIDE, SIDE, self._task.planes), np.uint8, 0, 255, name="image")
+
+    @override
+    def action_spec(self) -> specs.DiscreteArray:
+        """The classes, int32."""
+        return specs.DiscreteArray(self._task.num_classes, np.int32, name="action")
+
+    @override
+    def reward_spec(self) -> specs.Array:
+        return specs.Array((), np.float32, name="reward")
+
+    @override
+    def discount_spec(self) -> specs.BoundedArray:
+        return specs.BoundedArray((), np.float32, 0.0, 1.0, name="discount")
