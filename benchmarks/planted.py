@@ -4,7 +4,7 @@
     python benchmarks/planted.py --task=distance --learner=ppo,rainbow --seeds=5
     python benchmarks/planted.py --task=distance --alone --seeds=3
 
-docs/planted.md has the tasks. The supernet is one cell of one edge with a mean over positions and two
+docs/planted.md has the tasks. The supernet is one cell of one edge, a mean over positions and two
 small layers after it; what is recovered is the op that stands on the edge when the search is
 discretized. Chance is 1 / (ops but for none); intervals are exact (Clopper and Pearson), 95 %.
 

@@ -12,6 +12,8 @@ from typing_extensions import override
 
 from rldarts_tf.envs.planted.images import SIDE, TASKS
 
+_AT_ONCE = 32
+
 
 class Planted(dm_env.Environment):
     """An image is shown; an action names its class, and the episode ends.
@@ -32,9 +34,11 @@ class Planted(dm_env.Environment):
 
     @override
     def reset(self) -> dm_env.TimeStep:
-        self._draw()
+        self._shown += 1
+        if self._shown == len(self._images):
+            self._draw()
         self._over = False
-        return dm_env.restart(self._image)
+        return dm_env.restart(self._images[self._shown])
 
     @override
     def step(self, action: int) -> dm_env.TimeStep:
@@ -45,22 +49,27 @@ class Planted(dm_env.Environment):
         self._over = True
         # Of the specs' type: replay tables take nothing else.
         return dm_env.TimeStep(
-            dm_env.StepType.LAST, np.float32(action == self._label), np.float32(0), self._image
+            dm_env.StepType.LAST,
+            np.float32(action == self._labels[self._shown]),
+            np.float32(0),
+            self._images[self._shown],
         )
 
     def _draw(self) -> None:
+        """Draws the next images: many at once, which takes little longer than one."""
         self._before = self._rng.bit_generator.state
-        [self._image], [self._label] = self._task.sample(self._rng, 1)
+        self._images, self._labels = self._task.sample(self._rng, _AT_ONCE)
+        self._shown = 0
 
     def get_state(self) -> dict[str, Any]:
         """Returns everything that an exact resume needs, as JSON takes it."""
-        return {"random": self._before, "over": self._over}
+        return {"random": self._before, "shown": self._shown, "over": self._over}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `get_state` returned."""
         self._rng.bit_generator.state = state["random"]
         self._draw()
-        self._over = state["over"]
+        self._shown, self._over = state["shown"], state["over"]
 
     @override
     def observation_spec(self) -> specs.BoundedArray:

@@ -1,8 +1,8 @@
 """Images whose label needs one known op: the tasks of the planted benchmarks.
 
 An image is 12 x 12 and black but for dots. Two dots at a distance d in a row are a pair, and
-labels depend on d: a kernel sees a pair if d is an offset between two of its taps, which are 1 and 2
-for 3x3, 2 and 4 for a dilated 3x3, 1 to 4 for 5x5. Dots keep so far from the border that each
+labels depend on d: a kernel sees a pair if d is an offset between two of its taps, which are 1 and
+2 for 3x3, 2 and 4 for a dilated 3x3, 1 to 4 for 5x5. Dots keep so far from the border that each
 lies under every tap of these kernels once. So to an encoder that sees no position (one cell of one
 edge, head "pool") images of two classes whose pairs its op does not see are exactly alike.
 """
@@ -10,7 +10,7 @@ edge, head "pool") images of two classes whose pairs its op does not see are exa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -94,9 +94,9 @@ def _count(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
 def _shortcut(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
     """Label = 2 · (are pairs 5 apart, and not 3?) + (are two planes alike?).
 
-    The planes are noise: half of the pixels of each are grey, and pixel by pixel the two agree with
-    probability 3/4, or else 1/4. Ops that look at one pixel see that at once, and a convolution sees
-    the noise of its other taps; but the pairs, in the third plane, only 5x5 sees.
+    The planes are noise: half of the pixels of each are grey, and pixel by pixel the two agree
+    with probability 3/4, or else 1/4. Ops that look at one pixel see that at once, and a
+    convolution sees the noise of its other taps; but the pairs, in the third plane, only 5x5 sees.
     """
     far, alike = np.divmod(labels, 2)
     distances = np.where(far, 5, 3)[:, None].repeat(_PAIRS, axis=1)
