@@ -18,7 +18,12 @@ import planted
 
 from rldarts_tf.envs.planted import TASKS, Planted, PlantedSettings, PlantedSuite
 
-TAPS = {"conv_1x1": [0], "conv_3x3": [-1, 0, 1], "dil_conv_3x3": [-2, 0, 2], "conv_5x5": range(-2, 3)}
+TAPS = {
+    "conv_1x1": [0],
+    "conv_3x3": [-1, 0, 1],
+    "dil_conv_3x3": [-2, 0, 2],
+    "conv_5x5": range(-2, 3),
+}
 
 
 def seen(op, rows, columns):
