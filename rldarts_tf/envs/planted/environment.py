@@ -8,7 +8,6 @@ from typing import Any
 import dm_env
 import numpy as np
 from dm_env import specs
-from typing_extensions import override
 
 from rldarts_tf.envs.planted.images import SIDE, TASKS
 
@@ -32,16 +31,16 @@ class Planted(dm_env.Environment):
         self._draw()
         self._over = True
 
-    @override
     def reset(self) -> dm_env.TimeStep:
+        """Shows the next image."""
         self._shown += 1
         if self._shown == len(self._images):
             self._draw()
         self._over = False
         return dm_env.restart(self._images[self._shown])
 
-    @override
     def step(self, action: int) -> dm_env.TimeStep:
+        """Ends the episode with an answer; after its end the action is not used, as in Catch."""
         if self._over:
             return self.reset()
         if not 0 <= action < self._task.num_classes:
@@ -71,20 +70,18 @@ class Planted(dm_env.Environment):
         self._draw()
         self._shown, self._over = state["shown"], state["over"]
 
-    @override
     def observation_spec(self) -> specs.BoundedArray:
         """One image, uint8."""
         return specs.BoundedArray((SIDE, SIDE, self._task.planes), np.uint8, 0, 255, name="image")
 
-    @override
     def action_spec(self) -> specs.DiscreteArray:
         """The classes, int32."""
         return specs.DiscreteArray(self._task.num_classes, np.int32, name="action")
 
-    @override
     def reward_spec(self) -> specs.Array:
+        """A float32 scalar, 0 or 1."""
         return specs.Array((), np.float32, name="reward")
 
-    @override
     def discount_spec(self) -> specs.BoundedArray:
+        """A float32 scalar, 0 at the end of an episode and else 1."""
         return specs.BoundedArray((), np.float32, 0.0, 1.0, name="discount")
