@@ -56,7 +56,7 @@ from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 NETWORK: dict[str, Any] = {"depths": [8], "features": 16, "head": "pool"}
 BATCH, LEARNING_RATE = 64, 3e-3
-STEPS = {"distance": 200, "dilated": 200, "count": 300, "shortcut": 800}
+STEPS = {"distance": 150, "dilated": 200, "count": 300, "shortcut": 480}
 """Of a supervised search, by task."""
 RECORDS = 8
 """How often p is recorded in a search."""
@@ -198,8 +198,15 @@ def search(name: str, make_method: MakeMethod, seed: int, steps: int) -> Search:
     return _ended(name, method.genotype(), accuracy(network, task, seed), begun, recorded)
 
 
-def search_by_agent(name: str, learner: str, seed: int) -> Search:
-    """Searches with an algorithm of the launch path, in episodes of one step."""
+def search_by_agent(name: str, learner: str, seed: int, bindings: Sequence[str] = ()) -> Search:
+    """Searches with an algorithm of the launch path, in episodes of one step.
+
+    Args:
+      name: of the task.
+      learner: "ppo" or "rainbow".
+      seed: of the run.
+      bindings: settings that differ from those of the gin file.
+    """
     begun = time.process_time()
     algorithm = ALGORITHMS[learner]
     gin_files.load(
@@ -210,6 +217,7 @@ def search_by_agent(name: str, learner: str, seed: int) -> Search:
             f"search/EncoderSettings.search_space = {space_of(name).name!r}",
             f"SearchSpace.normal_ops = {list(space_of(name).normal_ops)}",
             f"TrainingSettings.seed = {seed}",
+            *bindings,
         ],
         algorithm=algorithm,
     )
@@ -324,6 +332,9 @@ def make_parser() -> common.Parser:
     parser.add_count("--first_seed", 1, "the first of the seeds")
     parser.add_argument("--steps", type=positive, help="of the supervised loop (those of the task)")
     parser.add_argument(
+        "--gin_bindings", action="append", default=[], help="setting of an agent, may be repeated"
+    )
+    parser.add_argument(
         "--alone", action="store_true", help="train the discrete cell of each op instead"
     )
     return parser
@@ -352,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         found.setdefault(label, []).append(
             search(name, METHODS[args.method], seed, args.steps or STEPS[name])
             if learner == "supervised"
-            else search_by_agent(name, learner, seed)
+            else search_by_agent(name, learner, seed, args.gin_bindings)
         )
     show_searches(found)
     for label, searches in found.items():

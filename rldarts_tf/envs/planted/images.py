@@ -107,7 +107,7 @@ def _shortcut(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
 
 
 _PAIRS = 8
-_GREY = 0.5
+_GREY = 0.3
 
 TASKS = {
     "distance": Task(
@@ -117,6 +117,6 @@ TASKS = {
         "dil_conv_3x3", ("conv_1x1", "conv_3x3", "relu", "tanh"), 2, 1, _distance_of(4, 3)
     ),
     "count": Task("conv_3x3", ("conv_1x1", "relu", "tanh"), 4, 1, _count),
-    "shortcut": Task("conv_5x5", ("relu", "tanh"), 4, 3, _shortcut),
+    "shortcut": Task("conv_5x5", ("conv_3x3", "relu", "tanh"), 4, 3, _shortcut),
 }
 """The tasks by name."""
