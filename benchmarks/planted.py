@@ -37,6 +37,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import stats
 
+from rldarts_tf import search as search_methods
 from rldarts_tf.agents.adam import FusedAdam
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.commands.inputs import positive
@@ -48,6 +49,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch import gin_files
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.search import SearchSettings
 from rldarts_tf.search_space import NONE, NORMAL, SearchSpace
 from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
@@ -79,15 +81,15 @@ def chance(name: str) -> float:
 class Joint:
     """Joint optimization (equation 2): one Adam for α and θ, on one loss; Algorithm 4 at the end.
 
-    A search method has these three members; another one subclasses this, or replaces it.
+    A search method has these members; another one subclasses this, or replaces it.
 
     Args:
       supernet: the supernet, built.
       network: images -> logits [B, classes]: the supernet and a linear head.
     """
 
-    options: Mapping[str, Any] = {}
-    """Arguments of `Supernet` beside those of the benchmark."""
+    settings = SearchSettings()
+    """Of the supernet; `rldarts_tf.search.optimizer` does what they say."""
 
     def __init__(self, supernet: Supernet, network: tf.keras.Model) -> None:
         self.supernet = supernet
@@ -102,9 +104,13 @@ class Joint:
         return self.supernet.discretize()
 
 
-MakeMethod = Callable[[Supernet, tf.keras.Model], Joint]
+class OwnAdam(Joint):
+    """α trained by an Adam of its own, three times as fast as θ, after θ's first third."""
 
-METHODS: dict[str, MakeMethod] = {"joint": Joint}
+    settings = SearchSettings(alpha_learning_rate=1e-2, warm_up=1 / 3)
+
+
+METHODS: dict[str, type[Joint]] = {"joint": Joint, "own_adam": OwnAdam}
 """The methods by name."""
 
 
@@ -118,8 +124,7 @@ def classifier(encoder: Encoder, task: Task) -> tf.keras.Model:
 def train_step(network: tf.keras.Model) -> Callable[[tf.Tensor, tf.Tensor], Any]:
     """A traced function (images, labels): one Adam step on the cross entropy, of all weights."""
     weights = network.trainable_variables
-    optimizer = FusedAdam(LEARNING_RATE)
-    optimizer.build(weights)
+    optimizer = search_methods.optimizer(_adam(weights), network)
 
     @tf.function(autograph=False)
     def step(images: tf.Tensor, labels: tf.Tensor) -> None:
@@ -129,6 +134,12 @@ def train_step(network: tf.keras.Model) -> Callable[[tf.Tensor, tf.Tensor], Any]
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights))
 
     return step
+
+
+def _adam(weights: Sequence[tf.Variable]) -> FusedAdam:
+    optimizer = FusedAdam(LEARNING_RATE)
+    optimizer.build(weights)
+    return optimizer
 
 
 def accuracy(network: tf.keras.Model, task: Task, seed: int) -> float:
@@ -182,19 +193,19 @@ class Search:
     op_weights: list[list[float]]
 
 
-def search(name: str, make_method: MakeMethod, seed: int, steps: int) -> Search:
+def search(name: str, method_class: type[Joint], seed: int, steps: int) -> Search:
     """Searches with supervision; see `METHODS`."""
     begun = time.process_time()
     tf.keras.utils.set_random_seed(seed)
     task = TASKS[name]
-    supernet = Supernet(space_of(name), **NETWORK, **getattr(make_method, "options", {}))
+    supernet = Supernet(space_of(name), **NETWORK, search=method_class.settings)
     network = classifier(supernet, task)
-    method = make_method(supernet, network)
-    recorded = {
-        number: supernet.alpha.numpy_op_weights()[NORMAL][0].tolist()
-        for number in train(method.step, task, seed, steps)
-        if number % (steps // RECORDS) == 0
-    }
+    method = method_class(supernet, network)
+    recorded = {}
+    for number in train(method.step, task, seed, steps):
+        supernet.alpha.set_progress(number / steps)
+        if number % (steps // RECORDS) == 0:
+            recorded[number] = supernet.alpha.numpy_op_weights()[NORMAL][0].tolist()
     return _ended(name, method.genotype(), accuracy(network, task, seed), begun, recorded)
 
 
@@ -224,9 +235,9 @@ def search_by_agent(name: str, learner: str, seed: int, bindings: Sequence[str] 
     encoder, numbers, environments, training = gin_files.resolve(
         EncoderSettings, algorithm.settings, PlantedSettings, TrainingSettings
     )["search"]
-    gin.clear_config()
     suite = PlantedSuite(environments)
-    supernet = encoder.make("supernet")
+    supernet = encoder.make("supernet", search=gin_files.search_settings())
+    gin.clear_config()
     with tempfile.TemporaryDirectory() as folder:
         stage = StagePaths(Path(folder))
         settings = StageSettings(suite.fit(numbers), suite, training)
