@@ -84,30 +84,34 @@ def _distance_of(near: int, far: int) -> Draw:
     return draw
 
 
+def _three_rows(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Rows [size, 3] that are 3 apart, so that no 3x3 sees dots of two of them."""
+    return 3 * np.arange(3) + _MARGIN + rng.integers(2, size=(size, 1))
+
+
 def _count(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
     """Three pairs; the label is how many of them are neighbours, the others are 5 apart."""
-    rows = 3 * np.arange(3) + _MARGIN + rng.integers(2, size=(len(labels), 1))
     distances = np.where(np.arange(3) < labels[:, None], 1, 5)
+    rows = _three_rows(rng, len(labels))
     return _pairs(rng, rng.permuted(distances, axis=1), rows, 5)[..., None]
 
 
 def _shortcut(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-    """Label = 2 · (are pairs 5 apart, and not 3?) + (are two planes alike?).
+    """Label = 2 · (are three pairs 5 apart, and not 3?) + (are two planes alike?).
 
-    The planes are noise: half of the pixels of each are grey, and pixel by pixel the two agree
-    with probability 3/4, or else 1/4. Ops that look at one pixel see that at once, and a
-    convolution sees the noise of its other taps; but the pairs, in the third plane, only 5x5 sees.
+    The planes are noise: half of the pixels of each are grey, those of the second plane where the
+    first has them, or where it has none. Every op sees that; but the pairs, in the third plane,
+    only 5x5 sees.
     """
     far, alike = np.divmod(labels, 2)
-    distances = np.where(far, 5, 3)[:, None].repeat(_PAIRS, axis=1)
-    pairs = _pairs(rng, distances, _any_row(rng, len(labels), _PAIRS), 5)
+    distances = np.where(far, 5, 3)[:, None].repeat(3, axis=1)
+    pairs = _pairs(rng, distances, _three_rows(rng, len(labels)), 5)
     first = rng.integers(2, size=pairs.shape)
-    agree = rng.random(pairs.shape) < np.where(alike, 0.75, 0.25)[:, None, None]
-    return np.stack([_GREY * first, _GREY * (first == agree), pairs], axis=-1)
+    second = np.where(alike[:, None, None], first, 1 - first)
+    return np.stack([_GREY * first, _GREY * second, pairs], axis=-1)
 
 
-_PAIRS = 8
-_GREY = 0.3
+_GREY = 0.2
 
 TASKS = {
     "distance": Task(
