@@ -58,7 +58,7 @@ from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 NETWORK: dict[str, Any] = {"depths": [8], "features": 16, "head": "pool"}
 BATCH, LEARNING_RATE = 64, 3e-3
-STEPS = {"distance": 150, "dilated": 200, "count": 300, "shortcut": 480}
+STEPS = {"distance": 150, "dilated": 200, "count": 300, "shortcut": 600}
 """Of a supervised search, by task."""
 RECORDS = 8
 """How often p is recorded in a search."""
