@@ -11,7 +11,7 @@ from dm_env import specs
 
 from rldarts_tf.envs.planted.images import SIDE, TASKS
 
-_AT_ONCE = 32
+_AT_ONCE = 16
 
 
 class Planted(dm_env.Environment):
