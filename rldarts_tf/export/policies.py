@@ -159,7 +159,7 @@ def read_stage(root: Path, stage: str, step: int | None = None) -> TrainedStage:
     suite = kind_of_suite(settings(kind_of_suite.settings_class))
     algorithm = _algorithm(config, recorded)
     numbers = settings(algorithm.settings, algorithm.retired)
-    method = settings(SearchSettings)
+    method = _search(config)
     return TrainedStage(
         checkpoint, algorithm, numbers, suite, encoder_settings, method, kind, genotype
     )
@@ -183,6 +183,14 @@ def observations(policy: Policy, number: int) -> np.ndarray:
     finally:
         environment.close()
     return np.concatenate(frames)[:number]
+
+
+def _search(config: Path) -> SearchSettings:
+    """The search method of a run; the cell that it found may follow it."""
+    try:
+        return SearchSettings(**read_settings(config, "search").get("SearchSettings", {}))
+    except TypeError as error:
+        raise RunError(f"{str(config)!r}: {error}") from None
 
 
 def _suite(config: Path, recorded: Container[str]) -> type[Suite]:

@@ -152,20 +152,23 @@ def op_weights_picture(
 
 
 def edge_weights_picture(
-    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]]
+    op_weights: Mapping[str, np.ndarray],
+    ops: Mapping[str, Sequence[str]],
+    label: str = "softmax weight",
 ) -> bytes:
-    """Draws the softmax weight of each op on each edge as a heat map; one panel per cell type.
+    """Draws the weight of each op on each edge as a heat map; one panel per cell type.
 
     Args:
       op_weights: p, per cell type [E, |O|]: a row per edge in the order of
         `search_space.edge_row`.
       ops: per cell type the names of the ops.
+      label: what is drawn, if it is something else.
 
     Returns:
       The content of a PNG file.
     """
     with figures.style(**STYLE):
-        return figures.encode(_edge_weights_figure(op_weights, ops), "png")
+        return figures.encode(_edge_weights_figure(op_weights, ops, label), "png")
 
 
 def format_steps(steps: float) -> str:
@@ -290,14 +293,16 @@ def _op_weights_figure(
 
 
 def _edge_weights_figure(
-    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]]
+    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]], label: str
 ) -> Any:
     most = max(map(len, op_weights.values()))
     picture = new_figure((5.5 * len(op_weights) + 1.0, 0.42 * most + 2.2))
     panels = picture.subplots(1, len(op_weights), squeeze=False)[0]
     for axes, (cell, weights) in zip(panels, op_weights.items()):
         rows = edges(num_nodes_of(len(weights)))
-        image = axes.imshow(weights, vmin=0.0, vmax=1.0, cmap="Blues", aspect="auto")
+        image = axes.imshow(
+            weights, vmin=0.0, vmax=max(1.0, weights.max()), cmap="Blues", aspect="auto"
+        )
         for row, column in np.ndindex(*weights.shape):
             weight = weights[row, column]
             ink = "white" if weight > 0.6 else INK
@@ -310,7 +315,7 @@ def _edge_weights_figure(
             if row and source == 0:
                 axes.axhline(row - 0.5, color=GREY, linewidth=1.0)
         axes.set_title(f"{cell} cell", loc="left", weight="bold")
-    picture.colorbar(image, ax=list(panels), label="softmax weight")
+    picture.colorbar(image, ax=list(panels), label=label)
     return picture
 
 

@@ -84,9 +84,11 @@ class Training(Closing):
             {**self._program.trackables, "program": ArrayState(self._state, self._set_state)},
         )
         try:
+            if isinstance(encoder, Supernet):
+                encoder.alpha.seed_draws(seed)
             restored = self._checkpoints.restore()
             self._resume_step = self._saved_step = self._step if restored else None
-            self._recorder = make_recorder(encoder, stage_dir, self._resume_step)
+            self._recorder = make_recorder(encoder, stage_dir, self._resume_step, self._observe)
             self._set_progress()
             if self._step < self._end:
                 self._program.start()
@@ -189,6 +191,10 @@ class Training(Closing):
             f"no environment step in {_MOST_EMPTY_UPDATES} updates in a row: the environments only "
             "begin episodes"
         )
+
+    def _observe(self) -> np.ndarray:
+        """The states in which the environments stand, [B, ...]."""
+        return self._program.environment.current_time_step().observation
 
     def _set_progress(self) -> None:
         """Sets the clock of a search."""

@@ -83,6 +83,12 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             next_time_steps._replace(reward=rewards, discount=discounts), value_preds
         )
 
+    def entropy_regularization_loss(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+        """The entropy bonus, which a search may keep from α."""
+        loss = super().entropy_regularization_loss(*args, **kwargs)
+        search = self._optimizer.search
+        return loss if search is None else search.of_theta_alone(loss)
+
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss of PPOAgent; its gradient is scaled where the optimizer has a loss scale."""
         with self._shared_encoder.shared_computation():

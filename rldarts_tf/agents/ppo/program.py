@@ -17,6 +17,7 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.search.optimizers import supernets
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.seeds import derived_seed, make_generator
@@ -55,6 +56,7 @@ class PPOProgram(AgentProgram):
         )
         self.agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
         generator = make_generator(seed, "actions and minibatches")
+        self._supernets = supernets(encoder)
         self._loss_scale = self.agent.optimizer.loss_scale
         scale = () if self._loss_scale is None else ("loss_scale",)
         self.columns = (*ppo.LOSSES, "skipped_updates", *self.environment.counters(), *scale)
@@ -88,6 +90,8 @@ class PPOProgram(AgentProgram):
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """Collects one batch of experience and makes one update of PPO."""
         del stopping
+        for supernet in self._supernets:
+            supernet.alpha.draw()
         with self.stopwatch.measure("store"):
             experience = self._collector.collect()
         steps = int(np.sum(experience.next_step_type[:, :-1] != ts.StepType.FIRST))
