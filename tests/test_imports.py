@@ -51,6 +51,7 @@ LAYERS = (
     "kernels.banks",
     "kernels.evaluate",
     "ops",
+    "caps",
     "cells",
     "encoders",
     "search.optimizers",
@@ -68,6 +69,7 @@ CORE = {
     "options",
     "alpha",
     "ops",
+    "caps",
     "cells",
     "encoders",
     "baselines",
@@ -89,7 +91,8 @@ PACKAGES = {
 # What a command line needs before anything else.
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
 PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
-PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export"}
+PACKAGES["perturbation"] = {*PACKAGES["export"], "export"}
+PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export", "perturbation"}
 
 
 def imports_of(path: Path) -> list[str]:
