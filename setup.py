@@ -77,6 +77,8 @@ EXTRAS = {
         "setuptools<82",  # TensorBoard 2.15 imports pkg_resources, which 82 removed
     ],
 }
+# The report of a study; 1.11 is the first with intervals of Welch's test.
+EXTRAS["studies"] = ["scipy>=1.11", *EXTRAS["report"]]
 # A launcher of a user who has nothing else.
 EXTRAS["gymnasium"] += [*EXTRAS["tf-agents"], *EXTRAS["report"]]
 EXTRAS["all"] = sorted({requirement for part in EXTRAS.values() for requirement in part})
@@ -114,7 +116,8 @@ setup(
     package_data={
         "rldarts_tf": ["py.typed"],
         "rldarts_tf.gin": ["**/*.gin"],
-        "rldarts_tf.pictures.report": ["page.html.j2"],
+        "rldarts_tf.pictures.report": ["*.html.j2"],
+        "rldarts_tf.studies.report": ["*.html.j2"],
     },
     zip_safe=False,
     python_requires=">=3.9,<3.12",

@@ -127,6 +127,11 @@ class StudyPaths:
         """The folder of the cells that no search of the study found."""
         return self.root / "genotypes"
 
+    @property
+    def report_path(self) -> Path:
+        """The default file of `report`, report.html."""
+        return self.root / "report.html"
+
     def run(self, trial: Trial) -> RunPaths:
         """The run directory of a trial."""
         return RunPaths(self.root / "trials" / trial.name)

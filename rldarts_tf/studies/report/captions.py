@@ -12,36 +12,36 @@ _CAPTIONS = {
     "arms": (
         "Results",
         """Final return: interquartile mean of all trainings (of less than four the mean), with the
-        95 % interval of a hierarchical bootstrap, which draws architectures and then seeds. Training
-        return: mean of the last 100 episodes. Cost: of the encoder alone, for one image; mean over
-        trainings. {sizes}""",
+        95 % interval of a hierarchical bootstrap, which draws architectures and then seeds.
+        Training return: mean of the last 100 episodes. Cost: of the encoder alone, for one
+        image; mean over trainings. {sizes}""",
     ),
     "differences": (
         "Beside {reference}",
         """Difference: mean over architectures minus that of {reference}, with Welch's interval of
-        the means of architectures (of a single architecture: of its seeds), and with that of the
-        hierarchical bootstrap, which is too narrow for few searches. Probability: that a training is
-        better than one of {reference}. {sizes}""",
+        the means of architectures (of a single architecture: of its seeds), and with that of
+        the hierarchical bootstrap, which is too narrow for few searches. Probability: that a
+        training is better than one of {reference}. {sizes}""",
     ),
     "percentiles": (
         "Among the random cells",
         """Mean return of an architecture over its seeds, the random cells whose mean is lower, and
-        the share of all cells of the space that would be, with the exact interval of Clopper and
-        Pearson. p: the probability that a cell drawn at random ranks so high, at least 1 / (n + 1).
-        Neither has the noise of the architecture's own seeds. {sizes}""",
+        the share of all cells of the space that would be, with the exact interval of Clopper
+        and Pearson. p: the probability that a cell drawn at random ranks so high, at least 1 /
+        (n + 1). Neither has the noise of the architecture's own seeds. {sizes}""",
     ),
     "equal_time": (
         "Random search in the same time",
-        """A search and one training of its cell take as long as n trainings of random cells, by wall
-        time. Best of n: the expected score of the best of n random cells, chosen by one seed and
-        scored by the others. Gain: mean of the found cells minus that, with 95 % bootstrap interval.
-        {sizes}""",
+        """A search and one training of its cell take as long as n trainings of random cells, by
+        wall time. Best of n: the expected score of the best of n random cells, chosen by one
+        seed and scored by the others. Gain: mean of the found cells minus that, with 95 %
+        bootstrap interval. {sizes}""",
     ),
     "overall": (
         "Over all games",
         """{games}: {scale}. Interquartile mean of all trainings on all games; probability that one
-        is better than one of {reference} on the same game, mean over games; 95 % intervals of the
-        hierarchical bootstrap, stratified by game. {sizes}""",
+        is better than one of {reference} on the same game, mean over games; 95 % intervals of
+        the hierarchical bootstrap, stratified by game. {sizes}""",
     ),
     "supernets": (
         "Supernets",
@@ -54,8 +54,8 @@ _CAPTIONS = {
     ),
     "scores": (
         "Final returns",
-        """Grey: random cells, means over their seeds, as a histogram and one by one below it. Marks:
-        the other cells, one by one. Dashed: hand-designed encoders. {sizes}""",
+        """Grey: random cells, means over their seeds, as a histogram and one by one below it.
+        Marks: the other cells, one by one. Dashed: hand-designed encoders. {sizes}""",
     ),
     "curves": (
         "Learning curves",
@@ -69,13 +69,13 @@ _CAPTIONS = {
     ),
     "supernet_and_cell": (
         "Supernet and cell",
-        """A point for each search: final return of the supernet, and of its cell (mean over seeds){unit}.
-        {sizes}""",
+        """A point for each search: final return of the supernet, and of its cell (mean over
+        seeds){unit}. {sizes}""",
     ),
     "cost": (
         "Return and cost",
-        """A point for each architecture, mean over its seeds: final return against the multiply-adds
-        of the encoder for one image. {sizes}""",
+        """A point for each architecture, mean over its seeds: final return against the multiply-
+        adds of the encoder for one image. {sizes}""",
     ),
 }
 
