@@ -14,7 +14,7 @@ from scipy import stats
 
 from rldarts_tf.studies.statistics import aggregates, best_of
 from rldarts_tf.studies.statistics.aggregates import interquartile_mean, probability_of_improvement
-from rldarts_tf.studies.statistics.differences import difference
+from rldarts_tf.studies.statistics.differences import Uncertainty, difference, welch_interval
 from rldarts_tf.studies.statistics.ranks import rank_among, rank_correlation
 from rldarts_tf.studies.statistics.resampling import resample
 from rldarts_tf.studies.statistics.variance import variance_components
@@ -196,10 +196,17 @@ def test_the_difference_counts_architectures_and_not_runs():
     test = stats.ttest_ind([2, 6], [1, 2, 3.5], equal_var=False).confidence_interval()
     found = difference(one, random)
     assert (found.welch.low, found.welch.high) == pytest.approx((test.low, test.high))
-    assert found.interval == found.welch
-    # A single architecture with a single seed has no interval of its own: that of the others stays.
-    single = difference(np.array([[4.0]]), random)
-    assert math.isnan(single.welch.low) and single.interval == single.bootstrap
+    # Of a single architecture, seeds are what varies.
+    test = stats.ttest_ind([1, 2, 3], [1, 2, 3.5], equal_var=False).confidence_interval()
+    found = difference(one[:1], random)
+    assert (found.welch.low, found.welch.high) == pytest.approx((test.low, test.high))
+
+
+def test_a_single_training_has_no_interval():
+    found = difference(np.array([[4.0]]), np.array([[0.0, 2], [1, 3]]))
+    assert found.bootstrap.value == 2.5
+    for estimate in (found.welch, found.bootstrap, aggregates.iqm([np.array([[4.0]])])):
+        assert math.isnan(estimate.low) and math.isnan(estimate.high) and estimate.sign == 0
 
 
 def test_intervals_of_differences_cover_the_truth_with_three_searches():
@@ -235,10 +242,22 @@ def test_the_best_of_cells_that_differ_by_luck_alone_is_no_better_than_the_other
 def test_random_search_gets_the_time_of_the_search_and_of_its_cell():
     assert best_of.cells_in_time(2.5, 1, 1) == 3
     assert best_of.cells_in_time(0.1, 0.2, 1) == 1
-    random = np.array([[1.0, 1], [2, 2], [3, 3], [9, NAN]])
-    found = np.array([[4.0, 4]])
+    random = np.array([[1.0, 1], [2, 2], [3, 3], [6, 6], [9, NAN]])
+    found = np.array([[4.0, 4], [5, 7]])
     same = best_of.equal_time(found, random, 3)
-    assert (same.best, same.gain.value) == (3, 1)
-    # 3 of 3 draws with replacement: the best is 3 but where none of them was drawn.
-    assert same.gain.low == 1 and same.gain.high == 3
-    assert best_of.equal_time(found, random, 4) is None, "the fourth has one seed"
+    # The best of 3 of 4 is the fourth in 3 draws, the third in one.
+    assert (same.cells, same.best, same.gain.value) == (3, 5.25, 5 - 5.25)
+    # Without one of the first three the best is 6, without the fourth it is 3: jackknife.
+    error = 3 / 4 * (3 * 0.75**2 + 2.25**2)
+    parts = [Uncertainty(2 / 2, 1), Uncertainty(error, 3)]
+    assert same.gain == welch_interval(-0.25, *parts)
+    assert best_of.equal_time(found, random, 4) is None, "the fifth has one seed"
+
+
+def test_the_interval_of_the_gain_over_random_search_covers_the_truth():
+    # Cells of standard deviation 1, no noise of seeds: the best of 3 is at 0.846.
+    rng, hits = np.random.default_rng(8), []
+    for _ in range(100):
+        random, found = (np.repeat(rng.normal(size=(n, 1)), 2, axis=1) for n in (20, 3))
+        hits.append(covered(best_of.equal_time(found, random, 3).gain, -0.846))
+    assert np.mean(hits) > 0.87

@@ -12,6 +12,7 @@ from rldarts_tf.files import PathLike, write_bytes, write_text
 from rldarts_tf.pictures.report.rendering import embedded, render
 from rldarts_tf.studies.report import contents, drawings
 from rldarts_tf.studies.report.analysis import Analysis
+from rldarts_tf.studies.report.scaling import short_names
 from rldarts_tf.studies.report.tables import Table
 from rldarts_tf.studies.report.verdicts import Verdict, verdicts
 from rldarts_tf.studies.results import StudyResults, read_results
@@ -113,12 +114,12 @@ def _markdown(results: StudyResults, answers: Sequence[Verdict], parts: Sequence
         blocks.append(f"**{answer.question}**")
         blocks.append("\n".join(f"* {sentence}" for sentence in answer.answers))
     for part in parts:
-        table = isinstance(part, Table)
-        shown = part.markdown().rstrip() if table else f"![{part.title}]({part.name}.png)"
+        picture = f"![{part.title}]({part.name}.png)"
+        shown = part.markdown().rstrip() if isinstance(part, Table) else picture
         blocks += [f"## {part.title}", shown, part.caption]
     return "\n\n".join(blocks) + "\n"
 
 
 def _title(results: StudyResults) -> str:
     environments = dict.fromkeys(trial.environment for trial in results.study.trials)
-    return f"{results.study.name}: {', '.join(environments)}"
+    return f"{results.study.name}: {', '.join(short_names([*environments]).values())}"

@@ -74,8 +74,8 @@ _CAPTIONS = {
     ),
     "cost": (
         "Return and cost",
-        """A point for each architecture, mean over its seeds: final return against the multiply-
-        adds of the encoder for one image. {sizes}""",
+        """A point for each architecture, mean over its seeds: final return against multiply-adds of
+        the encoder for one image. {sizes}""",
     ),
 }
 

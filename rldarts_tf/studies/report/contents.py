@@ -99,9 +99,9 @@ def _arms(analysis: Analysis) -> Table:
     columns = (
         _GAME,
         _ARM,
+        Column("sizes", "architectures × seeds"),
         Column("iqm", "final return (95 % interval)", number),
         Column("training_return", "training return", number),
-        Column("sizes", "architectures × seeds"),
         Column("steps", "steps", whole),
         Column("multiply_adds", "multiply-adds", whole),
         Column("parameters", "parameters", whole),
@@ -110,7 +110,7 @@ def _arms(analysis: Analysis) -> Table:
     costs = ("steps", "multiply_adds", "parameters", "seconds")
     rows = [
         (
-            *(game.name, arm.name, arm.iqm, arm.mean("training_return"), _sizes(arm.scores)),
+            *(game.name, arm.name, _sizes(arm.scores), arm.iqm, arm.mean("training_return")),
             *map(arm.mean, costs),
         )
         for game in analysis.games

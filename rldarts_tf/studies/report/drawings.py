@@ -124,7 +124,7 @@ def _scores(analysis: Analysis, game: Game, axes: Any) -> None:
         axes.scatter(
             means,
             height,
-            s=26 if is_random else 64,
+            s=70 if is_random else 64,
             color=colours[arm.name],
             marker="|" if is_random else markers[arm.name],
             edgecolors=None if is_random else "white",

@@ -27,7 +27,7 @@ def verdicts(analysis: Analysis) -> list[Verdict]:
     reference = "random ones" if analysis.reference == RANDOM else str(analysis.reference)
     questions = {
         "Do the games ask for an architecture at all?": _variances(analysis),
-        f"Are cells better than {reference}?": _comparisons(analysis),
+        f"Are the cells better than {reference}?": _comparisons(analysis),
         "Does a search pay, if random search has the same time?": _equal_times(analysis),
         "Are found cells better than the hand-designed encoder?": _baselines(analysis),
         "Over all games?": _overall(analysis),
@@ -47,8 +47,8 @@ def _variances(analysis: Analysis) -> Iterator[str]:
             yield f"{game.name}: yes. {share} is between cells ({seeds})."
         else:
             yield (
-                f"{game.name}: not shown. {share} is between cells, the rest between seeds "
-                f"({seeds}): no comparison of cells can show much here."
+                f"{game.name}: not shown. {share} is between cells ({seeds}); it may be none, and "
+                "then no comparison of cells can show anything."
             )
 
 
@@ -57,12 +57,15 @@ def _comparisons(analysis: Analysis) -> Iterator[str]:
         for arm in game.arms:
             if arm.difference is None or arm.name in analysis.baselines:
                 continue
-            yield f"{game.name}: {_beaten(arm)}{_difference(arm.difference.interval)}{_few(arm)}"
+            yield f"{game.name}: {_beaten(arm)}{_difference(arm.difference.welch)}{_few(arm)}"
 
 
 def _beaten(arm: Arm) -> str:
-    cells = "cell" if len(arm.scores) == 1 else f"{len(arm.scores)} cells"
-    name = f"the {arm.name} {cells}"
+    name = (
+        f"the {arm.name} cell"
+        if len(arm.scores) == 1
+        else f"the {len(arm.scores)} {arm.name} cells"
+    )
     if not arm.ranks:
         return f"{name}: "
     ranks = list(arm.ranks.values())
@@ -75,12 +78,14 @@ def _beaten(arm: Arm) -> str:
 
 def _difference(estimate: Estimate) -> str:
     outcome = {1: "better", -1: "worse", 0: "no difference is shown"}[estimate.sign]
+    if math.isnan(estimate.low):
+        outcome = "a single training has no interval"
     return f"difference of means {_interval(estimate)}: {outcome}."
 
 
 def _few(arm: Arm) -> str:
     if arm.searched and len(arm.scores) == 1:
-        return " It is of one search: the interval says nothing about the next one."
+        return " It is one search: nothing is said about the next one."
     return ""
 
 
@@ -94,7 +99,7 @@ def _equal_times(analysis: Analysis) -> Iterator[str]:
             f"cell ({arm.name}) random search tries {times.cells} cells"
         )
         if times.result is None:
-            yield f"{begin}, more than have two finished trainings."
+            yield f"{begin}; too few have two finished trainings yet."
             continue
         gain = times.result.gain
         outcome = {1: "it pays", -1: "it does not pay", 0: "not shown"}[gain.sign]
@@ -109,9 +114,7 @@ def _baselines(analysis: Analysis) -> Iterator[str]:
         for baseline in analysis.baselines:
             compared = analysis.between(game, arm.name, baseline)
             if compared is not None:
-                yield (
-                    f"{game.name}: {arm.name} beside {baseline}: {_difference(compared.interval)}"
-                )
+                yield (f"{game.name}: {arm.name} beside {baseline}: {_difference(compared.welch)}")
 
 
 def _overall(analysis: Analysis) -> Iterator[str]:

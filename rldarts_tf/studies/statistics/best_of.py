@@ -11,12 +11,13 @@ import math
 
 import numpy as np
 
-from rldarts_tf.studies.statistics import LEVEL
-from rldarts_tf.studies.statistics.differences import architecture_means
+from rldarts_tf.studies.statistics.differences import (
+    Uncertainty,
+    architecture_means,
+    uncertainty,
+    welch_interval,
+)
 from rldarts_tf.studies.statistics.estimates import Estimate
-from rldarts_tf.studies.statistics.resampling import resample
-
-_REPETITIONS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,8 @@ class EqualTime:
     Attributes:
       cells: n, the random cells that fit into the time of a search and an evaluation.
       best: expected score of the best of n.
-      gain: mean of the found cells minus `best`, with bootstrap interval.
+      gain: mean of the found cells minus `best`, with Welch's interval; the standard error of
+        `best` is that of the jackknife over cells.
     """
 
     cells: int
@@ -54,19 +56,19 @@ def equal_time(found: np.ndarray, random: np.ndarray, cells: int) -> EqualTime |
       cells: n.
 
     Returns:
-      None if less than n random cells have two seeds, so that the best cannot be told.
+      None unless more than n random cells have two seeds each.
     """
     random = random[np.sum(np.isfinite(random), axis=1) > 1]
-    if len(random) < cells:
+    count = len(random)
+    if count <= cells:
         return None
-    rng = np.random.default_rng(0)
     best = best_of(random, cells)
-    rows = rng.integers(len(random), size=(_REPETITIONS, len(random)))
-    bests = np.array([best_of(random[chosen], cells) for chosen in rows])
-    means = architecture_means(resample(found, rng, _REPETITIONS)).mean(axis=-1)
-    low, high = np.nanquantile(means - bests, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # Jackknife: the best of n is a smooth function of the scores, as its draws are averaged.
+    without = np.array([best_of(np.delete(random, i, axis=0), cells) for i in range(count)])
+    variance = float(np.sum((without - without.mean()) ** 2)) * (count - 1) / count
     gain = float(architecture_means(found).mean()) - best
-    return EqualTime(cells, best, Estimate(gain, float(low), float(high)))
+    of_best = Uncertainty(variance, count - 1)
+    return EqualTime(cells, best, welch_interval(gain, uncertainty(found), of_best))
 
 
 def best_of(scores: np.ndarray, cells: int) -> float:

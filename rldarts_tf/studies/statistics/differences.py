@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import warnings
 
 import numpy as np
 
@@ -18,8 +17,8 @@ class Difference:
     """Mean of one arm minus that of another.
 
     Attributes:
-      welch: with Welch's interval of the means of architectures, which holds its level with three
-        searches; NaN ends where an arm has a single value.
+      welch: with Welch's interval of the means of architectures: the one to rely on, for it holds
+        its level with three searches, too.
       bootstrap: with that of the hierarchical bootstrap, which assumes no distribution and is too
         narrow with few searches.
     """
@@ -27,10 +26,18 @@ class Difference:
     welch: Estimate
     bootstrap: Estimate
 
-    @property
-    def interval(self) -> Estimate:
-        """The interval to rely on: Welch's where there is one."""
-        return self.bootstrap if math.isnan(self.welch.low) else self.welch
+
+@dataclasses.dataclass(frozen=True)
+class Uncertainty:
+    """How far an independent part of a sum is known.
+
+    Attributes:
+      variance: squared standard error; NaN if unknown.
+      freedom: its degrees of freedom.
+    """
+
+    variance: float
+    freedom: int
 
 
 def architecture_means(scores: np.ndarray) -> np.ndarray:
@@ -46,22 +53,31 @@ def difference(one: np.ndarray, other: np.ndarray) -> Difference:
         return means[0] - means[1]
 
     estimate = bootstrap_estimate(statistic, one, other)
-    return Difference(_welch(estimate.value, one, other), estimate)
+    return Difference(
+        welch_interval(estimate.value, uncertainty(one), uncertainty(other)), estimate
+    )
 
 
-def _welch(value: float, one: np.ndarray, other: np.ndarray) -> Estimate:
+def uncertainty(scores: np.ndarray) -> Uncertainty:
+    """That of the mean of architectures; of a single architecture, over its seeds."""
+    means = architecture_means(scores)
+    values = scores[0][np.isfinite(scores[0])] if len(scores) == 1 else means
+    count = len(values)
+    return Uncertainty(float(values.var(ddof=1)) / count if count > 1 else math.nan, count - 1)
+
+
+def welch_interval(value: float, *parts: Uncertainty) -> Estimate:
+    """A value whose parts have variances of their own (Welch 1947; Satterthwaite's freedom).
+
+    Args:
+      value: the sum or difference.
+      *parts: of what it consists; without an interval where one of them is unknown.
+    """
     from scipy import stats
 
-    first, second = _independent(one), _independent(other)
-    if min(len(first), len(second)) < 2:
+    total = sum(part.variance for part in parts)
+    if math.isnan(total) or total == 0:
         return Estimate(value)
-    with warnings.catch_warnings():  # of values that are all equal, whose ends are NaN then
-        warnings.simplefilter("ignore", RuntimeWarning)
-        test = stats.ttest_ind(first, second, equal_var=False)
-        interval = test.confidence_interval(LEVEL)
-    return Estimate(value, float(interval.low), float(interval.high))
-
-
-def _independent(scores: np.ndarray) -> np.ndarray:
-    """The values that vary independently: seeds where there is a single architecture."""
-    return scores[0][np.isfinite(scores[0])] if len(scores) == 1 else architecture_means(scores)
+    freedom = total**2 / sum(part.variance**2 / part.freedom for part in parts)
+    margin = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(total)
+    return Estimate(value, value - margin, value + margin)

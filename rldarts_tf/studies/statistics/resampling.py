@@ -61,5 +61,7 @@ def bootstrap(
 
 
 def bootstrap_estimate(statistic: Statistic, *samples: np.ndarray) -> Estimate:
-    """`bootstrap` of a statistic that is one number."""
-    return Estimate(*map(float, bootstrap(statistic, *samples)))
+    """`bootstrap` of a statistic that is one number; without an interval of a single training."""
+    estimate = Estimate(*map(float, bootstrap(statistic, *samples)))
+    alone = any(np.sum(np.isfinite(sample)) == 1 for sample in samples)
+    return Estimate(estimate.value) if alone else estimate
