@@ -42,7 +42,9 @@ def make_trials(games=GAMES, methods=("",), searches=2, cells=6, seeds=2):
     return trials
 
 
-def make_study(root, trials, between=2.0, within=1.0, gain=3.0, unfinished=(), normalized=None):
+def make_study(
+    root, trials, between=2.0, within=1.0, gain=3.0, shift=0.0, unfinished=(), normalized=None
+):
     """Writes a study whose scores are nested: cells vary, and seeds around them.
 
     Args:
@@ -51,6 +53,7 @@ def make_study(root, trials, between=2.0, within=1.0, gain=3.0, unfinished=(), n
       between: standard deviation of cells.
       within: standard deviation of seeds.
       gain: by which found cells are better than random ones, on average.
+      shift: of all scores, whose mean is 20 without.
       unfinished: names of trials that are not finished: they have a table and no result.
       normalized: a return of a game -> the normalized one; None: it is the same.
 
@@ -61,9 +64,9 @@ def make_study(root, trials, between=2.0, within=1.0, gain=3.0, unfinished=(), n
     rng = np.random.default_rng(0)
     means, scores = {}, {}
     for trial in trials:
-        shift = gain if trial.arm.startswith("found") else 0.0
+        centre = 20 + shift + (gain if trial.arm.startswith("found") else 0.0)
         key = trial.environment, trial.arm, trial.architecture
-        mean = means.setdefault(key, 20 + shift + rng.normal(0, between))
+        mean = means.setdefault(key, centre + rng.normal(0, between))
         scores[trial.name] = score = float(mean + rng.normal(0, within))
         paths = StudyPaths(root).run(trial)
         stage = paths.stage(trial.stage)
@@ -84,12 +87,7 @@ def make_study(root, trials, between=2.0, within=1.0, gain=3.0, unfinished=(), n
             "eval_test_return_mean_normalized": normalized(score) if normalized else score,
             "wall_time_s": 250.0 if trial.stage == "search" else 100.0,
             "parameters": 1000 + 100 * len(means),
-            "multiply_adds": 1_000_000 + 50_000 * (hash_of(trial.architecture) % 40),
+            "multiply_adds": 1_000_000 + 50_000 * (sum(map(ord, trial.architecture)) % 40),
         }
         write_summary(paths.summary_path, trial.stage, entry)
     return scores
-
-
-def hash_of(text):
-    """The same in every process."""
-    return sum(map(ord, text))

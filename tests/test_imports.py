@@ -82,7 +82,8 @@ PACKAGES = {
 # What a command line needs before anything else.
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
 PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
-PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export"}
+PACKAGES["studies"] = {"runs", "pictures"}
+PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export", "studies"}
 
 
 def imports_of(path: Path) -> list[str]:
