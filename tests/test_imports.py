@@ -86,8 +86,8 @@ PACKAGES = {
 # What a command line needs before anything else.
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
 PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
-PACKAGES["studies"] = {"runs", "pictures"}
-PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export", "studies"}
+PACKAGES["studies"] = {*PACKAGES["launch"], "launch"}
+PACKAGES["commands"] = {*PACKAGES["studies"], "studies", "export"}
 
 
 def imports_of(path: Path) -> list[str]:

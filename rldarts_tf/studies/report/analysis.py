@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from rldarts_tf.studies.report.scaling import scaled, short_names
-from rldarts_tf.studies.results import RANDOM, Result, Scores, StudyResults, is_supernet, stacked
+from rldarts_tf.studies.results import RANDOM, Result, Scores, StudyResults, stacked
 from rldarts_tf.studies.statistics import aggregates
 from rldarts_tf.studies.statistics.best_of import EqualTime, cells_in_time, equal_time
 from rldarts_tf.studies.statistics.differences import Difference, architecture_means, difference
@@ -189,13 +189,11 @@ class Analysis:
             return None
         return difference(first.scores.values, second.scores.values)
 
-    def supernets(self, environment: str) -> dict[str, list[Result]]:
-        """Finished searches by arm."""
-        found: dict[str, list[Result]] = {}
-        for result in self.results.of(environment):
-            if is_supernet(result.trial):
-                found.setdefault(result.arm, []).append(result)
-        return found
+    def supernets(self, environment: str) -> list[Arm]:
+        """The arms of supernets, a search being a row with a single seed; without a reference."""
+        of_arm = {arm: self.results.scores(environment, arm) for arm in self.results.arms(True)}
+        scores = {arm: found for arm, found in of_arm.items() if found is not None}
+        return [self._arm(environment, arm, {arm: scores[arm]}) for arm in scores]
 
     def _searches(self, arm: Arm) -> list[tuple[Result, float]]:
         """The searches of an arm, each with the mean score of its cell."""

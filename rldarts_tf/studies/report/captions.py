@@ -45,8 +45,8 @@ _CAPTIONS = {
     ),
     "supernets": (
         "Supernets",
-        """Final return of the supernets themselves, mean over searches, a seed each; α of uniform
-        ones stays as it was initialized.""",
+        """Final return of the supernets themselves: interquartile mean over searches (of less
+        than four the mean), a seed each; α of uniform ones stays as it was initialized.""",
     ),
     "missing": (
         "Missing trials",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from rldarts_tf.studies.results import Scores
 
 _GAME = Column("environment", "game")
 _ARM = Column("arm", "arm")
+_COSTS = ("steps", "multiply_adds", "parameters", "seconds")
 
 
 def tables(analysis: Analysis) -> list[Table]:
@@ -107,11 +108,10 @@ def _arms(analysis: Analysis) -> Table:
         Column("parameters", "parameters", whole),
         Column("seconds", "minutes per training", minutes),
     )
-    costs = ("steps", "multiply_adds", "parameters", "seconds")
     rows = [
         (
             *(game.name, arm.name, _sizes(arm.scores), arm.iqm, arm.mean("training_return")),
-            *map(arm.mean, costs),
+            *map(arm.mean, _COSTS),
         )
         for game in analysis.games
         for arm in game.arms
@@ -199,23 +199,19 @@ def _supernets(analysis: Analysis) -> Table:
     columns = (
         _GAME,
         _ARM,
-        Column("score", "final return", number),
+        Column("iqm", "final return (95 % interval)", number),
         Column("searches", "searches", whole),
         Column("steps", "steps", whole),
         Column("multiply_adds", "multiply-adds", whole),
+        Column("parameters", "parameters", whole),
         Column("seconds", "minutes per search", minutes),
     )
-    return _table(analysis, "supernets", columns, list(_supernet_rows(analysis)))
-
-
-def _supernet_rows(analysis: Analysis) -> Iterator[tuple[Any, ...]]:
-    for environment, name in analysis.names.items():
-        for arm, searches in analysis.supernets(environment).items():
-            score, *costs = (
-                float(np.mean([getattr(result, field) for result in searches]))
-                for field in ("final_return", "steps", "multiply_adds", "seconds")
-            )
-            yield (name, arm, score, len(searches), *costs)
+    rows = [
+        (name, arm.name, arm.iqm, len(arm.scores), *map(arm.mean, _COSTS))
+        for environment, name in analysis.names.items()
+        for arm in analysis.supernets(environment)
+    ]
+    return _table(analysis, "supernets", columns, rows)
 
 
 def _missing(analysis: Analysis) -> Table:
