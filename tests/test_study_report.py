@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -225,6 +226,31 @@ def test_games_share_the_scale_of_the_suite_or_that_of_random_cells(tmp_path):
     # Scores below 0 are no multiples of anything.
     make_study(tmp_path / "below", trials, shift=-100.0)
     assert Analysis(read_results(tmp_path / "below")).overall is None
+
+
+def test_cells_along_a_search_are_drawn_over_its_steps(tmp_path):
+    search, found, *_ = make_trials(GAMES[:1], searches=1, cells=0)
+    cells = [
+        dataclasses.replace(
+            found,
+            name=f"along/step-{step}/seed-{seed}",
+            arm="trajectory",
+            architecture=f"search-0-step-{step}",
+            seed=seed,
+        )
+        for step in (0, 300, 20, 1000)
+        for seed in (100, 101)
+    ]
+    scores = make_study(tmp_path, [search, *cells])
+    analysis = Analysis(read_results(tmp_path))
+    (along,) = analysis.trajectories(analysis.games[0]).values()
+    assert [cell.step for cell in along] == [0, 20, 300, 1000]
+    assert set(along[1].scores) == {scores[trial.name] for trial in cells[4:6]}
+    # Cells of one search are not independent of each other: they are no arm of searches.
+    assert not analysis.games[0].arms[0].searched
+    write_study_report(tmp_path)
+    assert (tmp_path / "trajectory.png").exists()
+    assert "rank correlation of step and return" in (tmp_path / "report.md").read_text("utf-8")
 
 
 def test_a_study_is_reported_by_itself(whole, tmp_path, capsys):

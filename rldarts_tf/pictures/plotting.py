@@ -246,7 +246,7 @@ def _add_legend(picture: Any, axes: Any, bands: Mapping[str, Band]) -> None:
         lines,
         labels,
         loc="outside lower center",
-        ncols=_num_columns(labels, _LEGEND_CHARACTERS),
+        ncols=num_columns(labels, _LEGEND_CHARACTERS),
         frameon=False,
         title="; ".join(notes),
         handlelength=2.6,
@@ -280,7 +280,7 @@ def _op_weights_figure(
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.12),
-            ncols=_num_columns(list(ops), _LEGEND_CHARACTERS // len(weights)),
+            ncols=num_columns(list(ops), _LEGEND_CHARACTERS // len(weights)),
             frameon=False,
             handlelength=2.2,
         )
@@ -330,7 +330,7 @@ def _marker(steps: np.ndarray) -> str:
     return "o" if len(steps) <= _MARKED_UP_TO else ""
 
 
-def _num_columns(labels: Sequence[str], width: int) -> int:
+def num_columns(labels: Sequence[str], width: int) -> int:
     """Returns how many columns a legend of about `width` characters can have."""
     widest = max(len(label) for label in labels) + 6  # the line before the text
     possible = max(1, min(len(labels), width // widest, 5))

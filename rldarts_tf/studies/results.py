@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from rldarts_tf.files import PathLike
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.reading import parse_json, read_bytes
 from rldarts_tf.runs.results import read_results as read_stage_results
+from rldarts_tf.studies.scores import Scores
 from rldarts_tf.studies.trials import Study, StudyPaths, Trial
 
 RANDOM = "random"
@@ -53,30 +54,6 @@ class Result:
     def arm(self) -> str:
         """What is compared: the trial's arm, of a baseline the name of the encoder."""
         return arm_of(self.trial)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """Scores of an arm in an environment.
-
-    Attributes:
-      architectures: ids of the rows.
-      seeds: of the columns.
-      values: float64 [architectures, seeds], NaN where there is no result.
-    """
-
-    architectures: tuple[str, ...]
-    seeds: tuple[int, ...]
-    values: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.architectures)
-
-    @property
-    def per_row(self) -> tuple[int, int]:
-        """The least and the largest number of seeds of an architecture."""
-        counts = np.sum(np.isfinite(self.values), axis=1)
-        return int(counts.min()), int(counts.max())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,17 +116,6 @@ def arm_of(trial: Trial) -> str:
 def is_supernet(trial: Trial) -> bool:
     """Whether a trial trains a supernet."""
     return trial.stage == "search"
-
-
-def stacked(tables: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays of scores [architectures, seeds] one below the other, filled up with NaN."""
-    columns = max((table.shape[1] for table in tables), default=0)
-    empty = np.empty((0, columns))
-    filled = (
-        np.pad(table, ((0, 0), (0, columns - table.shape[1])), constant_values=np.nan)
-        for table in tables
-    )
-    return np.concatenate([empty, *filled])
 
 
 def read_results(root: PathLike) -> StudyResults:

@@ -24,6 +24,7 @@ _ORDER = (
     "variance",
     "arms",
     "scores",
+    "trajectory",
     "differences",
     "percentiles",
     "equal_time",

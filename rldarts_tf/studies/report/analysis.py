@@ -4,117 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rldarts_tf.studies.report.findings import Arm, Cell, Game, Overall, Pair, Times
 from rldarts_tf.studies.report.scaling import scaled, short_names
-from rldarts_tf.studies.results import RANDOM, Result, Scores, StudyResults, stacked
+from rldarts_tf.studies.results import RANDOM, Result, StudyResults
+from rldarts_tf.studies.scores import Scores, stacked
 from rldarts_tf.studies.statistics import aggregates
-from rldarts_tf.studies.statistics.best_of import EqualTime, cells_in_time, equal_time
+from rldarts_tf.studies.statistics.best_of import cells_in_time, equal_time
 from rldarts_tf.studies.statistics.differences import Difference, architecture_means, difference
 from rldarts_tf.studies.statistics.estimates import Estimate
-from rldarts_tf.studies.statistics.ranks import Rank, rank_among, rank_correlation
-from rldarts_tf.studies.statistics.variance import Variance, variance_components
+from rldarts_tf.studies.statistics.ranks import rank_among, rank_correlation
+from rldarts_tf.studies.statistics.variance import variance_components
 
-
-@dataclasses.dataclass(frozen=True)
-class Times:
-    """Mean seconds of one training each, and what random search makes of them.
-
-    Attributes:
-      search: of a search.
-      cell: of a cell that was found.
-      random: of a random cell.
-      cells: random cells that fit into the first two.
-      result: found cells beside the best of so many; None where there are not yet so many.
-    """
-
-    search: float
-    cell: float
-    random: float
-    cells: int
-    result: EqualTime | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """An arm in an environment, beside the reference where there is one.
-
-    Attributes:
-      name: the arm.
-      results: its finished trials.
-      scores: their scores.
-      searched: whether its cells are those of searches.
-      iqm: interquartile mean of its runs.
-      difference: of its mean to the reference's.
-      improvement: probability that a run of it is better than one of the reference.
-      ranks: its architectures among the random cells.
-      times: random search in the time of its searches.
-    """
-
-    name: str
-    results: Sequence[Result]
-    scores: Scores
-    searched: bool
-    iqm: Estimate
-    difference: Difference | None
-    improvement: Estimate | None
-    ranks: Mapping[str, Rank]
-    times: Times | None
-
-    def mean(self, name: str) -> float:
-        """Mean of a field of `Result` over the trials."""
-        return float(np.mean([getattr(result, name) for result in self.results]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Game:
-    """An environment.
-
-    Attributes:
-      environment: its id.
-      name: its short name.
-      variance: of the scores of random cells; of all cells where there are no random ones.
-      arms: the arms, the reference first.
-    """
-
-    environment: str
-    name: str
-    variance: Variance
-    arms: Sequence[Arm]
-
-    def arm(self, name: str) -> Arm | None:
-        """The arm of a name."""
-        return next((arm for arm in self.arms if arm.name == name), None)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """Scores of a search and of its cell, divided by that of the first baseline if there is one."""
-
-    game: str
-    supernet: float
-    cell: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Overall:
-    """All environments in which every arm has a result.
-
-    Attributes:
-      scale: how scores are made comparable, in words.
-      games: short names.
-      scores: by arm the scaled scores in each, [architectures, seeds].
-      iqm: interquartile mean of all runs by arm.
-      improvement: probability of improvement over the reference by arm, mean over games.
-    """
-
-    scale: str
-    games: Sequence[str]
-    scores: Mapping[str, Sequence[np.ndarray]]
-    iqm: Mapping[str, Estimate]
-    improvement: Mapping[str, Estimate]
+# How the architectures of a trajectory are called.
+_STEP = re.compile(r"(.+)-step-(\d+)\Z")
 
 
 class Analysis:
@@ -195,6 +102,22 @@ class Analysis:
         scores = {arm: found for arm, found in of_arm.items() if found is not None}
         return [self._arm(environment, arm, {arm: scores[arm]}) for arm in scores]
 
+    def trajectories(self, game: Game) -> dict[str, list[Cell]]:
+        """The cells along searches, by search, in the order in which they appeared."""
+        found: dict[str, list[Cell]] = {}
+        for arm in game.arms:
+            for architecture, scores in zip(arm.scores.architectures, arm.scores.values):
+                parts = _STEP.match(architecture)
+                if parts is not None:
+                    name = parts[1] + arm.name[len("trajectory") :]
+                    found.setdefault(name, []).append(Cell(int(parts[2]), scores))
+        return {name: sorted(cells, key=lambda cell: cell.step) for name, cells in found.items()}
+
+    def progress(self, cells: Sequence[Cell]) -> Estimate:
+        """Rank correlation of the steps of cells along a search and of their mean scores."""
+        means = [np.nanmean(cell.scores) for cell in cells]
+        return rank_correlation(np.array([cell.step for cell in cells]), np.array(means))
+
     def _searches(self, arm: Arm) -> list[tuple[Result, float]]:
         """The searches of an arm, each with the mean score of its cell."""
         needed = {r.trial.architecture: n for r in arm.results for n in r.trial.needs}
@@ -217,11 +140,13 @@ class Analysis:
     def _arm(self, environment: str, name: str, scores: Mapping[str, Scores]) -> Arm:
         own = scores[name].values
         other = None if self.reference == name else scores.get(self.reference or "")
+        results = self.results.of(environment, name)
+        needs = [search for result in results for search in result.trial.needs]
         arm = Arm(
             name=name,
-            results=self.results.of(environment, name),
+            results=results,
             scores=scores[name],
-            searched=any(r.trial.needs for r in self.results.of(environment, name)),
+            searched=len({*needs}) == len(scores[name]),
             iqm=aggregates.iqm([own]),
             difference=difference(own, other.values) if other else None,
             improvement=aggregates.improvement([(own, other.values)]) if other else None,

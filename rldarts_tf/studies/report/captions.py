@@ -67,6 +67,11 @@ _CAPTIONS = {
         """Share of trainings above a score, with pointwise 95 % intervals of the hierarchical
         bootstrap; {games}: {scale}. {sizes}""",
     ),
+    "trajectory": (
+        "Cells along the searches",
+        """Final return of cells trained from scratch, against the step of the search at which they
+        appeared; mean and one standard deviation over seeds. {sizes}""",
+    ),
     "supernet_and_cell": (
         "Supernet and cell",
         """A point for each search: final return of the supernet, and of its cell (mean over

@@ -19,7 +19,7 @@ from rldarts_tf.studies.report.tables import (
     probability,
     whole,
 )
-from rldarts_tf.studies.results import Scores
+from rldarts_tf.studies.scores import Scores
 
 _GAME = Column("environment", "game")
 _ARM = Column("arm", "arm")

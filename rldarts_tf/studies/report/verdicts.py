@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rldarts_tf.studies.report.analysis import Analysis, Arm, Game
+from rldarts_tf.studies.report.analysis import Analysis
+from rldarts_tf.studies.report.findings import Arm, Game
 from rldarts_tf.studies.report.tables import Format, minutes, number, percent, shown
 from rldarts_tf.studies.results import RANDOM
 from rldarts_tf.studies.statistics.estimates import Estimate
@@ -30,6 +31,7 @@ def verdicts(analysis: Analysis) -> list[Verdict]:
         f"Are the cells better than {reference}?": _comparisons(analysis),
         "Does a search pay, if random search has the same time?": _equal_times(analysis),
         "Are found cells better than the hand-designed encoder?": _baselines(analysis),
+        "Do cells become better as a search goes on?": _trajectories(analysis),
         "Over all games?": _overall(analysis),
         "Does the return of a supernet tell which cell is good?": _correlations(analysis),
     }
@@ -115,6 +117,18 @@ def _baselines(analysis: Analysis) -> Iterator[str]:
             compared = analysis.between(game, arm.name, baseline)
             if compared is not None:
                 yield (f"{game.name}: {arm.name} beside {baseline}: {_difference(compared.welch)}")
+
+
+def _trajectories(analysis: Analysis) -> Iterator[str]:
+    for game in analysis.games:
+        for search, cells in analysis.trajectories(game).items():
+            found = analysis.progress(cells)
+            if not math.isnan(found.value):
+                outcome = {1: "yes", -1: "they become worse", 0: "not shown"}[found.sign]
+                yield (
+                    f"{game.name}, {search}: rank correlation of step and return "
+                    f"{_interval(found)} over {len(cells)} cells: {outcome}."
+                )
 
 
 def _overall(analysis: Analysis) -> Iterator[str]:

@@ -53,10 +53,10 @@ def exceeding(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
 
     Args:
       values: [..., runs].
-      thresholds: [T].
+      thresholds: [thresholds].
 
     Returns:
-      [..., T].
+      [..., thresholds].
     """
     runs = np.sum(np.isfinite(values), axis=-1)[..., None]
     return np.stack([(values > t).sum(axis=-1) for t in thresholds], axis=-1) / runs
@@ -93,16 +93,16 @@ def profile(
 
     Args:
       games: normalized scores [architectures, seeds] on each game.
-      thresholds: [T].
+      thresholds: [thresholds].
 
     Returns:
-      Shares and the two ends of their pointwise intervals, each [T].
+      Shares and the two ends of their pointwise intervals, each [thresholds].
     """
     return bootstrap(lambda *tables: exceeding(_pooled(tables), thresholds), *games)
 
 
 def _runs(table: np.ndarray) -> np.ndarray:
-    """[B, architectures, seeds] -> [B, runs]."""
+    """[repetitions, architectures, seeds] -> [repetitions, runs]."""
     return table.reshape(len(table), -1)
 
 

@@ -17,7 +17,7 @@ from rldarts_tf.studies.statistics.estimates import Estimate
 REPETITIONS = 10_000
 
 Statistic = Callable[..., np.ndarray]
-"""Resampled scores [B, architectures, seeds], an array of each sample -> [B, ...]."""
+"""Scores [repetitions, architectures, seeds], an array of each sample -> [repetitions, ...]."""
 
 
 def resample(scores: np.ndarray, rng: np.random.Generator, repetitions: int) -> np.ndarray:
@@ -26,10 +26,11 @@ def resample(scores: np.ndarray, rng: np.random.Generator, repetitions: int) -> 
     Args:
       scores: [architectures, seeds], with a value in each row.
       rng: what is drawn with.
-      repetitions: B.
+      repetitions: how often all are drawn.
 
     Returns:
-      [B, architectures, seeds]; each row has as many NaN as the one it is of, the last ones.
+      [repetitions, architectures, seeds]; each row has as many NaN as the one it is drawn from, in
+      the last places.
     """
     compact = np.sort(scores, axis=1)  # NaN last
     counts = np.sum(np.isfinite(scores), axis=1)
