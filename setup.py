@@ -77,8 +77,8 @@ EXTRAS = {
         "setuptools<82",  # TensorBoard 2.15 imports pkg_resources, which 82 removed
     ],
 }
-# The report of a study; 1.11 is the first with intervals of Welch's test.
-EXTRAS["studies"] = ["scipy>=1.11", *EXTRAS["report"]]
+# The report of a study; 1.9 is the first that names the fields of its results.
+EXTRAS["studies"] = ["scipy>=1.9", *EXTRAS["report"]]
 # A launcher of a user who has nothing else.
 EXTRAS["gymnasium"] += [*EXTRAS["tf-agents"], *EXTRAS["report"]]
 EXTRAS["all"] = sorted({requirement for part in EXTRAS.values() for requirement in part})
