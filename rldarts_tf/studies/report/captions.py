@@ -5,9 +5,10 @@ from __future__ import annotations
 _CAPTIONS = {
     "variance": (
         "How much a game asks for an architecture",
-        """Intraclass correlation ICC(1): the share of the variance of one training's final return
-        that is between random cells, with its exact 95 % interval; the rest is between seeds.
-        Reliability: of means over the seeds of a cell. {sizes}""",
+        """Intraclass correlation ICC(1): the share of the variance of one training's final
+        return that is between {population}, with its exact 95 % interval; the rest is between
+        seeds. Below 0: less than seeds alone would make. Reliability: of means over the seeds of
+        a cell. {sizes}""",
     ),
     "arms": (
         "Results",
@@ -34,8 +35,8 @@ _CAPTIONS = {
         "Random search in the same time",
         """A search and one training of its cell take as long as n trainings of random cells, by
         wall time. Best of n: the expected score of the best of n random cells, chosen by one
-        seed and scored by the others. Gain: mean of the found cells minus that, with 95 %
-        bootstrap interval. {sizes}""",
+        seed and scored by the others. Gain: mean of the found cells minus that, with Welch's
+        95 % interval. {sizes}""",
     ),
     "overall": (
         "Over all games",

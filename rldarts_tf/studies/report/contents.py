@@ -19,6 +19,7 @@ from rldarts_tf.studies.report.tables import (
     probability,
     whole,
 )
+from rldarts_tf.studies.results import RANDOM
 from rldarts_tf.studies.scores import Scores
 
 _GAME = Column("environment", "game")
@@ -48,6 +49,7 @@ def words(analysis: Analysis) -> dict[str, str]:
     return {
         "sizes": _all_sizes(analysis),
         "reference": str(analysis.reference),
+        "population": "random cells" if analysis.reference == RANDOM else "cells",
         "games": ", ".join(overall.games) if overall else "",
         "scale": overall.scale if overall else "",
         "unit": f", both divided by that of {analysis.baselines[0]}" if analysis.baselines else "",

@@ -41,7 +41,10 @@ def verdicts(analysis: Analysis) -> list[Verdict]:
 
 def _variances(analysis: Analysis) -> Iterator[str]:
     for game in analysis.games:
-        icc, seeds = game.variance.icc, f"{game.variance.cells} cells, {game.variance.runs} runs"
+        icc, seeds = (
+            game.variance.icc,
+            f"{game.variance.cells} cells, {game.variance.runs} trainings",
+        )
         share = f"{_interval(icc, percent)} of the variance of a training's return"
         if math.isnan(icc.low):
             yield f"{game.name}: not known yet ({seeds}); it takes two cells with two seeds."
