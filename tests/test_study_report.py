@@ -32,7 +32,7 @@ from rldarts_tf.studies.trials import StudyPaths
 FIGURES = ("scores", "profiles", "curves", "cost", "supernet_and_cell")
 TABLES = (
     *("variance", "arms", "differences", "percentiles", "equal_time", "overall"),
-    *("supernets", "missing"),
+    *("supernets", "time"),
 )
 
 
@@ -133,10 +133,11 @@ def test_a_report_has_tables_figures_and_the_number_of_seeds(reported):
     # The variance between cells is the first table.
     text = page.text
     assert text.index("How much a game asks") < text.index("Beside random")
-    assert text.count("random 6 × 2, found 2 × 2, impala_cnn 1 × 2") == 6 + len(FIGURES)
+    assert text.count("random 6 × 2, found 2 × 2, impala_cnn 1 × 2") == 7 + len(FIGURES)
     markdown = (root / "report.md").read_text("utf-8")
     assert all(f"]({name}.png)" in markdown for name in FIGURES)
-    assert not (root / "missing.csv").exists() and "no result yet" not in text
+    assert sorted(path.stem for path in root.glob("*.csv")) == sorted(TABLES)
+    assert "no result yet" not in text
 
 
 def test_the_tables_have_the_numbers_of_the_trials(reported):
@@ -161,6 +162,10 @@ def test_the_tables_have_the_numbers_of_the_trials(reported):
     assert {(row["search_seconds"], row["random_seconds"], row["cells"]) for row in times} == {
         ("250", "100", "3")
     }
+    # 20 s of learning in 100 s, and in 250 s.
+    assert {row["arm"]: float(row["seconds_learn"]) for row in rows_of(root, "time")} == {
+        "random": 0.2, "found": 0.2, "impala_cnn": 0.2, "search": 0.08, "uniform": 0.08
+    }  # fmt: skip
     baseline = rows_of(root, "arms")[2]
     assert baseline["arm"] == "impala_cnn" and baseline["steps"] == str(STEPS)
 

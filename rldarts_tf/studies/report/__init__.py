@@ -34,6 +34,7 @@ _ORDER = (
     "cost",
     "supernets",
     "supernet_and_cell",
+    "time",
     "missing",
 )
 

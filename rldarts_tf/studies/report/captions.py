@@ -49,6 +49,11 @@ _CAPTIONS = {
         """Final return of the supernets themselves: interquartile mean over searches (of less
         than four the mean), a seed each; α of uniform ones stays as it was initialized.""",
     ),
+    "time": (
+        "Where the time goes",
+        """Mean wall time of a training with its evaluations, and the shares of it that its parts
+        took (the columns seconds_... of metrics.csv); what no part counts is missing. {sizes}""",
+    ),
     "missing": (
         "Missing trials",
         """{missing} of {trials} trials have no result yet; all numbers above are of the others.""",

@@ -37,6 +37,7 @@ def tables(analysis: Analysis) -> list[Table]:
         _equal_time(analysis),
         _overall(analysis),
         _supernets(analysis),
+        _time(analysis),
         _missing(analysis),
     )
     return [table for table in made if table.rows]
@@ -214,6 +215,25 @@ def _supernets(analysis: Analysis) -> Table:
         for arm in analysis.supernets(environment)
     ]
     return _table(analysis, "supernets", columns, rows)
+
+
+def _time(analysis: Analysis) -> Table:
+    arms = [(game.name, arm) for game in analysis.games for arm in game.arms]
+    for environment, name in analysis.names.items():
+        arms += [(name, arm) for arm in analysis.supernets(environment)]
+    parts = list(dict.fromkeys(part for _, arm in arms for part in arm.parts()))
+    columns = (
+        _GAME,
+        _ARM,
+        Column("seconds", "minutes per training", minutes),
+        *(Column(f"seconds_{part}", part, percent) for part in parts),
+    )
+    rows = []
+    for name, arm in arms:
+        shares = arm.parts()
+        seconds = arm.mean("seconds")
+        rows.append((name, arm.name, seconds, *(shares.get(part) for part in parts)))
+    return _table(analysis, "time", columns, rows if parts else [])
 
 
 def _missing(analysis: Analysis) -> Table:

@@ -65,6 +65,16 @@ class Arm:
         """Mean of a field of `Result` over the trials."""
         return float(np.mean([getattr(result, name) for result in self.results]))
 
+    def parts(self) -> dict[str, float]:
+        """Shares of the time of all trainings by part."""
+        total = sum(result.seconds for result in self.results)
+        names = dict.fromkeys(part for result in self.results for part in result.parts)
+        return {
+            name: sum(result.parts.get(name, 0.0) for result in self.results) / total
+            for name in names
+            if total > 0
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class Game:
