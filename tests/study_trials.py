@@ -107,6 +107,10 @@ def start_child(arguments, log):
     return start_process(["--import=study_trials", *arguments], log)
 
 
-# The command `--import=study_trials train ...` imports it, and never comes to train.
-if __name__ == "__main__" or "--import=study_trials" in sys.argv:
+if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
+# The command `--import=study_trials train ...` imports it, and never comes to train.
+if "--import=study_trials" in sys.argv:
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(code)

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import gin
 import pytest
-from processes import ROOT
+from processes import ROOT, Server
+from tiny import COMMON
+from tiny import PPO as TINY
 
 pytest.importorskip("gin")
 
@@ -422,6 +424,34 @@ def test_trials_stop_with_checkpoints_when_the_study_is_killed_and_it_resumes(
     assert run(tmp_path, settings)[0]
     for steps in starts(tmp_path).values():
         assert len(steps) == 2 and 0 < steps[1] < 200
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_of_real_trainings_ends_with_the_results_of_all(tmp_path):
+    pytest.importorskip("tf_agents")
+    settings = dataclasses.replace(
+        QUICK,
+        bindings=[*TINY.settings, *COMMON],
+        search_steps=32,
+        evaluation_steps=32,
+        random_cells=0,
+        baselines=(),
+    )
+    paths, imports = StudyPaths(tmp_path), ["rldarts_tf.launch", "rldarts_tf.agents.ppo.program"]
+    with Server([*imports, "rldarts_tf.commands"], tmp_path) as server:
+        program = str(ROOT / "rldarts_tf" / "__main__.py")
+        finished, _ = run(tmp_path, settings, lambda a, log: server.start([program, *a]))
+    assert finished
+    trials = Study.load(tmp_path).trials
+    assert [trial.arm for trial in trials] == ["search", "found"]
+    for trial in trials:
+        entry = read_summary(paths.run(trial).summary_path)["stages"][trial.stage]
+        assert entry["exit_state"] == "finished" and entry["env_steps"] >= 32
+        assert entry["seed"] == trial.seed and "eval_test_return_mean" in entry
+        config = paths.run(trial).config_path.read_text("utf-8")
+        assert f"{trial.stage}/TrainingSettings.evaluation_interval = 0" in config
+    assert entry["genotype"] == Genotype.load(tmp_path / trials[1].genotype).to_dict()
 
 
 # --- the display --------------------------------------------------------------------------------
