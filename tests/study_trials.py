@@ -88,6 +88,10 @@ def train(root: Path, stage: str, end: int) -> int:
     if stage == "search":
         lines = [json.dumps({"step": at, "genotype": cell(at)}) for at in range(3)]
         (folder / "genotypes.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    checkpoints = folder / "checkpoints"
+    (checkpoints / "replay").mkdir(parents=True, exist_ok=True)
+    for name in ("ckpt-1.index", "ckpt-1.json", f"ckpt-{end}.index", "replay/chunk"):
+        (checkpoints / name).touch()
     temporary = root / "summary.new"
     temporary.write_text(json.dumps({"stages": {stage: entry}, "versions": {}}))
     temporary.replace(root / "summary.json")

@@ -24,6 +24,7 @@ FRAMEWORKS = (
     "jax",
     "matplotlib",
     "rich",
+    "ray",
     "tensorflow_probability",
 )
 GROUND = ("errors", "checks", "settings_fields", "files", "lazy", "closing")
@@ -82,7 +83,8 @@ PACKAGES = {
 # What a command line needs before anything else.
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
 PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
-PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export"}
+PACKAGES["studies"] = {*PACKAGES["launch"], "launch"}
+PACKAGES["commands"] = {*PACKAGES["studies"], "studies", "export"}
 
 
 def imports_of(path: Path) -> list[str]:

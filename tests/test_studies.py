@@ -287,6 +287,9 @@ def test_a_study_runs_every_trial_once_and_searches_before_their_cells(tmp_path)
     ended = next(i for i, line in enumerate(lines) if "search/seed-0: finished, return 0.3" in line)
     assert next(i for i, line in enumerate(lines) if "found-0" in line) > ended
     assert len(lines) == 10
+    # Of each trial its newest checkpoint stays.
+    kept = [path.name for path in tmp_path.rglob("checkpoints/**/*")]
+    assert kept == ["ckpt-3.index"] * 5
     # Again: nothing is left to do.
     assert run(tmp_path) == (True, "")
     assert starts(tmp_path) == {trial.name: [0] for trial in study.trials}
