@@ -149,7 +149,8 @@ class Progress(Closing):
         if self._failed:
             return
         texts = self._texts()
-        percent = 100.0 * self._step / self._total if self._total > 0 else 100.0
+        # The last update may go beyond the end.
+        percent = 100.0 * min(1.0, self._step / self._total) if self._total > 0 else 100.0
         parts = [f"{texts['steps']} steps ({percent:.1f} %)", texts["speed"]]
         parts += [texts["numbers"]] if self._numbers else []
         line = f"{self._label}: " + ", ".join([*parts, texts["left"]])
