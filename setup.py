@@ -82,6 +82,7 @@ EXTRAS["studies"] = ["scipy>=1.9", *EXTRAS["report"]]
 # A launcher of a user who has nothing else.
 EXTRAS["gymnasium"] += [*EXTRAS["tf-agents"], *EXTRAS["report"]]
 EXTRAS["all"] = sorted({requirement for part in EXTRAS.values() for requirement in part})
+EXTRAS["ray"] = ["ray>=2.10,<3"]  # studies on several machines; by its own name only, being large
 # GPL-3, so by its own name only. Earlier ones register nothing with Gymnasium.
 EXTRAS["minatar"] = ["minatar>=1.0.15"]
 EXTRAS["dev"] = [

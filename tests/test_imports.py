@@ -24,6 +24,7 @@ FRAMEWORKS = (
     "jax",
     "matplotlib",
     "rich",
+    "ray",
     "tensorflow_probability",
 )
 GROUND = ("errors", "checks", "settings_fields", "files", "lazy", "closing")
