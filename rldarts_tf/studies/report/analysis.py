@@ -41,6 +41,7 @@ class Analysis:
         self.reference = first
         """The arm that others are compared with: random cells, else the first baseline."""
         self.arms = tuple(sorted(arms, key=lambda arm: (arm != first, arm in self.baselines)))
+        self._supernets = results.arms(supernets=True)
         self._by_name = {result.trial.name: result for result in results.finished}
 
     @functools.cached_property
@@ -96,11 +97,17 @@ class Analysis:
             return None
         return difference(first.scores.values, second.scores.values)
 
-    def supernets(self, environment: str) -> list[Arm]:
-        """The arms of supernets, a search being a row with a single seed; without a reference."""
-        of_arm = {arm: self.results.scores(environment, arm) for arm in self.results.arms(True)}
-        scores = {arm: found for arm, found in of_arm.items() if found is not None}
-        return [self._arm(environment, arm, {arm: scores[arm]}) for arm in scores]
+    @functools.cached_property
+    def supernets(self) -> list[tuple[str, Arm]]:
+        """Arms of supernets with their games: a search is a row with a single seed."""
+        read = [
+            (e, arm, self.results.scores(e, arm)) for e in self.names for arm in self._supernets
+        ]
+        return [
+            (self.names[environment], self._arm(environment, arm, {arm: scores}))
+            for environment, arm, scores in read
+            if scores is not None
+        ]
 
     def trajectories(self, game: Game) -> dict[str, list[Cell]]:
         """The cells along searches, by search, in the order in which they appeared."""

@@ -70,7 +70,7 @@ def _all_sizes(analysis: Analysis) -> str:
     for name in analysis.arms:
         found = dict.fromkeys(_sizes(a.scores) for g in analysis.games if (a := g.arm(name)))
         texts.append(f"{name} {' or '.join(found)}")
-    return f"Architectures × seeds on a game: {', '.join(texts)}."
+    return f"Architectures × seeds on a game: {', '.join(texts)}." if texts else ""
 
 
 def _table(
@@ -211,16 +211,14 @@ def _supernets(analysis: Analysis) -> Table:
     )
     rows = [
         (name, arm.name, arm.iqm, len(arm.scores), *map(arm.mean, _COSTS))
-        for environment, name in analysis.names.items()
-        for arm in analysis.supernets(environment)
+        for name, arm in analysis.supernets
     ]
     return _table(analysis, "supernets", columns, rows)
 
 
 def _time(analysis: Analysis) -> Table:
-    arms = [(game.name, arm) for game in analysis.games for arm in game.arms]
-    for environment, name in analysis.names.items():
-        arms += [(name, arm) for arm in analysis.supernets(environment)]
+    from_scratch = [(game.name, arm) for game in analysis.games for arm in game.arms]
+    arms = [*from_scratch, *analysis.supernets]
     parts = list(dict.fromkeys(part for _, arm in arms for part in arm.parts()))
     columns = (
         _GAME,

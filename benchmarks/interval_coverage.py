@@ -1,6 +1,6 @@
 """Coverage of the intervals of studies: how often they hold the truth, by number of searches.
 
-python benchmarks/coverage.py --studies=500
+python benchmarks/interval_coverage.py --studies=500
 
 Scores are simulated: architectures vary with a standard deviation, seeds around them with 1; found
 cells are as good as random ones. A 95 % interval should hold the truth in 95 of 100 studies.
