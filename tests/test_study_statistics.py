@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,10 @@ import pytest
 pytest.importorskip("scipy")
 
 from scipy import stats
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
+
+import interval_coverage
 
 from rldarts_tf.studies.statistics import aggregates, best_of
 from rldarts_tf.studies.statistics.aggregates import interquartile_mean, probability_of_improvement
@@ -261,3 +268,11 @@ def test_the_interval_of_the_gain_over_random_search_covers_the_truth():
         random, found = (np.repeat(rng.normal(size=(n, 1)), 2, axis=1) for n in (20, 3))
         hits.append(covered(best_of.equal_time(found, random, 3).gain, -0.846))
     assert np.mean(hits) > 0.87
+
+
+def test_the_coverage_of_intervals_is_documented_for_each():
+    page = (Path(__file__).parents[1] / "docs" / "statistics.md").read_text("utf-8")
+    outcomes = interval_coverage.study(np.random.default_rng(0), 3, 8, 2, between=1.0, best=0.5)
+    header = f"| searches | sd between cells | {' | '.join(outcomes)} |"
+    assert header in page
+    assert len(re.findall(r"^\| (3|5|10) \| [013] \|", page, flags=re.MULTILINE)) == 9

@@ -13,9 +13,9 @@ _CAPTIONS = {
     "arms": (
         "Results",
         """Final return: interquartile mean of all trainings (of less than four the mean), with the
-        95 % interval of a hierarchical bootstrap, which draws architectures and then seeds.
-        Training return: mean of the last 100 episodes. Cost: of the encoder alone, for one
-        image; mean over trainings. {sizes}""",
+        95 % interval of a hierarchical bootstrap, which draws architectures and then seeds, and
+        is too narrow for few searches. Training return: mean of the last 100 episodes. Cost: of
+        the encoder alone, for one image; mean over trainings. {sizes}""",
     ),
     "differences": (
         "Beside {reference}",
@@ -40,9 +40,9 @@ _CAPTIONS = {
     ),
     "overall": (
         "Over all games",
-        """{games}: {scale}. Interquartile mean of all trainings on all games; probability that one
-        is better than one of {reference} on the same game, mean over games; 95 % intervals of
-        the hierarchical bootstrap, stratified by game. {sizes}""",
+        """{games}: {scale}. Interquartile mean of all trainings on all games; probability that
+        one is better than one of {reference} on the same game, mean over games; 95 % intervals
+        of the hierarchical bootstrap, stratified by game, too narrow for few searches. {sizes}""",
     ),
     "supernets": (
         "Supernets",
