@@ -78,9 +78,12 @@ EXTRAS = {
         "setuptools<82",  # TensorBoard 2.15 imports pkg_resources, which 82 removed
     ],
 }
+# The report of a study; 1.9 is the first that names the fields of its results.
+EXTRAS["studies"] = ["scipy>=1.9", *EXTRAS["report"]]
 # A launcher of a user who has nothing else.
 EXTRAS["gymnasium"] += [*EXTRAS["tf-agents"], *EXTRAS["report"]]
 EXTRAS["all"] = sorted({requirement for part in EXTRAS.values() for requirement in part})
+EXTRAS["ray"] = ["ray>=2.10,<3"]  # studies on several machines; by its own name only, being large
 # GPL-3, so by its own name only. Earlier ones register nothing with Gymnasium.
 EXTRAS["minatar"] = ["minatar>=1.0.15"]
 EXTRAS["dev"] = [
@@ -115,7 +118,8 @@ setup(
     package_data={
         "rldarts_tf": ["py.typed"],
         "rldarts_tf.gin": ["**/*.gin"],
-        "rldarts_tf.pictures.report": ["page.html.j2"],
+        "rldarts_tf.pictures.report": ["*.html.j2"],
+        "rldarts_tf.studies.report": ["*.html.j2"],
     },
     zip_safe=False,
     python_requires=">=3.9,<3.12",

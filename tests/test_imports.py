@@ -24,6 +24,7 @@ FRAMEWORKS = (
     "jax",
     "matplotlib",
     "rich",
+    "ray",
     "tensorflow_probability",
 )
 GROUND = ("extras", "errors", "checks", "settings_fields", "files", "lazy", "closing")
@@ -92,7 +93,8 @@ PACKAGES = {
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
 PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
 PACKAGES["perturbation"] = {*PACKAGES["export"], "export"}
-PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export", "perturbation"}
+PACKAGES["studies"] = {*PACKAGES["launch"], "launch"}
+PACKAGES["commands"] = {*PACKAGES["studies"], "studies", "export", "perturbation"}
 
 
 def imports_of(path: Path) -> list[str]:

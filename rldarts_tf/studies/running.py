@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.studies.pruning import prune
 from rldarts_tf.studies.trials import ROOT, StudyPaths, Trial
 
 FINISHED = ""
@@ -99,6 +100,7 @@ def run_trial(
                 return f"exit code {code}: {_last_line(log_path)}"
     if paths.state(task.trial) != "finished":
         return "was interrupted by somebody else"
+    prune(paths.run(task.trial).stage(task.trial.stage))
     return FINISHED
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.pictures.curves import has_values
 from rldarts_tf.pictures.report import data
+from rldarts_tf.pictures.report.rendering import embedded, render
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES
@@ -41,25 +40,15 @@ def write_report(run_dirs: Sequence[PathLike], output: PathLike) -> None:
 
 def make_page(run_dirs: Sequence[PathLike]) -> str:
     """Returns the content of the file that `write_report` writes."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise RunError("no report: install jinja2 (pip install rldarts_tf[report])") from error
     roots = [Path(run_dir) for run_dir in run_dirs]
     if len({root.resolve() for root in roots}) != len(roots):
         raise RunError("a run directory is given twice")
     runs = [data.read_run(root) for root in roots]
     groups = data.group(runs)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rldarts_tf.pictures.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return render(
+        __name__,
+        "page.html.j2",
         title=", ".join(dict.fromkeys(run.game for run in runs)),
-        made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         groups=[_group(members, len(groups)) for members in groups],
         differing=data.differing_settings(groups),
         returns=_returns(groups),
@@ -139,7 +128,7 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
                     curves[label] = [run.metrics[stage] for run in shown]
         if curves:
             picture = plotting.returns_picture(curves, "svg", column=column)
-            pictures.append({"caption": f"Returns of {what}", "source": _embedded(picture)})
+            pictures.append({"caption": f"Returns of {what}", "source": embedded(picture)})
     return pictures
 
 
@@ -148,7 +137,7 @@ def _run(run: data.Run) -> dict[str, Any]:
     weights = None
     if run.alphas is not None:
         changes = [step for step, _ in run.genotypes[1:]]
-        weights = _embedded(plotting.op_weights_picture(run.alphas, "svg", changes))
+        weights = embedded(plotting.op_weights_picture(run.alphas, "svg", changes))
     evolution = data.spans(run) if run.genotypes and "search" in run.metrics else []
     shown = data.chosen(evolution, _MOST_CELLS)
     last = max((end for _, end, _ in evolution), default=0) or 1
@@ -184,7 +173,7 @@ def _run(run: data.Run) -> dict[str, Any]:
 
 def _cells(genotype: Genotype) -> list[dict[str, str]]:
     pictures = drawing.cell_pictures(genotype, "svg")
-    return [{"name": name, "source": _embedded(content)} for name, content in pictures.items()]
+    return [{"name": name, "source": embedded(content)} for name, content in pictures.items()]
 
 
 def _video(stage: str, path: Path) -> dict[str, Any]:
@@ -195,13 +184,8 @@ def _video(stage: str, path: Path) -> dict[str, Any]:
         "name": f"the {_STAGE_NAMES[stage]}'s policy at play",
         "file": f"{path.name} ({size / 1e6:.1f} MB)",
         "moving": kind.startswith("video"),
-        "source": _embedded(path.read_bytes(), kind) if size <= _LARGEST_VIDEO else None,
+        "source": embedded(path.read_bytes(), kind) if size <= _LARGEST_VIDEO else None,
     }
-
-
-def _embedded(content: bytes, kind: str = "image/svg+xml") -> str:
-    """Returns a picture or a video as a source, from where it cannot reach the page."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _number(value: Any, form: str = ",.2f") -> str:
