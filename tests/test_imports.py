@@ -73,7 +73,7 @@ DROP_INS = {"encoding_network", "torso", "acme_compat"}
 PACKAGES = {
     "kernels": {"search_space", "genotype"},
     "runs": {"search_space", "genotype"},
-    "pictures": {*ARCHITECTURE, "runs"},
+    "pictures": {*ARCHITECTURE, "envs", "runs"},
     "envs": set(),
     "training": {*CORE, "envs", "runs", "pictures"},
     "agents": {*CORE, *DROP_INS, "envs", "runs", "training"},

@@ -176,6 +176,32 @@ def test_a_run_that_has_not_ended_has_a_report_too(tmp_path):
     assert "running or stopped" in page.text and "10,000" in page.text
 
 
+@pytest.mark.parametrize(
+    ("settings", "game"),
+    [
+        ("CatchSettings.rows = 10", "catch"),
+        ("search/GymnasiumSettings.env = 'MinAtar/Breakout-v1'", "MinAtar/Breakout-v1"),
+        (
+            "DMControlSettings.domain_name = 'cheetah'\nDMControlSettings.task_name = 'run'",
+            "cheetah/run",
+        ),
+        ("ProcgenSettings.game = ['maze', 'miner']\nProcgenSettings.retired = 3", "maze, miner"),
+        ("ProcgenSettings.game = 'all'\nsearch/ProcgenSettings.game = 'miner'", "miner"),
+        ("ProcgenSettings.game = 'nonsense'", "?"),
+        ("PPOSettings.num_envs = 3", "?"),
+    ],
+)
+def test_until_a_stage_has_ended_its_game_is_that_of_the_settings(settings, game, tmp_path):
+    run = make_run(tmp_path / "run", finished=False)
+    (run / "config.gin").write_text(settings)
+    assert data.read_run(run).game == game
+    page = Page(report.make_page([run]))
+    assert page.text.count(game) >= (1 if game == "?" else 3)
+    assert ("nonsense" in settings) == any(
+        "ProcgenSettings" in p for p in data.read_run(run).problems
+    )
+
+
 def test_what_is_damaged_is_told_and_the_rest_is_shown(tmp_path):
     run = make_run(tmp_path / "run")
     for name in ("summary.json", "search/alphas.npz", "search/genotypes.jsonl", "genotype.json"):

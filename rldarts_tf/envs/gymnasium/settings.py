@@ -138,6 +138,11 @@ class GymnasiumSettings(Settings):
     )
 
     @property
+    def games(self) -> tuple[str, ...]:
+        """One id."""
+        return (self.env,)
+
+    @property
     def label(self) -> str:
         """The id as a part of a file's name."""
         return self.env.replace("/", "-")
