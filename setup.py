@@ -78,7 +78,7 @@ EXTRAS = {
     ],
 }
 # A launcher of a user who has nothing else.
-EXTRAS["gymnasium"] += [*PPO, *EXTRAS["report"]]
+EXTRAS["gymnasium"] += [*PPO, *EXTRAS["report"], *EXTRAS["video"]]
 EXTRAS["all"] = sorted({requirement for part in EXTRAS.values() for requirement in part})
 # GPL-3, so by its own name only. Earlier ones register nothing with Gymnasium.
 EXTRAS["minatar"] = ["minatar>=1.0.15"]

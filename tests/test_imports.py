@@ -233,6 +233,21 @@ def test_settings_of_an_algorithm_load_no_framework_and_its_other_names_do(packa
     assert output_of(program).splitlines()[-1] == "[] True True False"
 
 
+def test_ppo_on_gymnasium_and_what_shows_its_runs_need_no_other_simulator_and_no_acme():
+    for module in ("gymnasium", "tf_agents", "jinja2", "matplotlib"):
+        pytest.importorskip(module)
+    missing = ("acme", "dm_control", "jax", "mujoco", "procgen", "reverb", "sonnet", "trfl")
+    program = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({missing})); "
+        "experiment = runpy.run_path('launchers/ppo_gymnasium.py')['EXPERIMENT']; "
+        "from rldarts_tf.commands import export, report, show, watch; "
+        "from rldarts_tf.export import playing; from rldarts_tf.pictures.report import make_page; "
+        "from rldarts_tf.agents.registry import algorithm_of; print(experiment.name, "
+        "algorithm_of(experiment.program).settings.__name__)"
+    )
+    assert output_of(program).split() == ["ppo_gymnasium", "PPOSettings"]
+
+
 def test_package_has_no_other_names():
     import rldarts_tf
 
