@@ -243,9 +243,15 @@ def test_ppo_on_gymnasium_and_what_shows_its_runs_need_no_other_simulator_and_no
         "from rldarts_tf.commands import export, report, show, watch; "
         "from rldarts_tf.export import playing; from rldarts_tf.pictures.report import make_page; "
         "from rldarts_tf.agents.registry import algorithm_of; print(experiment.name, "
-        "algorithm_of(experiment.program).settings.__name__)"
+        "algorithm_of(experiment.program).settings.__name__); "
+        "import contextlib; from rldarts_tf import commands; "
+        "contextlib.redirect_stderr(sys.stdout).__enter__(); "
+        "print(commands.main(['train', 'rainbow_gymnasium']))"
     )
-    assert output_of(program).split() == ["ppo_gymnasium", "PPOSettings"]
+    made, refused, code = output_of(program).splitlines()
+    assert made == "ppo_gymnasium PPOSettings"
+    assert "acme" in refused and refused.endswith("; run: pip install rldarts_tf[acme]")
+    assert code == "2"
 
 
 def test_package_has_no_other_names():

@@ -102,6 +102,7 @@ def test_a_report_is_complete_and_needs_nothing_else(tmp_path):
     text = (tmp_path / "report.html").read_text("utf-8")
     page = Page(text)
     assert not {"script", "link", "iframe", "object", "b"} & set(page.tags)
+    assert "<th>game</th>" not in text, "the title says it"
     # Nothing is loaded: every picture is in the file, and is an SVG picture.
     assert len(page.sources) == 2 + 1 + 4 * 2 + 2
     for source in page.sources:
@@ -156,8 +157,9 @@ def test_stages_on_other_games_than_the_search_say_so(tmp_path):
     content["stages"]["search"] = {**content["stages"]["search"], "game": "a, b, c, d"}
     (run / "summary.json").write_text(json.dumps(content))
     assert data.read_run(run).game == "4 games"
-    page = Page(report.make_page([run]))
-    assert "4 games" in page.text and "<b>maze</b>" in page.text
+    text = report.make_page([run])
+    page = Page(text)
+    assert "<th>game</th>" in text and "4 games" in page.text and "<b>maze</b>" in page.text
     svg = base64.b64decode(page.sources[0].partition(",")[2]).decode()
     assert "supernet (4 games)" in svg and "maze" in svg
 

@@ -32,6 +32,16 @@ COMMANDS = (
     "watch",
 )
 
+# By what cannot be imported without it, the extra that brings it.
+_EXTRAS = {
+    "acme": "acme",
+    "reverb": "acme",
+    "sonnet": "acme",
+    "trfl": "acme",
+    "tf_agents": "tf-agents",
+    "gin": "tf-agents",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """Reports bad arguments as one line."""
@@ -80,6 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except RLDartsError as error:
         return report_error(error)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRAS:
+            raise
+        return report_error(f"{error}; run: pip install rldarts_tf[{_EXTRAS[package]}]")
     except BrokenPipeError:
         # Whoever read the output (head, less) has had enough. Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
