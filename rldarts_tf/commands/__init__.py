@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
-            raise
+            return report_bug(error)
         return report_error(f"{error}; run: pip install rldarts_tf[{_EXTRAS[package]}]")
     except BrokenPipeError:
         # Whoever read the output (head, less) has had enough. Python would try once more.
