@@ -45,18 +45,20 @@ def make_page(run_dirs: Sequence[PathLike]) -> str:
         raise RunError("a run directory is given twice")
     runs = [data.read_run(root) for root in roots]
     groups = data.group(runs)
+    sections = [_group(members) for members in groups]
     return render(
         __name__,
         "page.html.j2",
         title=", ".join(dict.fromkeys(run.game for run in runs)),
-        groups=[_group(members, len(groups)) for members in groups],
+        groups=sections,
+        several_games=len({row["game"] for group in sections for row in group["rows"]}) > 1,
         differing=data.differing_settings(groups),
         returns=_returns(groups),
         runs=[_run(run) for run in runs],
     )
 
 
-def _group(members: Sequence[data.Run], num_groups: int) -> dict[str, Any]:
+def _group(members: Sequence[data.Run]) -> dict[str, Any]:
     return {
         "label": _label(members),
         "names": [run.name for run in members],
@@ -182,15 +184,20 @@ def _video(stage: str, path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     return {
         "name": f"the {_STAGE_NAMES[stage]}'s policy at play",
-        "file": f"{path.name} ({size / 1e6:.1f} MB)",
+        "file": f"{path.name} ({_size(size)})",
         "moving": kind.startswith("video"),
         "source": embedded(path.read_bytes(), kind) if size <= _LARGEST_VIDEO else None,
     }
 
 
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
 def _number(value: Any, form: str = ",.2f") -> str:
     is_number = isinstance(value, (int, float)) and value == value
-    return format(value, form) if is_number else "–"
+    text = format(value, form) if is_number else "–"
+    return "0.00" if text == "-0.00" else text
 
 
 def _with_deviation(entry: Any, name: str) -> str:
@@ -201,5 +208,7 @@ def _with_deviation(entry: Any, name: str) -> str:
 def _duration(seconds: Any) -> str:
     if not isinstance(seconds, (int, float)):
         return "–"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     minutes = int(seconds // 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
