@@ -10,8 +10,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Several processes run at once, with networks so small that threads would only wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+# XLA's programs are so small here that optimizing them takes longer than running them.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+
 import hypothesis
 import pytest
+from processes import Server
 
 # Examples build networks, whose time says nothing; a shared machine must not fail a test.
 hypothesis.settings.register_profile(
@@ -60,6 +64,19 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Starts Python programs without the time that the import of TensorFlow and agents takes."""
+    modules = [
+        "rldarts_tf.launch",
+        *(f"rldarts_tf.agents.{name}.program" for name in ("ppo", "rainbow", "sac")),
+        "rldarts_tf.commands.report",
+        "matplotlib.backends.backend_agg",
+    ]
+    with Server(modules, tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
