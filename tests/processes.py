@@ -101,9 +101,9 @@ class Server:
         pid = python_server.start(self.address, arguments, names, str(cwd), **options)
         return Forked(self, pid, files)
 
-    def run(self, arguments: Sequence[str], cwd: Path = ROOT) -> Ended:
+    def run(self, arguments: Sequence[str], cwd: Path = ROOT, **options) -> Ended:
         """`start`, to its end."""
-        return finish(self.start(arguments, cwd))
+        return finish(self.start(arguments, cwd, **options))
 
 
 class Forked:

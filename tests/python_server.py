@@ -120,6 +120,8 @@ def main(address: str, *modules: str) -> None:
     """See the module."""
     for name in modules:
         importlib.import_module(name)
+    # The folder of this file, which programs do not know.
+    del sys.path[0]
     # What is there is no garbage, and stays in the pages that all processes share.
     gc.collect()
     gc.freeze()
@@ -143,6 +145,4 @@ def main(address: str, *modules: str) -> None:
 
 
 if __name__ == "__main__":
-    # Not the folder of this file: it is no program of the tests.
-    del sys.path[0]
     main(*sys.argv[1:])

@@ -57,6 +57,7 @@ BATCH = tiny.PPO.update
 WHOLE = tiny.PPO.having(
     *tiny.SMALL_SPACE,
     "search/SearchSpace.reduction_ops = ['conv_3x3', 'max_pool_3x3']",
+    "search/SearchSpace.num_reduction = 1",
     "TrainingSettings.pictures = 1",
     "TrainingSettings.evaluation_interval = 64",
     "TrainingSettings.evaluation_episodes = 1",
@@ -143,10 +144,14 @@ def test_a_run_leaves_every_file_of_the_contract_and_no_other(whole):
 def test_the_cell_is_what_the_last_weights_of_the_search_say(whole):
     history = read_alphas(whole.root / "search/alphas.npz")
     assert history.steps.tolist() == list(range(0, STEPS + 1, BATCH))
-    ops = {"reduction": ("conv_3x3", "max_pool_3x3"), "normal": ("relu", "conv_3x3")}
+    implied = ("skip_connect", "none")
+    ops = {
+        "reduction": ("conv_3x3", "max_pool_3x3", *implied),
+        "normal": ("relu", "conv_3x3", *implied),
+    }
     assert (history.ops, history.num_nodes) == (ops, 2)
     for logits in history.logits.values():
-        assert logits.shape == (STEPS // BATCH + 1, 3, 2)
+        assert logits.shape == (STEPS // BATCH + 1, 3, 4)
         np.testing.assert_array_equal(logits[0], 0)
     assert any((logits[-1] != 0).any() for logits in history.logits.values())
     _, last = history.at(STEPS)
