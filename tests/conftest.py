@@ -30,27 +30,33 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-# The files that take longest, from about two minutes down. A file's tests stay together, so one of
+# The files that take longest, from over a minute down. A file's tests stay together, so one of
 # these at the end would keep one process busy while the others have nothing left.
 LONG_FILES = (
     "test_benchmarks.py",
+    "test_examples.py",
     "test_launcher.py",
-    "test_torso.py",
-    "test_sac_launcher.py",
     "test_rainbow_launcher.py",
+    "test_sac_launcher.py",
+    "test_torso.py",
+    "test_serialization.py",
+    "test_loss_scale.py",
     "test_export.py",
     "test_sac_training.py",
-    "test_serialization.py",
     "test_dm_control.py",
-    "test_faults.py",
-    "test_loss_scale.py",
     "test_gpu_check.py",
+    "test_docs_extending.py",
     "test_readme_acme.py",
-    "test_encoding_network.py",
-    "test_ppo_training.py",
-    "test_shapes.py",
     "test_rainbow_training.py",
+    "test_ppo_training.py",
+    "test_encoding_network.py",
+    "test_rainbow.py",
+    "test_demo.py",
+    "test_installed.py",
+    "test_shapes.py",
+    "test_faults.py",
     "test_sac.py",
+    "test_gymnasium_launcher.py",
 )
 
 
