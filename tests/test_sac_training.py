@@ -39,7 +39,7 @@ from rldarts_tf.training.settings import TrainingSettings
 pytestmark = pytest.mark.timeout(600)
 
 # Small, because tracing is what costs.
-SPACE = SearchSpace("small_sac", ("conv_3x3", "tanh"), num_normal=1, num_nodes=2, top_k=1)
+SPACE = SearchSpace("small_sac", ("conv_3x3", "tanh"), num_normal=1, num_nodes=1, top_k=1)
 # Episodes of 1000 / 50 actions.
 N, T, LENGTH = 2, 15, 20
 RANDOM_STEPS = 20
