@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import SearchSpace
 
 
@@ -23,14 +26,23 @@ class Alpha(tf.keras.layers.Layer):
       space: the search space.
       inverse_temperature: β, which multiplies α in the softmax; a variable that is not trained,
         so that a program may schedule it (`inverse_temperature.assign`).
+      search: the search method; that of the paper if None.
       trainable: False freezes α, at zero a uniform mixture (appendix B.2).
+
+    Attributes:
+      masking: what is done to p, such as leaving out an op: p -> p, both per cell type [E, |O|];
+        None for nothing. It is no part of config or checkpoints, and a traced function keeps the
+        one that it was traced with, whose variables may change.
     """
+
+    masking: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]] | None = None
 
     def __init__(
         self,
         space: SearchSpace | dict[str, Any],
         inverse_temperature: float = 5.0,
         trainable: bool = True,
+        search: SearchSettings | Mapping[str, Any] | None = None,
         name: str = "alpha",
         **kwargs: Any,
     ) -> None:
@@ -39,6 +51,9 @@ class Alpha(tf.keras.layers.Layer):
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_config(space)
         self._initial_inverse_temperature = float(inverse_temperature)
         self._train_alpha = trainable
+        self.search = (
+            search if isinstance(search, SearchSettings) else SearchSettings(**search or {})
+        )
         self.logits: dict[str, list[tf.Variable]] = {}
         # Variables exist from the start, so that a supernet can be discretized before its first
         # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.
@@ -60,11 +75,26 @@ class Alpha(tf.keras.layers.Layer):
             initializer=tf.keras.initializers.Constant(inverse_temperature),
             trainable=False,
         )
+        # The clock of schedules: a method without any has none, as older checkpoints have none.
+        self.progress: tf.Variable | None = None
+        if not self.search.is_default:
+            self.progress = self.add_weight(
+                name=f"{name}/progress", shape=(), initializer="zeros", trainable=False
+            )
         self.built = True
 
+    def set_progress(self, progress: float) -> None:
+        """Says how much of the search has passed, from 0 to 1; all schedules follow it.
+
+        A program's `Training` does so after each update. No effect without a method that asks.
+        """
+        if self.progress is not None:
+            self.progress.assign(progress)
+
     def op_weights(self) -> dict[str, tf.Tensor]:
-        """p = softmax(β α): per cell type float32 [E, |O|]."""
-        return {cell_type: tf.nn.softmax(z) for cell_type, z in self._scaled_logits().items()}
+        """p = softmax(β α), masked if there is a mask: per cell type float32 [E, |O|]."""
+        p = {cell_type: tf.nn.softmax(z) for cell_type, z in self._scaled_logits().items()}
+        return p if self.masking is None else self.masking(p)
 
     def entropy(self) -> dict[str, tf.Tensor]:
         """Mean over the edges of each cell type of -Σ_o p_o log p_o, in nats; float32 scalars."""
@@ -101,6 +131,8 @@ class Alpha(tf.keras.layers.Layer):
         config["space"] = self.space.to_config()
         config["inverse_temperature"] = self._initial_inverse_temperature
         config["trainable"] = self._train_alpha
+        if not self.search.is_default:
+            config["search"] = dataclasses.asdict(self.search)
         return config
 
 

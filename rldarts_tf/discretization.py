@@ -11,6 +11,9 @@ from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Edge, Genotype, check_count
 from rldarts_tf.search_space import NONE, SearchSpace, edge_row, edges
 
+HARDLY_MOVED = 0.05
+"""Lead over uniform below which a cell read off α deserves a warning."""
+
 
 def discretize(
     logits: Mapping[str, Any],
@@ -63,6 +66,43 @@ def discretize(
         num_normal=space.num_normal,
         num_reduction=space.num_reduction,
         space=space,
+    )
+
+
+def lead_over_uniform(logits: Mapping[str, Any]) -> float:
+    """How far α has moved: the largest p_o - 1/|O| of any op on any edge, where p = softmax(z).
+
+    Args:
+      logits: z = β α, per cell type [E, |O|].
+
+    Returns:
+      0 where α is at its start, at most 1 - 1/|O|.
+    """
+    leads = []
+    for z in logits.values():
+        shifted = np.exp(z - np.max(z, axis=-1, keepdims=True))
+        p = shifted / shifted.sum(axis=-1, keepdims=True)
+        leads.append(float(np.max(p)) - 1 / z.shape[-1])
+    return max(leads)
+
+
+def unmoved_warning(logits: Mapping[str, Any], gradient_steps: int | None = None) -> str | None:
+    """Says that a cell is little better than one drawn at random, if α has hardly moved.
+
+    Args:
+      logits: z = β α, per cell type [E, |O|].
+      gradient_steps: how many moved it, where known.
+
+    Returns:
+      A sentence, or None for an α in which some op leads by `HARDLY_MOVED` or more.
+    """
+    lead = lead_over_uniform(logits)
+    if lead >= HARDLY_MOVED:
+        return None
+    steps = "" if gradient_steps is None else f" in {gradient_steps:,} gradient steps"
+    return (
+        f"warning: α has hardly moved{steps}: no op's weight is more than {lead:.2g} above "
+        "uniform, so chance had most of the say in this cell"
     )
 
 

@@ -24,6 +24,7 @@ from rldarts_tf.kernels.normalization import FilterResponseNorm, LayerNormalizat
 from rldarts_tf.kernels.precision import Conv2D
 from rldarts_tf.ops import check_ops
 from rldarts_tf.options import check_option
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import (
     IMPALA_STEM,
     NORMAL,
@@ -239,6 +240,7 @@ class Supernet(CellNetwork):
       normalization: of the convolutions in the cells: None, "layer" or "batch".
       train_alpha: False freezes α: a uniform mixture (appendix B.2).
       recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
+      search: the search method, `rldarts_tf.search.SearchSettings`; that of the paper if None.
       **kwargs: arguments of `Encoder`.
 
     Raises:
@@ -255,6 +257,7 @@ class Supernet(CellNetwork):
         *,
         train_alpha: bool = True,
         recompute: bool = False,
+        search: SearchSettings | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         space = as_search_space(search_space)
@@ -289,7 +292,7 @@ class Supernet(CellNetwork):
         # Under this network's name, so that the α of two networks can be told apart: TF-Agents'
         # PPO orders what it trains by name.
         with tf.name_scope(self.name):
-            self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha)
+            self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha, search=search)
 
     @override
     def op_weights(self) -> Mapping[str, tf.Tensor]:
@@ -373,6 +376,7 @@ class Supernet(CellNetwork):
             "normalization": self.normalization,
             "train_alpha": alpha["trainable"],
             "recompute": self.recompute,
+            **({"search": alpha["search"]} if "search" in alpha else {}),
         }
 
 

@@ -1,12 +1,16 @@
 """Errors that a user's input can cause.
 
 Launchers and command-line tools catch `RLDartsError`, print its message as one line and exit with
-code 2 (`report_error`). Anything else that escapes is a bug and keeps its traceback.
+code 2 (`report_error`). Anything else that escapes is a bug: one line too, which names the file of
+its traceback, and code 1 (`report_bug`).
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
+import traceback
+from types import TracebackType
 
 
 class RLDartsError(ValueError):
@@ -39,3 +43,43 @@ def report_error(error: object) -> int:
     """Prints "error: ..." as one line on standard error; returns the exit code for bad input, 2."""
     print(f"error: {one_line(error, None)}", file=sys.stderr, flush=True)
     return 2
+
+
+def report_bug(error: BaseException) -> int:
+    """Prints an error that no input should cause as one line on standard error.
+
+    The traceback goes to a temporary file, which the line names.
+
+    Returns:
+      The exit code, 1.
+    """
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w",
+            encoding="utf-8",
+            errors="backslashreplace",
+            prefix="rldarts_tf-",
+            suffix=".traceback.txt",
+            delete=False,
+        ) as file:
+            file.write(text)
+        where = f"the traceback is in {file.name}"
+    except OSError:
+        where = f"its traceback:\n{text}"
+    message = f"unexpected {type(error).__name__}: {one_line(error)}; {where}"
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return 1
+
+
+def without_interrupt_traceback() -> None:
+    """Lets Ctrl-C end a program with one word instead of a traceback; Python's exit code stays."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr, flush=True)
+        else:
+            before(kind, error, trace)
+
+    sys.excepthook = hook

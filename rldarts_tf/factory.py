@@ -13,6 +13,7 @@ from rldarts_tf.encoders import DiscreteNetwork, Encoder, Supernet
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.options import EncoderOptions, forwards_to
+from rldarts_tf.search.settings import SearchSettings
 
 BASELINES: dict[str, type[Encoder]] = {
     "impala_cnn": ImpalaCNN,
@@ -33,6 +34,7 @@ def make_encoder(
     encoder: str = "supernet",
     genotype: Genotype | str | os.PathLike[str] | None = None,
     options: EncoderOptions | None = None,
+    search: SearchSettings | None = None,
     **changes: Any,
 ) -> Encoder:
     """Makes an encoder; options that the chosen kind does not have are not used.
@@ -41,6 +43,7 @@ def make_encoder(
       encoder: "supernet", "discrete", "impala_cnn", "nature_cnn", "pisac_cnn" or "minatar_cnn".
       genotype: of the discrete network; a genotype or the path of its file.
       options: the options; the defaults if None.
+      search: the search method of a supernet; that of the paper if None.
       **changes: single options, which replace those of `options`; see `EncoderOptions`.
 
     Raises:
@@ -53,7 +56,12 @@ def make_encoder(
         missing = "is required for" if genotype is None else "is only for"
         raise ConfigError(f"genotype {missing} encoder 'discrete' (encoder is {encoder!r})")
     options = dataclasses.replace(options or EncoderOptions(), **changes)
-    given = {"genotype": genotype, **vars(options), "dtype": options.precision}
+    given = {
+        "genotype": genotype,
+        "search": search,
+        **vars(options),
+        "dtype": options.precision,
+    }
     kind = ENCODERS[encoder]
     return kind(**{name: given[name] for name in _arguments(kind) & given.keys()})
 

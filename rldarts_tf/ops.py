@@ -175,6 +175,22 @@ def check_ops(names: Iterable[str], owner: str = "") -> None:
         )
 
 
+def parameter_free(names: Iterable[str]) -> frozenset[str]:
+    """Those of the ops that have no weights; `none` is not among them.
+
+    Raises:
+      ConfigError: an op is not registered.
+    """
+    found = set()
+    for name in names:
+        if name != NONE:
+            layer = make_op(name, filters=2)
+            layer(tf.zeros([1, 4, 4, 2], layer.compute_dtype))
+            if not layer.weights:
+                found.add(name)
+    return frozenset(found)
+
+
 def make_op(
     name: str,
     filters: int,

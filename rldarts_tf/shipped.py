@@ -17,5 +17,6 @@ def shipped_folder(name: str) -> Path:
 
 
 def launcher_names() -> list[str]:
-    """The names of the launchers, each of which states one experiment."""
-    return sorted(path.stem for path in shipped_folder("launchers").glob("*.py"))
+    """The names of the launchers that state one experiment: all but that of studies."""
+    names = {path.stem for path in shipped_folder("launchers").glob("*.py")}
+    return sorted(names - {"study"})

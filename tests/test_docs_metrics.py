@@ -84,6 +84,7 @@ def training(supernet, tmp_path_factory):
     return SimpleNamespace(
         _returns=ReturnTracker(GAMES, SUITE.normalized),
         _program=SimpleNamespace(
+            gradient_steps=7,
             columns=("of the algorithm",),
             stopwatch=Stopwatch(*dict.fromkeys((*ppo_program.PARTS, *learner.PARTS))),
         ),
@@ -164,7 +165,7 @@ def test_the_entries_of_a_summary(training, tmp_path):
 
     encoders = {stage: EncoderSettings(depths=[2]) for stage in TRAINED_STAGES}
     with RunDirectory(tmp_path / "run") as run:
-        pipeline = Pipeline(run, train, encoders)
+        pipeline = Pipeline(run, train, encoders, dict.fromkeys(TRAINED_STAGES, 1))
         for stage in ("all", "baseline"):
             assert pipeline.run(stage)
         stages = summary.read_summary(run.summary_path)["stages"]

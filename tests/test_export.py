@@ -26,7 +26,7 @@ from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.dm_control.suite import DMControlSuite
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
-from rldarts_tf.errors import RLDartsError
+from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.export import policies
 from rldarts_tf.search_space import MICRO_SAC
 from rldarts_tf.training.settings import EncoderSettings
@@ -104,12 +104,8 @@ def test_a_run_with_settings_that_are_gone_is_still_loaded(trained):
     np.testing.assert_allclose(outputs["q"], expected["q"], rtol=1e-4, atol=1e-5)
 
 
-# TFLite is for the cell; see below for what else it takes.
-FORMATS = [(case, "saved_model") for case in STAGES]
-FORMATS += [(case, "tflite") for case in STAGES if "supernet" not in case]
-
-
-@pytest.mark.parametrize(("case", "file_format"), FORMATS)
+@pytest.mark.parametrize("file_format", export.FORMATS)
+@pytest.mark.parametrize("case", STAGES)
 def test_an_exported_policy_says_what_the_live_one_says(case, file_format, trained, tmp_path):
     root, stage, images, _ = trained(case)
     policy = policies.load_policy(root, stage)
@@ -194,13 +190,29 @@ def test_bad_input_is_one_line_that_names_it(case, trained, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("file_format", export.FORMATS)
+def test_nothing_remains_of_an_export_that_fails(file_format, trained, tmp_path):
+    root, stage, *_ = trained("ppo, cell")
+    output = tmp_path / "policy"
+
+    def refuse(path):
+        assert path.exists() and not output.exists()
+        raise RunError("it differs")
+
+    with pytest.raises(RunError, match="it differs"):
+        export.save(policies.load_policy(root, stage), output, file_format, refuse)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_damaged_checkpoint_is_an_error_of_one_line(trained, tmp_path):
     import shutil
 
     root, stage, *_ = trained("ppo, baseline")
     shutil.copytree(root, tmp_path / "copy")
     (index,) = Path(tmp_path / "copy" / stage / "checkpoints").glob("ckpt-*.index")
-    index.write_bytes(b"nothing")
-    with pytest.raises(RLDartsError) as caught:
-        policies.load_policy(tmp_path / "copy", stage)
-    assert "\n" not in str(caught.value)
+    whole = index.read_bytes()
+    for damaged in (b"nothing", b"", whole[: len(whole) // 2], whole[:-1]):
+        index.write_bytes(damaged)
+        with pytest.raises(RLDartsError) as caught:
+            policies.load_policy(tmp_path / "copy", stage)
+        assert "\n" not in str(caught.value)

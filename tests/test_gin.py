@@ -667,3 +667,44 @@ def test_a_recorded_configuration_that_names_no_algorithm_is_for_that_of_its_set
         else:
             with pytest.raises(ConfigError, match=f"is for {name!r}.* this launcher is for"):
                 gin_files.load([config], algorithm=algorithm)
+
+
+@pytest.mark.parametrize(
+    "binding",
+    [
+        "rldarts_tf.ActorDistributionNetwork.logits_scale = 2.0",
+        "rldarts_tf.EncodingNetwork.fc_layer_params = (7,)",
+        "PPOClipAgent.policy_l2_reg = 0.1",
+    ],
+)
+def test_what_no_config_gin_would_record_is_refused(binding):
+    import rldarts_tf.agents.ppo.agent  # noqa: F401 - gin then knows all these names
+
+    with pytest.raises(ConfigError, match=r"has no settings of a run; .*PPOSettings"):
+        resolve("classic.gin", bindings=[binding])
+
+
+@pytest.mark.parametrize(
+    "binding",
+    ["PPOSettings.learning_rate = @PPOSettings()", "ProcgenSettings.game = ['a', {'b': @f}]"],
+)
+def test_references_to_functions_are_refused(binding):
+    with pytest.raises(ConfigError, match=r"@(PPOSettings\(\)|f): references are not allowed"):
+        resolve("classic.gin", bindings=[binding])
+
+
+def test_a_file_is_included_from_beside_the_one_that_includes_it(tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "seed.gin").write_text("TrainingSettings.seed = 7\n")
+    (tmp_path / "parts" / "all.gin").write_text("include 'seed.gin'\n")
+    outer = tmp_path / "outer.gin"
+    # Editors on Windows put a byte order mark before the text.
+    outer.write_text("include 'classic.gin'\ninclude 'parts/all.gin'\n", "utf-8-sig")
+    gin_files.load([str(outer)])
+    assert gin_files.resolve(TrainingSettings)["search"][0].seed == 7
+
+
+def test_an_included_file_that_is_missing_is_named_with_the_one_that_includes_it(tmp_path):
+    (tmp_path / "outer.gin").write_text("include 'nowhere.gin'\n")
+    with pytest.raises(ConfigError, match=r"outer\.gin': include 'nowhere\.gin': is neither"):
+        gin_files.load([str(tmp_path / "outer.gin")])

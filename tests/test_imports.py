@@ -38,6 +38,7 @@ LAYERS = (
     "options",
     "genotype",
     "discretization",
+    "search.settings",
     "alpha",
     "kernels.plan",
     "kernels.mixing",
@@ -50,6 +51,7 @@ LAYERS = (
     "ops",
     "cells",
     "encoders",
+    "search.optimizers",
     "baselines",
     "factory",
 )
@@ -68,10 +70,12 @@ CORE = {
     "baselines",
     "factory",
     "cost",
+    "search",
 }
 DROP_INS = {"encoding_network", "torso", "acme_compat"}
 PACKAGES = {
     "kernels": {"search_space", "genotype"},
+    "search": {*ARCHITECTURE, "alpha", "kernels", "encoders"},
     "runs": {"search_space", "genotype"},
     "pictures": {*ARCHITECTURE, "runs"},
     "envs": set(),
@@ -109,9 +113,9 @@ def core_modules(path: Path) -> set[str]:
 
 
 def layers_of(path: Path) -> set[str]:
-    """The same, and of `kernels` the modules in it."""
+    """The same, and of packages of the core the modules in them."""
     names = (name.split(".") for name in imports_of(path) if name.startswith("rldarts_tf."))
-    return {".".join(rest[: 2 if rest[0] == "kernels" else 1]) for _, *rest in names}
+    return {".".join(rest[: 2 if rest[0] in ("kernels", "search") else 1]) for _, *rest in names}
 
 
 def output_of(program: str) -> str:

@@ -30,7 +30,7 @@ from rldarts_tf.runs import npz
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import MetricsWriter, read_metrics
-from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.runs.paths import TRAINED_STAGES, StagePaths
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog, read_genotypes
 from rldarts_tf.runs.summary import print_table, read_summary, versions, write_summary
 from rldarts_tf.search_space import MICRO
@@ -364,6 +364,63 @@ def test_a_run_does_not_continue_with_other_settings(tmp_path, case):
     assert expected in one_line(error)
     assert (tmp_path / "config.gin").read_text() == CONFIG
     assert sorted(os.listdir(tmp_path)) == [".lock", "config.gin"]
+
+
+def config_of_stages(steps: int = 100, depth: int = 8, seed: int = 0) -> str:
+    return "".join(
+        f"{stage}/TrainingSettings.num_env_steps = {steps}\n"
+        f"{stage}/TrainingSettings.seed = {seed}\n"
+        f"{stage}/EncoderSettings.depths = [{depth}]\n"
+        for stage in TRAINED_STAGES
+    )
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run whose search has begun, with a checkpoint at step 60, and no other stage."""
+    with RunDirectory(tmp_path) as run:
+        run.bind_config(config_of_stages())
+        run.stage("search").checkpoints_dir.mkdir(parents=True)
+        (run.stage("search").checkpoints_dir / "ckpt-60.index").touch()
+        yield run
+
+
+def test_a_run_may_become_longer_and_says_from_which_step_on(begun):
+    begun.bind_config(config_of_stages(steps=300))
+    assert begun.config_path.read_text() == config_of_stages(steps=300)
+    changes = [json.loads(line) for line in begun.changes_path.read_text().splitlines()]
+    assert changes == [
+        {
+            "setting": f"{stage}/TrainingSettings.num_env_steps",
+            "old": "100",
+            "new": "300",
+            "from_step": 60 if stage == "search" else 0,
+        }
+        for stage in TRAINED_STAGES
+    ]
+    begun.bind_config(config_of_stages(steps=300))
+    assert len(begun.changes_path.read_text().splitlines()) == 3, "the same again is no change"
+    with pytest.raises(RunError, match=r"search/.*num_env_steps: 300 -> 200"):
+        begun.bind_config(config_of_stages(steps=300).replace("300", "200", 1))
+
+
+def test_settings_of_a_stage_that_has_not_begun_may_change(begun):
+    text = config_of_stages().replace(
+        "evaluate/EncoderSettings.depths = [8]", "evaluate/EncoderSettings.depths = [9]"
+    )
+    begun.bind_config(text)
+    assert begun.config_path.read_text() == text
+
+
+def test_a_refused_setting_has_the_name_that_the_user_gave(begun):
+    with pytest.raises(RunError, match=r"settings: TrainingSettings\.seed: 0 -> 5"):
+        begun.bind_config(config_of_stages(seed=5))
+    of_search = config_of_stages().replace(
+        "search/TrainingSettings.seed = 0", "search/TrainingSettings.seed = 5"
+    )
+    with pytest.raises(RunError, match=r"settings: search/TrainingSettings\.seed: 0 -> 5"):
+        begun.bind_config(of_search)
+    assert not begun.changes_path.exists()
 
 
 def test_a_long_value_is_shown_around_its_difference(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +29,8 @@ ENCODERS = {
     "evaluate": EncoderSettings(depths=[5, 6, 7], features=8),
     "baseline": EncoderSettings(depths=[9], features=10),
 }
+RESTING = SimpleNamespace(normal=lambda size: np.linspace(0.0, 0.01, math.prod(size)).reshape(size))
+LENGTHS = {stage: 4000 for stage in ENCODERS}
 CELL = random_genotype(CLASSIC, random.Random(1))
 OTHER_CELL = random_genotype(CLASSIC, random.Random(2))
 DRAWINGS = {"normal.png", "normal.svg", "reduction.png", "reduction.svg"}
@@ -146,7 +150,7 @@ def expected_genotype(train: FakeTraining) -> Genotype:
 
 def test_all_is_search_then_discretize_then_evaluate(run, capsys):
     train = FakeTraining()
-    assert Pipeline(run, train, ENCODERS).run("all") is True
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("all") is True
     assert [(stage, path) for stage, path, _ in train.calls] == [
         ("search", run.root / "search"),
         ("evaluate", run.root / "evaluate"),
@@ -161,8 +165,8 @@ def test_all_is_search_then_discretize_then_evaluate(run, capsys):
 
 def test_each_stage_gets_its_own_network(run):
     train = FakeTraining()
-    Pipeline(run, train, ENCODERS).run("all")
-    Pipeline(run, train, ENCODERS).run("baseline")
+    Pipeline(run, train, ENCODERS, LENGTHS).run("all")
+    Pipeline(run, train, ENCODERS, LENGTHS).run("baseline")
     assert train.stages == ["search", "evaluate", "baseline"]
     search, evaluate, baseline = (train.encoder(stage) for stage in train.stages)
     assert type(search) is Supernet and search.space == CLASSIC
@@ -176,7 +180,7 @@ def test_each_stage_gets_its_own_network(run):
 
 def test_the_cell_is_that_of_the_last_weights_of_the_search(run):
     train = FakeTraining()
-    Pipeline(run, train, ENCODERS).run("all")
+    Pipeline(run, train, ENCODERS, LENGTHS).run("all")
     genotype = Genotype.load(run.genotype_path)
     assert genotype == expected_genotype(train)
     assert drawn(run) == {genotype.to_json()}
@@ -190,11 +194,11 @@ def test_the_cell_is_that_of_the_last_weights_of_the_search(run):
 def test_a_stage_that_is_finished_is_not_run_again(run, stage, capsys):
     first = FakeTraining()
     for each in ("all", "baseline"):
-        Pipeline(run, first, ENCODERS).run(each)
+        Pipeline(run, first, ENCODERS, LENGTHS).run(each)
     before = files(run)
     capsys.readouterr()
     again = FakeTraining()
-    assert Pipeline(run, again, ENCODERS).run(stage) is True
+    assert Pipeline(run, again, ENCODERS, LENGTHS).run(stage) is True
     assert again.calls == []
     assert files(run) == before
     # What was found is shown all the same.
@@ -205,21 +209,21 @@ def test_a_stage_that_is_finished_is_not_run_again(run, stage, capsys):
 def test_stages_can_be_run_one_by_one(run, tmp_path):
     train = FakeTraining()
     for stage in ("search", "discretize", "evaluate"):
-        assert Pipeline(run, train, ENCODERS).run(stage) is True
+        assert Pipeline(run, train, ENCODERS, LENGTHS).run(stage) is True
     assert train.stages == ["search", "evaluate"]
     with RunDirectory(tmp_path / "at once") as other:
-        Pipeline(other, FakeTraining(), ENCODERS).run("all")
+        Pipeline(other, FakeTraining(), ENCODERS, LENGTHS).run("all")
         assert files(other)["genotype.json"] == files(run)["genotype.json"]
 
 
 def test_the_baseline_needs_no_search_and_leaves_no_cell(run):
-    assert Pipeline(run, FakeTraining(), ENCODERS).run("baseline") is True
+    assert Pipeline(run, FakeTraining(), ENCODERS, LENGTHS).run("baseline") is True
     assert list(read_summary(run.summary_path)["stages"]) == ["baseline"]
     assert not run.genotype_path.exists() and not run.cells_dir.exists()
 
 
 def test_the_table_shows_what_the_training_returned(run, capsys):
-    Pipeline(run, FakeTraining(), ENCODERS).run("baseline")
+    Pipeline(run, FakeTraining(), ENCODERS, LENGTHS).run("baseline")
     table = " ".join(capsys.readouterr().out.split())
     assert " baseline: finished " in table
     assert "encoder ImpalaCNN" in table and "fake_game (easy), seed 17" in table
@@ -230,16 +234,16 @@ def test_the_table_shows_what_the_training_returned(run, capsys):
 
 def test_curves_are_drawn_after_each_training(run):
     train = FakeTraining(interrupt=("search",))
-    Pipeline(run, train, ENCODERS).run("search")
+    Pipeline(run, train, ENCODERS, LENGTHS).run("search")
     assert (run.root / "returns.png").read_text() == "search"
     assert (run.root / "search" / "op_weights.png").read_text() == "op weights of search"
-    Pipeline(run, train, ENCODERS).run("all")
-    Pipeline(run, train, ENCODERS).run("baseline")
+    Pipeline(run, train, ENCODERS, LENGTHS).run("all")
+    Pipeline(run, train, ENCODERS, LENGTHS).run("baseline")
     assert (run.root / "returns.png").read_text() == "search evaluate baseline"
 
 
 def test_a_run_without_anything_to_draw_stands_all_the_same(run, capsys):
-    assert Pipeline(run, FakeTraining(), ENCODERS).run("baseline") is True
+    assert Pipeline(run, FakeTraining(), ENCODERS, LENGTHS).run("baseline") is True
     assert "no curves drawn: nothing to draw" in capsys.readouterr().out
     assert read_summary(run.summary_path)["stages"]["baseline"]["exit_state"] == "finished"
     assert not (run.root / "search").exists()
@@ -250,11 +254,11 @@ def test_a_run_without_anything_to_draw_stands_all_the_same(run, capsys):
 
 def test_an_interrupted_search_stops_the_pipeline_and_is_continued(run):
     train = FakeTraining(interrupt=("search",))
-    assert Pipeline(run, train, ENCODERS).run("all") is False
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("all") is False
     assert train.stages == ["search"]
     assert read_summary(run.summary_path)["stages"]["search"]["exit_state"] == "interrupted"
     assert not run.genotype_path.exists()
-    assert Pipeline(run, train, ENCODERS).run("all") is True
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("all") is True
     assert train.stages == ["search", "search", "evaluate"]
     # The weights of the second call: those that the search ended with.
     assert Genotype.load(run.genotype_path) == expected_genotype(train)
@@ -263,9 +267,9 @@ def test_an_interrupted_search_stops_the_pipeline_and_is_continued(run):
 
 def test_an_interrupted_evaluation_is_continued_with_the_same_cell(run):
     train = FakeTraining(interrupt=("evaluate",))
-    assert Pipeline(run, train, ENCODERS).run("all") is False
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("all") is False
     found = Genotype.load(run.genotype_path)
-    assert Pipeline(run, train, ENCODERS).run("all") is True
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("all") is True
     assert train.stages == ["search", "evaluate", "evaluate"]
     assert [encoder.genotype for _, _, encoder in train.calls[1:]] == [found, found]
 
@@ -275,10 +279,10 @@ def test_a_training_that_fails_leaves_no_entry(run):
         raise RunError("the loss is nan")
 
     with pytest.raises(RunError, match="the loss is nan"):
-        Pipeline(run, fail, ENCODERS).run("all")
+        Pipeline(run, fail, ENCODERS, LENGTHS).run("all")
     assert not run.summary_path.exists()
     train = FakeTraining()
-    assert Pipeline(run, train, ENCODERS).run("all") is True
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("all") is True
     assert train.stages == ["search", "evaluate"]
 
 
@@ -291,9 +295,9 @@ def test_drawings_that_were_not_finished_are_made_on_the_next_start(run, monkeyp
     monkeypatch.setattr(drawing, "draw_genotype", killed)
     train = FakeTraining()
     with pytest.raises(KeyboardInterrupt):
-        Pipeline(run, train, ENCODERS).run("all")
+        Pipeline(run, train, ENCODERS, LENGTHS).run("all")
     monkeypatch.setattr(drawing, "draw_genotype", draw)
-    Pipeline(run, train, ENCODERS).run("all")
+    Pipeline(run, train, ENCODERS, LENGTHS).run("all")
     assert train.stages == ["search", "evaluate"]
     assert drawn(run) == {expected_genotype(train).to_json()}
 
@@ -303,7 +307,7 @@ def test_drawings_that_were_not_finished_are_made_on_the_next_start(run, monkeyp
 
 def test_a_given_cell_is_adopted_drawn_and_evaluated(run):
     train = FakeTraining()
-    assert Pipeline(run, train, ENCODERS, CELL).run("evaluate") is True
+    assert Pipeline(run, train, ENCODERS, LENGTHS, CELL).run("evaluate") is True
     assert train.stages == ["evaluate"]
     assert train.encoder("evaluate").genotype == CELL
     assert Genotype.load(run.genotype_path) == CELL
@@ -314,30 +318,30 @@ def test_a_given_cell_is_adopted_drawn_and_evaluated(run):
 def test_a_given_cell_takes_the_place_of_one_that_was_not_evaluated(run):
     train = FakeTraining()
     for stage in ("search", "discretize"):
-        Pipeline(run, train, ENCODERS).run(stage)
+        Pipeline(run, train, ENCODERS, LENGTHS).run(stage)
     assert Genotype.load(run.genotype_path) != CELL
-    Pipeline(run, train, ENCODERS, CELL).run("evaluate")
+    Pipeline(run, train, ENCODERS, LENGTHS, CELL).run("evaluate")
     assert Genotype.load(run.genotype_path) == CELL
     assert drawn(run) == {CELL.to_json()}
 
 
 def test_the_same_cell_may_be_given_again(run):
     train = FakeTraining(interrupt=("evaluate",))
-    assert Pipeline(run, train, ENCODERS, CELL).run("evaluate") is False
-    assert Pipeline(run, train, ENCODERS, CELL).run("evaluate") is True
+    assert Pipeline(run, train, ENCODERS, LENGTHS, CELL).run("evaluate") is False
+    assert Pipeline(run, train, ENCODERS, LENGTHS, CELL).run("evaluate") is True
     # Nor need it be given again.
-    assert Pipeline(run, train, ENCODERS).run("evaluate") is True
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("evaluate") is True
     assert [encoder.genotype for _, _, encoder in train.calls] == [CELL, CELL]
 
 
 @pytest.mark.parametrize("interrupt", [(), ("evaluate",)])
 def test_another_cell_is_refused_once_one_was_evaluated(run, interrupt):
     train = FakeTraining(interrupt)
-    Pipeline(run, train, ENCODERS, CELL).run("evaluate")
+    Pipeline(run, train, ENCODERS, LENGTHS, CELL).run("evaluate")
     before = files(run)
     for call in ("check", "run"):
         with pytest.raises(RunError) as error:
-            getattr(Pipeline(run, train, ENCODERS, OTHER_CELL), call)("evaluate")
+            getattr(Pipeline(run, train, ENCODERS, LENGTHS, OTHER_CELL), call)("evaluate")
         message = str(error.value)
         assert str(run.root) in message and "another cell" in message and "\n" not in message
     assert files(run) == before
@@ -346,10 +350,10 @@ def test_another_cell_is_refused_once_one_was_evaluated(run, interrupt):
 
 def test_a_search_that_finds_another_cell_does_not_replace_an_evaluated_one(run):
     train = FakeTraining()
-    Pipeline(run, train, ENCODERS, CELL).run("evaluate")
+    Pipeline(run, train, ENCODERS, LENGTHS, CELL).run("evaluate")
     before = files(run)
     with pytest.raises(RunError, match="evaluation of another cell"):
-        Pipeline(run, train, ENCODERS).run("all")
+        Pipeline(run, train, ENCODERS, LENGTHS).run("all")
     after = files(run)
     for name, digest in before.items():
         if name not in ("summary.json", "returns.png"):
@@ -365,7 +369,7 @@ def test_a_cell_is_refused_where_it_would_not_be_used(run, stage):
     train = FakeTraining()
     for call in ("check", "run"):
         with pytest.raises(ConfigError, match=f"genotype: .*--stage={stage}"):
-            getattr(Pipeline(run, train, ENCODERS, CELL), call)(stage)
+            getattr(Pipeline(run, train, ENCODERS, LENGTHS, CELL), call)(stage)
     assert train.calls == [] and set(files(run)) <= {".lock"}
 
 
@@ -375,7 +379,7 @@ def test_a_cell_is_refused_where_it_would_not_be_used(run, stage):
 @pytest.mark.parametrize("call", ["check", "run"])
 def test_discretize_without_a_search_says_so(run, call):
     with pytest.raises(RunError) as error:
-        getattr(Pipeline(run, FakeTraining(), ENCODERS), call)("discretize")
+        getattr(Pipeline(run, FakeTraining(), ENCODERS, LENGTHS), call)("discretize")
     assert "holds no search" in str(error.value) and str(run.root) in str(error.value)
     assert set(files(run)) <= {".lock"}
 
@@ -390,25 +394,25 @@ def test_discretize_after_a_search_without_records_says_so(run, call):
     # A search that is started anew after a kill before its first checkpoint drops the records.
     AlphaLog(stage_dir.alphas_path, ops, CLASSIC.num_nodes)
     with pytest.raises(RunError, match="holds no search"):
-        getattr(Pipeline(run, FakeTraining(), ENCODERS), call)("discretize")
+        getattr(Pipeline(run, FakeTraining(), ENCODERS, LENGTHS), call)("discretize")
 
 
 @pytest.mark.parametrize("call", ["check", "run"])
 def test_evaluate_without_a_cell_says_what_to_do(run, call):
     train = FakeTraining()
     with pytest.raises(ConfigError, match=r"^genotype: .*--stage=search.*--genotype=FILE"):
-        getattr(Pipeline(run, train, ENCODERS), call)("evaluate")
+        getattr(Pipeline(run, train, ENCODERS, LENGTHS), call)("evaluate")
     assert train.calls == [] and set(files(run)) <= {".lock"}
 
 
 @pytest.mark.parametrize("call", ["check", "run"])
 def test_a_damaged_search_log_is_named(run, call):
     train = FakeTraining()
-    Pipeline(run, train, ENCODERS).run("search")
+    Pipeline(run, train, ENCODERS, LENGTHS).run("search")
     path = run.stage("search").alphas_path
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match=r"alphas\.npz"):
-        getattr(Pipeline(run, train, ENCODERS), call)("discretize")
+        getattr(Pipeline(run, train, ENCODERS, LENGTHS), call)("discretize")
     assert not run.genotype_path.exists()
 
 
@@ -416,24 +420,24 @@ def test_a_damaged_genotype_file_is_refused_before_training(run):
     run.genotype_path.write_text("{", "utf-8")
     train = FakeTraining()
     with pytest.raises(GenotypeError, match=r"genotype\.json.*not JSON"):
-        Pipeline(run, train, ENCODERS).run("evaluate")
+        Pipeline(run, train, ENCODERS, LENGTHS).run("evaluate")
     assert train.calls == []
 
 
 def test_the_weights_of_another_search_space_are_refused(run):
-    Pipeline(run, FakeTraining(), ENCODERS).run("search")
+    Pipeline(run, FakeTraining(), ENCODERS, LENGTHS).run("search")
     micro = {**ENCODERS, "search": EncoderSettings(search_space="micro")}
     with pytest.raises(RunError, match=r"alphas\.npz.*other cells than search space 'micro'"):
-        Pipeline(run, FakeTraining(), micro).run("discretize")
+        Pipeline(run, FakeTraining(), micro, LENGTHS).run("discretize")
     assert not run.genotype_path.exists()
 
 
 def test_check_changes_nothing_and_accepts_what_run_accepts(run):
     for stage, genotype in (("all", None), ("search", None), ("evaluate", CELL)):
-        Pipeline(run, FakeTraining(), ENCODERS, genotype).check(stage)
+        Pipeline(run, FakeTraining(), ENCODERS, LENGTHS, genotype).check(stage)
         assert set(files(run)) <= {".lock"}
-    Pipeline(run, FakeTraining(), ENCODERS).run("search")
-    Pipeline(run, FakeTraining(), ENCODERS).check("discretize")
+    Pipeline(run, FakeTraining(), ENCODERS, LENGTHS).run("search")
+    Pipeline(run, FakeTraining(), ENCODERS, LENGTHS).check("discretize")
     assert not run.genotype_path.exists()
 
 
@@ -482,3 +486,37 @@ def test_settings_that_do_not_go_together_are_found_before_the_first_stage(chang
     message = str(error.value)
     assert message.startswith("EncoderSettings: ") and message.endswith("(stage 'search')")
     assert all(word in message for word in words) and "\n" not in message
+
+
+def test_a_stage_that_has_finished_goes_on_where_it_is_to_be_longer(run):
+    train, longer = FakeTraining(), {stage: 9000 for stage in LENGTHS}
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("search")
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("search")
+    assert train.stages == ["search"]
+    Pipeline(run, train, ENCODERS, longer).run("search")
+    assert train.stages == ["search", "search"]
+
+
+@pytest.mark.parametrize("call", ["check", "run"])
+def test_a_search_is_not_extended_past_the_evaluation_of_its_cell(run, call):
+    train, longer = FakeTraining(), {stage: 9000 for stage in LENGTHS}
+    Pipeline(run, train, ENCODERS, LENGTHS).run("all")
+    before = files(run)
+    with pytest.raises(RunError, match="extend the evaluation alone"):
+        getattr(Pipeline(run, train, ENCODERS, longer), call)("all")
+    assert files(run) == before and train.stages == ["search", "evaluate"]
+    Pipeline(run, train, ENCODERS, longer).run("evaluate")
+    assert train.stages == ["search", "evaluate", "evaluate"]
+
+
+def test_a_cell_from_an_alpha_that_has_hardly_moved_comes_with_a_warning(run, capsys, monkeypatch):
+    train = FakeTraining()
+    Pipeline(run, train, ENCODERS, LENGTHS).run("search")
+    assert Pipeline(run, train, ENCODERS, LENGTHS).run("discretize")
+    assert "hardly moved" not in capsys.readouterr().err
+    resting = FakeTraining()
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: RESTING)
+    with RunDirectory(run.root.parent / "other") as other:
+        Pipeline(other, resting, ENCODERS, LENGTHS).run("search")
+        assert Pipeline(other, resting, ENCODERS, LENGTHS).run("discretize")
+    assert "warning: α has hardly moved: no op's weight is more than 8" in capsys.readouterr().err

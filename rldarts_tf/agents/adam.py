@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
+from rldarts_tf.search.optimizers import Pair, SearchOptimizer, apply_if
 
 
 class FusedAdam(tf.keras.optimizers.Adam):
@@ -68,12 +69,14 @@ class MeasuredAdam(FusedAdam):
       skip_nonfinite: pass over gradients that are not finite.
       loss_scale: what the loss was scaled with, and gradients are divided by before they are
         measured; those that are not finite are passed over. None: there is no scaling.
+      search: trains α where a search method asks for it; then θ alone is clipped and trained here.
       **kwargs: as of `tf.keras.optimizers.Adam`.
 
     Attributes:
       architecture: α, whose gradient is measured apart.
       norms: the norms of the last gradients, see `gradients.norms`; that of α is 0 without α.
       loss_scale: as given.
+      search: as given.
     """
 
     def __init__(
@@ -82,16 +85,25 @@ class MeasuredAdam(FusedAdam):
         max_norm: float,
         skip_nonfinite: bool = False,
         loss_scale: LossScale | None = None,
+        search: SearchOptimizer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         self._max_norm = max_norm
         self._skip_nonfinite = skip_nonfinite
         self.loss_scale = loss_scale
+        self.search = search
         self.architecture: list[tf.Variable] = []
         self.norms = {
             name: tf.Variable(0.0, trainable=False, name=name) for name in gradients.NORMS
         }
+
+    def build(self, var_list: list[tf.Variable]) -> None:
+        """Makes the moments of the variables that are trained here."""
+        super().build([variable for _, variable in self._split((None, v) for v in var_list)[0]])
+
+    def _split(self, pairs: Iterable[Pair]) -> tuple[list[Pair], list[Pair]]:
+        return (list(pairs), []) if self.search is None else self.search.split(pairs)
 
     def apply_gradients(
         self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
@@ -103,15 +115,24 @@ class MeasuredAdam(FusedAdam):
             unclipped = self.loss_scale.unscaled(unclipped)
         for name, norm in gradients.norms(unclipped, variables, self.architecture).items():
             self.norms[name].assign(norm)
+        of_theta, of_alpha = self._split(zip(unclipped, variables))
+        unclipped, variables = zip(*of_theta)
         clipped, norm = tf.clip_by_global_norm(unclipped, self._max_norm)
+        theta = list(zip(clipped, variables))
+
+        def apply_theta() -> None:
+            super(MeasuredAdam, self).apply_gradients(theta, *args, **kwargs)
 
         def apply() -> None:
-            super(MeasuredAdam, self).apply_gradients(zip(clipped, variables), *args, **kwargs)
+            if self.search is None:
+                apply_theta()
+            else:
+                self.search.step(theta, of_alpha, self.learning_rate, apply_theta)
 
-        finite = tf.math.is_finite(norm)
+        finite = tf.math.is_finite(norm + tf.linalg.global_norm([g for g, _ in of_alpha]))
         if self.loss_scale is not None:
             self.loss_scale.update(finite)
         if self._skip_nonfinite or self.loss_scale is not None:
-            gradients.apply_if(finite, apply)
+            apply_if(finite, apply)
         else:
             apply()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import tensorflow as tf
 
@@ -50,13 +49,3 @@ def norms(
     for gradient, variable in zip(gradients, variables):
         parts[NORMS[variable.ref() in of_alpha]].append(gradient)
     return {name: tf.linalg.global_norm(part) for name, part in parts.items() if part}
-
-
-def apply_if(condition: tf.Tensor, apply: Callable[[], Any]) -> None:
-    """Applies gradients where a traced condition holds."""
-
-    def applied() -> tf.Tensor:
-        apply()
-        return tf.constant(0)
-
-    tf.cond(condition, applied, lambda: tf.constant(0))

@@ -1,13 +1,15 @@
 """The subcommands of `python -m rldarts_tf`.
 
 Each is a module of its name with `HELP` and `EXAMPLES` (text for --help), `add_arguments(parser)`
-and `run(arguments)`, which prints to standard output. Bad input ends with one line and exit code 2.
+and `run(arguments)`, which prints to standard output. Bad input ends with one line and exit code 2,
+a bug with one line and exit code 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,11 +17,12 @@ from typing import NoReturn
 
 import rldarts_tf.tensorflow_environment  # noqa: F401 - for its effect, before TensorFlow loads
 from rldarts_tf._version import __version__
-from rldarts_tf.errors import RLDartsError, report_error
+from rldarts_tf.errors import RLDartsError, report_bug, report_error
 from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
 COMMANDS = (
     "train",
+    "study",
     "show",
     "draw",
     "discretize",
@@ -74,6 +77,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns the exit code."""
     arguments = make_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path may hold what the terminal's encoding, or any, cannot show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         import_modules(arguments.imports)
         arguments.run(arguments)
@@ -83,4 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read the output (head, less) has had enough. Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        return report_bug(error)
     return 0

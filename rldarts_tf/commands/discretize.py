@@ -1,8 +1,9 @@
-"""`discretize`: a genotype from the α of a search, at any step and with any K."""
+"""`discretize`: a genotype from a search: from its α, or from what its policy loses without ops."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,22 +12,32 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.commands import inputs
-from rldarts_tf.discretization import discretize
+from rldarts_tf.discretization import discretize, unmoved_warning
 from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.genotype import Genotype
+from rldarts_tf.perturbation.settings import PerturbationSettings
 from rldarts_tf.pictures.topology import genotype_text
+from rldarts_tf.runs import summary
 from rldarts_tf.runs.alpha_checkpoint import read_logits
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
 from rldarts_tf.search_space import SearchSpace, get_search_space
 
-HELP = "make a genotype from the α of a search, at any step and with any K"
+HELP = "make a genotype from a search, at any step and with any K"
 EXAMPLES = """
 python -m rldarts_tf discretize runs/starpilot
 python -m rldarts_tf discretize runs/starpilot --step=1000000 --top_k=1 --output=early.json
 python -m rldarts_tf discretize runs/starpilot/search/checkpoints/ckpt-2000000
 python -m rldarts_tf discretize alphas.npz --space=micro
+python -m rldarts_tf discretize runs/breakout --by=return --episodes=128
+python -m rldarts_tf discretize runs/breakout --by=return --fine_tune_steps=8192 --max_skips=2
 """
+
+BY = {
+    "p": "the op weights (Algorithm 4)",
+    "return": "the return without each op, in the same episodes",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +57,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_mode", help="recorded in the genotype (default: that of config.gin, or concat)"
     )
     parser.add_argument("--output", metavar="FILE", help="where the genotype goes (default: shown)")
+    parser.add_argument(
+        "--by",
+        choices=BY,
+        default="p",
+        help=f"what an op is judged by: {'; '.join(f'{name}: {BY[name]}' for name in BY)} "
+        "(default: p)",
+    )
+    group = parser.add_argument_group(
+        "by return", "source is a run directory; every decision is saved and not made again"
+    )
+    for field in dataclasses.fields(PerturbationSettings):
+        if field.name != "top_k":
+            _add_setting(group, field)
+    group.add_argument(
+        "--work_dir",
+        metavar="DIR",
+        help="where decisions.json, decisions.csv and genotype.json go (default: discretize/BY in "
+        "the run directory)",
+    )
+
+
+def _add_setting(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> None:
+    """Declares a setting of a discretization by perturbation."""
+    text = f"{field.metadata['doc']} (default: {field.default})"
+    if str(field.type) == "bool":
+        group.add_argument(f"--{field.name}", action="store_true", help=text)
+    else:
+        group.add_argument(f"--{field.name}", type=int, default=field.default, help=text)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the genotype, or writes it and prints where."""
+    if arguments.by == "p":
+        _by_alpha(arguments)
+    else:
+        _by_perturbation(arguments)
+
+
+def _by_perturbation(arguments: argparse.Namespace) -> None:
+    from rldarts_tf.perturbation import session
+
+    names = [field.name for field in dataclasses.fields(PerturbationSettings)]
+    settings = PerturbationSettings(**{name: getattr(arguments, name) for name in names})
+    run_paths = RunPaths(Path(arguments.source))
+    work_dir = arguments.work_dir or run_paths.discretization_dir(arguments.by)
+    found = session.discretize_run(
+        run_paths.root, arguments.by, settings, Path(work_dir), arguments.step
+    )
+    _give(found.genotype, arguments)
+    summary.print_table(str(work_dir), session.rows(found), sys.stderr)
+
+
+def _by_alpha(arguments: argparse.Namespace) -> None:
     source = Path(arguments.source)
     logits, told = _logits(source, arguments.step)
     config = _config_of(source)
@@ -62,6 +122,15 @@ def run(arguments: argparse.Namespace) -> None:
         top_k=arguments.top_k,
         output_mode=arguments.output_mode or settings.get("output_mode", "concat"),
     )
+    _give(genotype, arguments)
+    print(f"from {told['from']}", file=sys.stderr)
+    warning = unmoved_warning(logits)
+    if warning is not None:
+        print(warning, file=sys.stderr)
+
+
+def _give(genotype: Genotype, arguments: argparse.Namespace) -> None:
+    """Prints the genotype, or writes it and prints where."""
     if arguments.output is None:
         print(genotype_text(genotype))
         print(genotype.to_json())
@@ -73,7 +142,6 @@ def run(arguments: argparse.Namespace) -> None:
                 f"output: {arguments.output!r} cannot be written: {error.strerror}"
             ) from None
         print(arguments.output)
-    print(f"from {told['from']}", file=sys.stderr)
 
 
 def _logits(source: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

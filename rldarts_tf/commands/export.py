@@ -46,18 +46,23 @@ def run(arguments: argparse.Namespace) -> None:
     from rldarts_tf.export import policies
 
     policy = policies.load_policy(Path(arguments.run_dir), arguments.stage, arguments.step)
-    export.save(policy, arguments.output, arguments.format)
     shape = ", ".join(map(str, policy.image_shape))
     rows = [
         ("policy", f"{type(policy.encoder).__name__} at step {policy.step:,}"),
         ("observation", f"{policy.image_dtype.name} [batch, {shape}]"),
     ]
-    if not arguments.no_check:
+
+    def check(path: Path) -> None:
         images = policies.observations(policy, _CHECKED)
-        difference = export.largest_difference(policy, arguments.output, arguments.format, images)
+        difference = export.largest_difference(policy, path, arguments.format, images)
         if not difference < _TOLERANCE:
             raise RunError(
-                f"output: {arguments.output!r} differs from the policy by {difference:.3g}"
+                f"format: {arguments.format!r} differs from the policy by {difference:.3g}"
             )
         rows.append(("largest difference", f"{difference:.2g} on {_CHECKED} observations"))
+
+    if arguments.no_check:
+        export.save(policy, arguments.output, arguments.format)
+    else:
+        export.save(policy, arguments.output, arguments.format, check)
     summary.print_table(arguments.output, rows)

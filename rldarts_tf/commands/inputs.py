@@ -9,6 +9,9 @@ from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 
+# The networks are made to be counted: what is larger would not fit into memory.
+_MOST_PIXELS = 1024
+
 GENOTYPE_HELP = "a genotype file, or the directory of a run that has found one"
 
 
@@ -59,6 +62,8 @@ def image_shape(text: str) -> tuple[int, int, int]:
     if len(parts) != 3:
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTHxCHANNELS, not {text!r}")
     height, width, channels = map(positive, parts)
+    if max(height, width, channels) > _MOST_PIXELS:
+        raise argparse.ArgumentTypeError(f"must be at most {_MOST_PIXELS} each, not {text!r}")
     return height, width, channels
 
 

@@ -50,5 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _number(size: int) -> str:
     digits = math.log10(size)
+    if digits > 100:
+        return f"10^{digits:.1f}"
     exact = f"{size:,}"
     return exact if digits < 6 else f"{exact} (10^{digits:.1f})"

@@ -5,8 +5,8 @@ What is exported is greedy: the most probable action, that of the largest value,
 
 from __future__ import annotations
 
-import contextlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.export.policies import Policy
-from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike, write_bytes
+from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike
 
 FORMATS = ("saved_model", "tflite")
 
@@ -39,37 +39,44 @@ class Frozen(tf.Module):
         self.act = act
 
 
-def save(policy: Policy, output: PathLike, file_format: str = "saved_model") -> None:
-    """Writes a policy.
+def save(
+    policy: Policy,
+    output: PathLike,
+    file_format: str = "saved_model",
+    check: Callable[[Path], None] = lambda path: None,
+) -> None:
+    """Writes a policy: all of it, or nothing.
 
     Args:
       policy: see `policies.load_policy`.
       output: a directory that does not exist yet ("saved_model"), or a file ("tflite").
       file_format: one of `FORMATS`.
+      check: called with the path of what is written before it takes its final name; an exception
+        that it raises keeps it from that.
 
     Raises:
       RunError: it cannot be written, or not in this format.
     """
-    frozen = Frozen(policy)
-    if file_format == "tflite":
-        write_bytes(output, _tflite(frozen))
-        return
     path = Path(output)
-    if path.exists():
+    if file_format == "saved_model" and path.exists():
         raise RunError(f"output: {str(output)!r} exists already")
-    # Complete or not there at all.
-    partial = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    folder = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+    partial = folder / "policy"
     try:
-        # Gradients of ops of one's own would refer to what is not in the graph; none are needed.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(frozen, str(partial), signatures=frozen.act, options=options)
-        partial.rename(path)
+        # TFLite's converter, given a function instead of a SavedModel, does not take the gradients
+        # that a supernet's graph names.
+        _save_model(Frozen(policy), partial)
+        if file_format == "tflite":
+            data = _tflite(partial)
+            partial = folder / "policy.tflite"
+            partial.write_bytes(data)
+        check(partial)
+        partial.replace(path)
     except (OSError, tf.errors.OpError) as error:
         line = one_line(error)
         raise RunError(f"output: {str(output)!r} cannot be written: {line}") from None
     finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(partial)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(path: PathLike, file_format: str = "saved_model") -> Any:
@@ -101,11 +108,15 @@ def largest_difference(policy: Policy, path: PathLike, file_format: str, images:
     return max(float(np.max(np.abs(live[name].astype(np.float64) - saved[name]))) for name in live)
 
 
-def _tflite(frozen: Frozen) -> bytes:
+def _save_model(frozen: Frozen, path: Path) -> None:
+    # Gradients of ops of one's own would refer to what is not in the graph; none are needed.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(frozen, str(path), signatures=frozen.act, options=options)
+
+
+def _tflite(saved_model: Path) -> bytes:
     """With TFLite's own ops alone, so that its plain runtime suffices."""
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [frozen.act.get_concrete_function()], frozen
-    )
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
     try:
         return converter.convert()
     except Exception as error:

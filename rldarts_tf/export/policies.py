@@ -17,6 +17,7 @@ from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, checkpoint_steps, find_checkpoint
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.training.settings import EncoderSettings
 
 
@@ -31,6 +32,7 @@ class Policy:
       suite: the environments that it was trained in.
       step: environment steps of the checkpoint.
       encoder: the encoder.
+      trackables: what was restored, by its name in checkpoints.
     """
 
     image_shape: tuple[int, int, int]
@@ -38,15 +40,86 @@ class Policy:
     suite: Suite
     step: int
     encoder: Encoder
+    trackables: Mapping[str, Any]
 
     @property
     def image_dtype(self) -> tf.DType:
         """Of an observation: uint8, bool or float32."""
         return tf.as_dtype(self.suite.observation_spec().dtype)
 
+    def restore(self, checkpoint: Path) -> None:
+        """Takes the weights of a checkpoint; see the function."""
+        restore(self.trackables, checkpoint)
+
+
+def restore(objects: Mapping[str, Any], checkpoint: Path) -> None:
+    """Restores TensorFlow objects from a checkpoint that may have more.
+
+    Raises:
+      RunError: it cannot be read, or lacks some.
+    """
+    try:
+        status = tf.train.Checkpoint(**objects).restore(str(checkpoint))
+        status.expect_partial().assert_existing_objects_matched()
+    # A damaged index makes TensorFlow raise whatever its bytes happen to ask for.
+    except Exception as error:
+        line = one_line(error)
+        raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedStage:
+    """What a run directory says of a trained stage.
+
+    Attributes:
+      checkpoint: the path of its checkpoint.
+      algorithm: what trained it.
+      settings: the algorithm's.
+      suite: the environments.
+      encoder_settings: of its encoder.
+      search: the method, of a supernet.
+      kind: of its encoder.
+      genotype: of a discrete network.
+    """
+
+    checkpoint: Path
+    algorithm: Algorithm
+    settings: Any
+    suite: Suite
+    encoder_settings: EncoderSettings
+    search: SearchSettings
+    kind: str
+    genotype: Genotype | None
+
+    def make_encoder(self) -> Encoder:
+        """Makes an encoder like the stage's, with new weights."""
+        return self.encoder_settings.make(self.kind, self.genotype, self.search)
+
+    def load(self) -> Policy:
+        """Makes the networks and restores them.
+
+        Raises:
+          RunError: the checkpoint does not fit.
+        """
+        encoder = self.make_encoder()
+        outputs, trackables = self.algorithm.greedy(encoder, self.settings, self.suite)
+        (step,) = checkpoint_steps([self.checkpoint])
+        shape = tuple(self.suite.observation_spec().shape)
+        policy = Policy(shape, outputs, self.suite, step, encoder, trackables)
+        policy.restore(self.checkpoint)
+        return policy
+
 
 def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
     """Makes the networks of a stage and restores them.
+
+    Arguments and errors: see `read_stage`.
+    """
+    return read_stage(root, stage, step).load()
+
+
+def read_stage(root: Path, stage: str, step: int | None = None) -> TrainedStage:
+    """Reads what a run directory says of a stage.
 
     Nothing in config.gin is executed: its values are read as data.
 
@@ -82,20 +155,14 @@ def load_policy(root: Path, stage: str, step: int | None = None) -> Policy:
         space = read_search_space(config) or encoder_settings.search_space
         encoder_settings = dataclasses.replace(encoder_settings, search_space=space)
     genotype = Genotype.load(paths.genotype_path) if kind == "discrete" else None
-    encoder = encoder_settings.make(kind, genotype)
-    algorithm = _algorithm(config, recorded)
     kind_of_suite = _suite(config, recorded)
     suite = kind_of_suite(settings(kind_of_suite.settings_class))
+    algorithm = _algorithm(config, recorded)
     numbers = settings(algorithm.settings, algorithm.retired)
-    outputs, trackables = algorithm.greedy(encoder, numbers, suite)
-    try:
-        status = tf.train.Checkpoint(**trackables).restore(str(checkpoint))
-        status.expect_partial().assert_existing_objects_matched()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
-        line = one_line(error)
-        raise RunError(f"checkpoint {str(checkpoint)!r} cannot be restored: {line}") from None
-    (found,) = checkpoint_steps([checkpoint])
-    return Policy(tuple(suite.observation_spec().shape), outputs, suite, found, encoder)
+    method = settings(SearchSettings)
+    return TrainedStage(
+        checkpoint, algorithm, numbers, suite, encoder_settings, method, kind, genotype
+    )
 
 
 def observations(policy: Policy, number: int) -> np.ndarray:

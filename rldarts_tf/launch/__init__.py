@@ -11,6 +11,11 @@ Import it before TensorFlow, for `rldarts_tf.tensorflow_environment`.
 """
 
 import rldarts_tf.tensorflow_environment  # noqa: F401 - for its effect
-from rldarts_tf.launch.experiment import Experiment, main
+from rldarts_tf.errors import without_interrupt_traceback
+
+# Before the imports, which take seconds.
+without_interrupt_traceback()
+
+from rldarts_tf.launch.experiment import Experiment, main  # noqa: E402 - see above
 
 __all__ = ["Experiment", "main"]

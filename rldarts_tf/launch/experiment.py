@@ -16,7 +16,7 @@ from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import GenotypeError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch import flags, gin_files, process
-from rldarts_tf.launch.stages import Pipeline, check_encoders
+from rldarts_tf.launch.stages import STAGES, Pipeline, check_encoders
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.loop import Training
@@ -82,17 +82,21 @@ def run(experiment: Experiment, values: absl_flags.FlagValues) -> None:
         encoders[stage] = encoder
         stages[stage] = StageSettings(suite.fit(numbers), suite, training)
     genotype = None if values.genotype is None else _load_genotype(values.genotype)
-    check_encoders(encoders, genotype)
+    search = gin_files.search_settings()
+    check_encoders(encoders, genotype, search)
     for settings in stages.values():
         settings.suite.check()
+    for stage in set(STAGES[values.stage]) & set(stages):
+        stages[stage].check(stage)
     root_dir = values.root_dir
     if root_dir is None:
-        search = stages["search"]
-        name = f"{experiment.name}-{search.suite.label}-{search.training.seed}"
+        first = stages["search"]
+        name = f"{experiment.name}-{first.suite.label}-{first.training.seed}"
         root_dir = os.path.join("runs", name)
     with process.stop_on_signals() as stopping, RunDirectory(root_dir) as directory:
         train = _Trainer(experiment.program, stages, stopping)
-        pipeline = Pipeline(directory, train, encoders, genotype)
+        lengths = {stage: settings.training.num_env_steps for stage, settings in stages.items()}
+        pipeline = Pipeline(directory, train, encoders, lengths, genotype, search)
         pipeline.check(values.stage)
         directory.bind_config(gin.operative_config_str())
         finished = pipeline.run(values.stage)

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gin
-from absl import logging
-from gin import config_parser
 
 from rldarts_tf.agents.registry import ALGORITHMS, Algorithm
 from rldarts_tf.checks import check_choice
-from rldarts_tf.envs.suite import import_settings
-from rldarts_tf.errors import ConfigError, RLDartsError, RunError, one_line
-from rldarts_tf.runs.configs import ALGORITHM_NAME, read_config, statements
+from rldarts_tf.envs.suite import import_settings, suite_names
+from rldarts_tf.errors import ConfigError, RLDartsError, one_line
+from rldarts_tf.launch import gin_text
+from rldarts_tf.runs.configs import ALGORITHM_NAME
 from rldarts_tf.runs.paths import TRAINED_STAGES
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import SearchSpace, register_search_space
-from rldarts_tf.shipped import shipped_folder
-from rldarts_tf.training.settings import EncoderSettings, make_search_space
-
-GIN = str(shipped_folder("gin"))
-"""Where files are looked up that are named without a path."""
+from rldarts_tf.training.settings import (
+    EncoderSettings,
+    TrainingSettings,
+    make_search_settings,
+    make_search_space,
+)
 
 
 @gin.configurable("Algorithm", module="rldarts_tf")
@@ -53,36 +52,23 @@ def load(
     """
     import_settings()
     gin.clear_config()
-    gin.add_config_file_search_path(GIN)
-    for file in files:
-        if not (os.path.exists(file) or os.path.exists(os.path.join(GIN, file))):
-            raise ConfigError(f"gin_file: {file!r} is neither a path nor in {GIN}")
-        _refuse_imports(f"gin_file {file!r}", _text(file))
-    for binding in bindings:
-        _refuse_imports(f"gin_bindings {binding!r}", binding)
-    # gin logs an error for each place where it looks for a file before it finds it.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.FATAL)
-    try:
-        # One by one, because gin does not always say where an error is.
-        for file in files:
-            with _gin_errors(f"gin_file {file!r}"):
-                gin.parse_config_file(file)
-        for binding in bindings:
-            with _gin_errors(f"gin_bindings {binding!r}"):
-                gin.parse_config(binding)
-        if algorithm is not None:
-            _check_bindings(bindings, algorithm)
-            _check_algorithm(files, algorithm)
-            gin.bind_parameter(ALGORITHM_NAME, algorithm.name)
-        with _gin_errors("gin"):
-            for setting, value in overrides:
-                if value is not None:
-                    for scope in ("", *(f"{stage}/" for stage in TRAINED_STAGES)):
-                        gin.bind_parameter(scope + setting, value)
-            gin.finalize()
-    finally:
-        logging.set_verbosity(verbosity)
+    # One by one, because gin does not always say where an error is; code is refused everywhere
+    # before anything is bound.
+    texts = [piece for file in files for piece in gin_text.pieces(file)]
+    texts += [gin_text.binding(text) for text in bindings]
+    for source, text in texts:
+        with _gin_errors(source):
+            gin.parse_config(text)
+    if algorithm is not None:
+        _check_bindings(bindings, algorithm)
+        _check_algorithm(files, algorithm)
+        gin.bind_parameter(ALGORITHM_NAME, algorithm.name)
+    with _gin_errors("gin"):
+        for setting, value in overrides:
+            if value is not None:
+                for scope in ("", *(f"{stage}/" for stage in TRAINED_STAGES)):
+                    gin.bind_parameter(scope + setting, value)
+        gin.finalize()
 
 
 def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
@@ -96,6 +82,7 @@ def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
     Raises:
       ConfigError: a setting is not valid.
     """
+    _check_known()
     _check_scopes({make.__name__ for make in settings})
     _algorithm()
     space = _defined_space()
@@ -129,14 +116,36 @@ def _bound() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         yield scope, selector.rpartition(".")[2], values
 
 
-def _defined_space() -> str | None:
-    """Registers the search space that gin defines; its name, or None if there is none."""
+def search_settings() -> SearchSettings:
+    """The search method that gin defines; that of the paper, which no file has to name.
+
+    A configuration without one is then that of an earlier version, whose runs can be resumed.
+
+    Raises:
+      ConfigError: a setting is not valid, or stands in the scope of another stage.
+    """
+    if not _bound_in_search("SearchSettings", "a search method"):
+        return SearchSettings()
+    with gin.config_scope("search"):
+        made = _made(make_search_settings, "search")
+    # Of the class itself, whatever gin makes of it.
+    return SearchSettings(**vars(made))
+
+
+def _bound_in_search(kind: str, what: str) -> set[str]:
+    """The fields that are bound of what the search alone has."""
     bound: set[str] = set()
     for scope, name, values in _bound():
-        if name == "SearchSpace":
+        if name == kind:
             if scope not in ("", "search"):
-                raise ConfigError(f"gin: {scope}/SearchSpace: only the search has a search space")
+                raise ConfigError(f"gin: {scope}/{kind}: only the search has {what}")
             bound.update(values)
+    return bound
+
+
+def _defined_space() -> str | None:
+    """Registers the search space that gin defines; its name, or None if there is none."""
+    bound = _bound_in_search("SearchSpace", "a search space")
     if not bound:
         return None
     for name in ("name", "normal_ops"):
@@ -146,27 +155,6 @@ def _defined_space() -> str | None:
         made = _made(make_search_space, "search")
     # Of the class itself, whatever gin makes of it.
     return register_search_space(SearchSpace.from_config(made.to_config())).name
-
-
-def _text(file: str) -> str:
-    """The text of a file that gin finds where it is or in gin/; empty if it finds none."""
-    for path in (file, os.path.join(GIN, file)):
-        if os.path.isfile(path):
-            return read_config(Path(path))
-    return ""
-
-
-def _refuse_imports(source: str, text: str, included: frozenset[str] = frozenset()) -> None:
-    """A settings file sets values; it must not run code, as `import` would."""
-    # Where it is no configuration, gin says so better.
-    with contextlib.suppress(RunError):
-        for statement in statements(text, source):
-            if isinstance(statement, config_parser.ImportStatement):
-                raise ConfigError(f"{source}: import {statement.module}: imports are not allowed")
-            if isinstance(statement, config_parser.IncludeStatement):
-                file = statement.filename
-                if file not in included:
-                    _refuse_imports(f"{source}: include {file!r}", _text(file), included | {file})
 
 
 def _check_bindings(bindings: Sequence[str], own: Algorithm) -> None:
@@ -207,6 +195,29 @@ def _complete() -> list[str]:
     ]
 
 
+def _check_known() -> None:
+    """Refuses what is no setting of this project.
+
+    gin would apply it, to a function of TF-Agents for one, and no config.gin would tell: a run that
+    resumes without it would train something else.
+    """
+    known = {
+        "Algorithm",
+        SearchSpace.__name__,
+        SearchSettings.__name__,
+        EncoderSettings.__name__,
+        TrainingSettings.__name__,
+        *(algorithm.settings.__name__ for algorithm in ALGORITHMS.values()),
+        *suite_names(),
+        "macro",
+    }
+    for _, name, values in _bound():
+        if name not in known:
+            bound = ", ".join(f"{name}.{field}" for field in values)
+            settings = ", ".join(sorted(known - {"macro"}))
+            raise ConfigError(f"gin: {bound}: {name} has no settings of a run; {settings} have")
+
+
 def _check_scopes(names: set[str]) -> None:
     """Refuses settings of a stage that does not exist: gin would never use them."""
     for scope, name, _ in _bound():
@@ -222,8 +233,6 @@ def _gin_errors(source: str) -> Iterator[None]:
     """Turns what gin raises into a ConfigError that names the source."""
     try:
         yield
-    except RecursionError:
-        raise ConfigError(f"{source}: includes itself") from None
     except (
         AttributeError,
         ImportError,

@@ -1,7 +1,7 @@
 """A launcher as a process: flags, exit codes, threads, signals.
 
-Exit codes: 0 done (or stopped by SIGTERM or Ctrl-C after a checkpoint), 2 bad input, with one line
-that says what is wrong.
+Exit codes: 0 done (or stopped by SIGTERM or Ctrl-C after a checkpoint), 2 bad input, 1 a bug; both
+with one line that says what is wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 from absl import app, flags, logging
 
-from rldarts_tf.errors import RLDartsError, report_error
+from rldarts_tf.errors import RLDartsError, report_bug, report_error
 from rldarts_tf.runs.quiet import quiet_stderr
 
 # TF-Agents 0.19 compares with `is ()`: a warning when its source is compiled for the first time,
@@ -44,6 +44,8 @@ def run(main: Callable[[], None]) -> NoReturn:
             main()
         except RLDartsError as error:
             sys.exit(report_error(error))
+        except Exception as error:
+            sys.exit(report_bug(error))
 
     app.run(guarded, flags_parser=parse)
     raise AssertionError("app.run does not return")

@@ -7,10 +7,11 @@ network from scratch). How an encoder is trained is the caller's business.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rldarts_tf.discretization import discretize
+from rldarts_tf.discretization import discretize, unmoved_warning
 from rldarts_tf.encoders import Encoder, as_search_space
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
@@ -21,6 +22,7 @@ from rldarts_tf.runs import summary
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import TRAINED_STAGES, StagePaths
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.training.settings import EncoderSettings
 
 STAGES = {
@@ -37,13 +39,16 @@ Train = Callable[[str, StagePaths, Encoder], Mapping[str, Any]]
 
 
 def check_encoders(
-    encoders: Mapping[str, EncoderSettings], genotype: Genotype | None = None
+    encoders: Mapping[str, EncoderSettings],
+    genotype: Genotype | None = None,
+    search: SearchSettings | None = None,
 ) -> None:
     """Makes each stage's encoder, without weights, so that a late stage cannot fail after hours.
 
     Args:
       encoders: as `Pipeline` takes them.
       genotype: the cell to evaluate; None for one that a search will find.
+      search: the search method.
 
     Raises:
       ConfigError: a setting is not valid.
@@ -54,11 +59,10 @@ def check_encoders(
         try:
             if kind == "discrete":
                 # Any cell of the space tells as much about the settings as the one to be found.
-                search = encoders["search"]
-                cell = genotype or random_genotype(
-                    as_search_space(search.search_space), random.Random(0), search.output_mode
-                )
-            settings.make(kind, cell)
+                of_search = encoders["search"]
+                space = as_search_space(of_search.search_space)
+                cell = genotype or random_genotype(space, random.Random(0), of_search.output_mode)
+            settings.make(kind, cell, search)
         except RLDartsError as error:
             raise ConfigError(f"EncoderSettings: {error} (stage {stage!r})") from None
 
@@ -70,7 +74,9 @@ class Pipeline:
       run: the run directory.
       train: trains an encoder.
       encoders: the encoder settings of each stage in `TRAINED_STAGES`.
+      num_env_steps: by stage; one that has finished with fewer goes on.
       genotype: the cell to evaluate, which becomes the run's; None for that of the run.
+      search: the search method.
     """
 
     def __init__(
@@ -78,11 +84,15 @@ class Pipeline:
         run: RunDirectory,
         train: Train,
         encoders: Mapping[str, EncoderSettings],
+        num_env_steps: Mapping[str, int],
         genotype: Genotype | None = None,
+        search: SearchSettings | None = None,
     ) -> None:
+        self._search = search
         self._run = run
         self._train = train
         self._encoders = encoders
+        self._num_env_steps = num_env_steps
         self._given = genotype
 
     def check(self, stage: str) -> None:
@@ -105,6 +115,16 @@ class Pipeline:
             self._genotype()
         elif stage == "discretize":
             self._search_log()
+        if (
+            {"search", "discretize"} <= {*STAGES[stage]}
+            and self._run.stage("evaluate").path.exists()
+            and self._entry("search").get("exit_state") == "finished"
+            and not self._is_finished("search")
+        ):
+            raise RunError(
+                f"root_dir {str(self._run.root)!r} holds an evaluation of the cell that the search "
+                "has found so far: extend the evaluation alone, or search in another root_dir"
+            )
 
     def run(self, stage: str) -> bool:
         """Runs a key of `STAGES`; False if the training was interrupted on the way.
@@ -129,10 +149,10 @@ class Pipeline:
 
     def _run_training(self, name: str) -> bool:
         entry = self._entry(name)
-        if entry.get("exit_state") != "finished":
+        if not self._is_finished(name):
             genotype = self._genotype() if name == "evaluate" else None
             settings = self._encoders[name]
-            encoder = settings.make(settings.kind(name), genotype)
+            encoder = settings.make(settings.kind(name), genotype, self._search)
             entry = dict(self._train(name, self._run.stage(name), encoder))
             if genotype is not None:
                 entry["genotype"] = genotype.to_dict()
@@ -156,6 +176,9 @@ class Pipeline:
         entry = {"exit_state": "finished", "search_steps": step}
         summary.write_summary(self._run.summary_path, "discretize", entry)
         print(f"discretize: the cell at step {entry['search_steps']:,}")
+        warning = unmoved_warning(logits, self._entry("search").get("gradient_steps"))
+        if warning is not None:
+            print(warning, file=sys.stderr)
 
     def _draw_curves(self) -> None:
         """Draws the returns of all stages so far, and the op weights of the search."""
@@ -206,6 +229,13 @@ class Pipeline:
                 "and --stage=discretize first, or give --genotype=FILE"
             )
         return Genotype.load(self._run.genotype_path)
+
+    def _is_finished(self, name: str) -> bool:
+        """Whether a stage has been trained as long as it is to be."""
+        entry = self._entry(name)
+        # An entry of an early version has no number of steps.
+        steps = entry.get("env_steps", self._num_env_steps[name])
+        return entry.get("exit_state") == "finished" and steps >= self._num_env_steps[name]
 
     def _entry(self, name: str) -> dict[str, Any]:
         path = self._run.summary_path

@@ -42,7 +42,7 @@ def read_config(path: Path) -> str:
       RunError: it cannot be read, is too large or no text.
     """
     try:
-        return read_bytes(path, _MAX_BYTES).decode("utf-8")
+        return read_bytes(path, _MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RunError(f"{str(path)!r} is not UTF-8 text") from None
 
@@ -120,6 +120,18 @@ def statements(text: str, source: str) -> Iterator[Any]:
     ) as error:
         line = one_line(error)
         raise RunError(f"{source} is not a gin configuration: {line}") from None
+
+
+def references(value: Any) -> Iterator[str]:
+    """Yields the references to functions in a statement's value, such as "@make()"."""
+    if isinstance(value, _Verbatim) and repr(value).startswith("@"):
+        yield repr(value)
+    elif isinstance(value, dict):
+        for pair in value.items():
+            yield from references(pair)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for element in value:
+            yield from references(element)
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:

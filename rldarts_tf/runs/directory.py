@@ -15,10 +15,10 @@ from typing_extensions import override
 from rldarts_tf.closing import Closing
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import TEMPORARY_SUFFIX, PathLike, reason, write_text
-from rldarts_tf.runs.configs import ALGORITHM_NAME, canonical_settings, read_config
-from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.runs import changes
+from rldarts_tf.runs.configs import canonical_settings, read_config
+from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 
-_NOT_SET = "(not set)"
 # Errors of file systems that know no locks (some network mounts).
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
@@ -71,6 +71,10 @@ class RunDirectory(RunPaths, Closing):
         only make names known. An `Algorithm.name` that config.gin lacks, as those of earlier
         versions do, is no difference.
 
+        What leaves everything done so far as it was is accepted: settings of a stage that has not
+        begun, and those of `runs.changes`. changes.jsonl records it with the steps from which on it
+        holds, and config.gin becomes the new configuration.
+
         Args:
           text: a configuration in gin's syntax, as `gin.config_str()` writes it.
 
@@ -84,17 +88,23 @@ class RunDirectory(RunPaths, Closing):
             return
         old_text = read_config(self.config_path)
         old = canonical_settings(old_text, repr(str(self.config_path)))
-        for name in [*old, *(name for name in new if name not in old)]:
-            before, after = old.get(name, _NOT_SET), new.get(name, _NOT_SET)
-            if before != after and not (name == ALGORITHM_NAME and before == _NOT_SET):
-                # A configuration is complete: what only one of the two has, the other's version
-                # does not know.
-                old_is = "version" if _NOT_SET in (before, after) else "setting"
-                before, after = _shorten(before, after)
-                raise RunError(
-                    f"root_dir {str(self.root)!r} holds a run with other settings: "
-                    f"{name}: {before} -> {after}; use another root_dir or the old {old_is}"
-                )
+        found = changes.differences(old, new)
+        steps = {stage: self.stage(stage).newest_step() for stage in TRAINED_STAGES}
+        begun = {stage: step for stage, step in steps.items() if step is not None}
+        refused = [change for change in found if not changes.is_harmless(change, begun)]
+        if refused:
+            change = changes.as_given(refused[0], found)
+            # A configuration is complete: what only one of the two has, the other's version does
+            # not know.
+            kind = "version" if changes.NOT_SET in (change.old, change.new) else "setting"
+            before, after = _shorten(change.old, change.new)
+            raise RunError(
+                f"root_dir {str(self.root)!r} holds a run with other settings: "
+                f"{change.name}: {before} -> {after}; use another root_dir or the old {kind}"
+            )
+        if found:
+            changes.record(self.changes_path, found, begun)
+            write_text(self.config_path, text)
 
     @override
     def close(self) -> None:

@@ -67,6 +67,12 @@ class StagePaths:
         """The distinct genotypes in order of appearance, genotypes.jsonl."""
         return self.path / "genotypes.jsonl"
 
+    def newest_step(self) -> int | None:
+        """Environment steps of the newest checkpoint; 0 without one; None for no such folder."""
+        if not self.path.exists():
+            return None
+        return max(checkpoint_steps(self.checkpoints_dir.glob("*.index")), default=0)
+
     @property
     def op_weights_path(self) -> Path:
         """The picture of the op weights over time, op_weights.png."""
@@ -87,6 +93,11 @@ class RunPaths:
     def config_path(self) -> Path:
         """The complete configuration of the run, config.gin."""
         return self.root / "config.gin"
+
+    @property
+    def changes_path(self) -> Path:
+        """The settings that were changed on the way, changes.jsonl."""
+        return self.root / "changes.jsonl"
 
     @property
     def genotype_path(self) -> Path:
@@ -116,6 +127,10 @@ class RunPaths:
     def video_path(self, stage: str, file_format: str = "mp4") -> Path:
         """The default file of `watch`: the policy of a stage at play, such as evaluate.mp4."""
         return self.root / f"{stage}.{file_format}"
+
+    def discretization_dir(self, by: str) -> Path:
+        """The folder of a discretization by perturbation: "return" or "loss"."""
+        return self.root / "discretize" / by
 
     @property
     def lock_path(self) -> Path:

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from rldarts_tf.closing import Closing
 from rldarts_tf.cost import Cost, count_cost
-from rldarts_tf.encoders import Encoder
+from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints
 from rldarts_tf.runs.metrics import MetricsWriter
@@ -87,6 +87,7 @@ class Training(Closing):
             restored = self._checkpoints.restore()
             self._resume_step = self._saved_step = self._step if restored else None
             self._recorder = make_recorder(encoder, stage_dir, self._resume_step)
+            self._set_progress()
             if self._step < self._end:
                 self._program.start()
         except BaseException:
@@ -180,6 +181,7 @@ class Training(Closing):
         for _ in range(_MOST_EMPTY_UPDATES):
             steps, metrics = self._program.advance(self._stopping)
             self._step += steps
+            self._set_progress()
             self._returns.add(self._program.environment.episodes.take())
             if self._step > before or self._stopping():
                 return {**self._returns.metrics(), **metrics}
@@ -187,6 +189,11 @@ class Training(Closing):
             f"no environment step in {_MOST_EMPTY_UPDATES} updates in a row: the environments only "
             "begin episodes"
         )
+
+    def _set_progress(self) -> None:
+        """Sets the clock of a search."""
+        if isinstance(self._encoder, Supernet):
+            self._encoder.alpha.set_progress(min(self._step / self._end, 1.0))
 
     def _evaluate(self, num_episodes: int) -> dict[str, float]:
         with self._stopwatch.measure("evaluate"):
@@ -229,6 +236,7 @@ class Training(Closing):
             **self._settings.suite.describe(),
             "seed": self._settings.training.seed,
             "env_steps": self._step,
+            "gradient_steps": self._program.gradient_steps,
             **{
                 name: value
                 for name, value in returns.items()

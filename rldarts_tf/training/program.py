@@ -13,6 +13,7 @@ import numpy as np
 from rldarts_tf.closing import Closing
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Environments, Suite
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.settings import TrainingSettings
@@ -27,6 +28,20 @@ class StageSettings:
     """Settings of the algorithm, fitted to the suite."""
     suite: Suite
     training: TrainingSettings
+
+    def check(self, stage: str) -> None:
+        """Raises what would be wrong with a training of this length.
+
+        Raises:
+          ConfigError: the stage would end before an off-policy algorithm begins to learn.
+        """
+        steps, first = self.training.num_env_steps, getattr(self.algorithm, "min_replay_size", 0)
+        if steps <= first:
+            name = type(self.algorithm).__name__
+            raise ConfigError(
+                f"TrainingSettings.num_env_steps = {steps} does not reach {name}.min_replay_size = "
+                f"{first}, from which on there is learning (stage {stage!r})"
+            )
 
 
 class AgentProgram(Closing):
@@ -66,6 +81,11 @@ class AgentProgram(Closing):
         Raises:
           RunError: training has diverged.
         """
+
+    @property
+    @abc.abstractmethod
+    def gradient_steps(self) -> int:
+        """Gradient steps made so far, resumed runs included."""
 
     @abc.abstractmethod
     def evaluation_policy(self, seed: int) -> Policy:

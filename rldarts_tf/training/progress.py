@@ -63,7 +63,7 @@ class Progress(Closing):
         self._closed = False
         self._live: Any = None
         self._task: Any = None
-        if _is_terminal(self._stream):
+        if is_terminal(self._stream):
             # Without rich the plain lines do.
             with contextlib.suppress(ImportError):
                 self._live = _live_display(self._stream)
@@ -140,16 +140,17 @@ class Progress(Closing):
         return {
             "label": self._label,
             "steps": f"{self._step:,}/{self._total:,}",
-            "speed": f"{_number(self.steps_per_second)} steps/s",
-            "numbers": "  ".join(f"{k} {_number(v)}" for k, v in self._numbers.items()),
-            "left": f"{_duration(self.seconds_left)} left",
+            "speed": f"{short_number(self.steps_per_second)} steps/s",
+            "numbers": "  ".join(f"{k} {short_number(v)}" for k, v in self._numbers.items()),
+            "left": f"{duration(self.seconds_left)} left",
         }
 
     def _print_line(self) -> None:
         if self._failed:
             return
         texts = self._texts()
-        percent = 100.0 * self._step / self._total if self._total > 0 else 100.0
+        # The last update may go beyond the end.
+        percent = 100.0 * min(1.0, self._step / self._total) if self._total > 0 else 100.0
         parts = [f"{texts['steps']} steps ({percent:.1f} %)", texts["speed"]]
         parts += [texts["numbers"]] if self._numbers else []
         line = f"{self._label}: " + ", ".join([*parts, texts["left"]])
@@ -161,7 +162,8 @@ class Progress(Closing):
             self._stream.flush()
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can redraw lines."""
     try:
         return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
     except (AttributeError, ValueError):
@@ -197,7 +199,7 @@ def _live_display(stream: TextIO) -> Any:
         )
 
     def shown_on_terminal(name: str) -> bool:
-        return _is_terminal(getattr(sys, name))
+        return is_terminal(getattr(sys, name))
 
     return TwoLines(
         column("label", "bold"),
@@ -213,7 +215,7 @@ def _live_display(stream: TextIO) -> Any:
     )
 
 
-def _number(value: Any) -> str:
+def short_number(value: Any) -> str:
     """Returns a short text for a number; `-` where there is none yet."""
     if value is None:
         return "-"
@@ -227,7 +229,7 @@ def _number(value: Any) -> str:
     return f"{number:.3g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Returns e.g. `2 d 3 h`, `1 h 05 min`, `4 min 10 s`, `9 s`; `?` for an unknown time."""
     if not math.isfinite(seconds):
         return "?"

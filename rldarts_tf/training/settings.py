@@ -17,6 +17,7 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.options import EncoderOptions
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import SearchSpace
 from rldarts_tf.settings_fields import Settings, one_of, setting
 
@@ -38,15 +39,20 @@ class EncoderSettings(EncoderOptions):
         return {"search": "supernet", "evaluate": "discrete"}.get(stage, self.baseline)
 
     def make(
-        self, encoder: str, genotype: Genotype | str | os.PathLike[str] | None = None
+        self,
+        encoder: str,
+        genotype: Genotype | str | os.PathLike[str] | None = None,
+        search: SearchSettings | None = None,
     ) -> Encoder:
-        """Makes the encoder of a kind."""
-        return make_encoder(encoder, genotype, options=self)
+        """Makes the encoder of a kind; `search` is the method of a supernet."""
+        return make_encoder(encoder, genotype, options=self, search=search)
 
 
 # Every field of a space is a setting, such as search/SearchSpace.normal_ops = ['conv_3x3', 'relu'].
+# So is every field of `SearchSettings`, such as search/SearchSettings.warm_up = 0.25.
 # The core knows nothing of gin; `launch.gin_files.resolve` registers what is defined so.
 make_search_space = gin.external_configurable(SearchSpace, module="rldarts_tf")
+make_search_settings = gin.external_configurable(SearchSettings, module="rldarts_tf")
 
 
 def _minutes(field: str, value: Any) -> float:

@@ -16,6 +16,7 @@ from acme.utils import counting, loggers
 
 from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
+from rldarts_tf.search.optimizers import apply_if
 from rldarts_tf.training.stopwatch import Stopwatch
 
 _OVERFLOWED = "overflowed"
@@ -154,7 +155,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         """
         if self.loss_scale is None:
             if self._settings.skip_nonfinite_updates:
-                gradients.apply_if(finite, apply)
+                apply_if(finite, apply)
             else:
                 apply()
             return {}
@@ -162,5 +163,5 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         scale = tf.identity(self.loss_scale.value)
         # A loss that is not finite is no matter of its gradient's scale.
         overflowed = tf.logical_and(self.loss_scale.update(sound), tf.math.is_finite(loss))
-        gradients.apply_if(finite if self._settings.skip_nonfinite_updates else sound, apply)
+        apply_if(finite if self._settings.skip_nonfinite_updates else sound, apply)
         return {"loss_scale": scale, _OVERFLOWED: tf.cast(overflowed, tf.float32)}

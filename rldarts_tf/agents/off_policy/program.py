@@ -126,6 +126,11 @@ class OffPolicyProgram(AgentProgram):
         """The replay server; there is one after `start`."""
         return _started(self._replay)
 
+    @property
+    @override
+    def gradient_steps(self) -> int:
+        return self.learner.num_steps
+
     @override
     def start(self) -> None:
         """Starts the replay server, empty or restored from the checkpoint."""

@@ -21,6 +21,7 @@ from rldarts_tf.agents.loss_scale import LossScale
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
+from rldarts_tf.search.optimizers import SearchOptimizer
 
 _HOST = "/cpu:0"
 
@@ -131,6 +132,7 @@ def make_agent(
             settings.max_gradient_norm,
             settings.skip_nonfinite_updates,
             LossScale.needed_by(network),
+            SearchOptimizer.needed_by(network),
             epsilon=settings.adam_epsilon,
         ),
         actor_net=actor,

@@ -109,6 +109,11 @@ class PPOProgram(AgentProgram):
             losses["loss_scale"] = float(self._loss_scale.value)
         return steps, {**losses, **counters, "skipped_updates": self._skipped}
 
+    @property
+    @override
+    def gradient_steps(self) -> int:
+        return int(self.agent.train_step_counter)
+
     @override
     def evaluation_policy(self, seed: int) -> Policy:
         act = self._act.drawing_from(make_generator(seed, "evaluation actions"))

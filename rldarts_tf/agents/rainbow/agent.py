@@ -22,6 +22,7 @@ from acme.tf.networks import DiscreteValuedDistribution
 from acme.utils import counting, loggers
 from typing_extensions import override
 
+from rldarts_tf import search
 from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
@@ -196,7 +197,9 @@ class RainbowLearner(ReplayLearner):
         self._network = network
         self._target_network = target_network
         self._architecture = architecture_variables(network)
-        self._optimizer = snt.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon)
+        self._optimizer = search.optimizer(
+            snt.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon), network
+        )
         # So that a checkpoint restored before the first step finds them.
         self._optimizer._initialize(network.trainable_variables)
 

@@ -24,6 +24,7 @@ from acme.tf import utils as tf2_utils
 from acme.utils import counting, loggers
 from typing_extensions import override
 
+from rldarts_tf import search
 from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
@@ -288,6 +289,7 @@ class SACLearner(ReplayLearner):
             name: snt.optimizers.Adam(settings.learning_rate, epsilon=settings.adam_epsilon)
             for name in ("critic", "actor", "temperature")
         }
+        self._optimizers["critic"] = search.optimizer(self._optimizers["critic"], critics)
         # So that a checkpoint restored before the first step finds them.
         for name, variables in self._trained.items():
             self._optimizers[name]._initialize(variables)
@@ -371,7 +373,10 @@ class SACLearner(ReplayLearner):
     def _update_targets(self) -> None:
         """θ' <- τ θ + (1 - τ) θ' (Algorithm 1)."""
         for source, target in zip(self._critics.variables, self._target_critics.variables):
-            target.assign_add(self._settings.target_update_rate * (source - target))
+            if source.dtype.is_floating:
+                target.assign_add(self._settings.target_update_rate * (source - target))
+            else:  # The number of a search's sample.
+                target.assign(source)
 
     def get_variables(self, names: list[str]) -> list[Any]:
         """The weights of the actor and of its encoder, as Acme's variable clients ask for them.

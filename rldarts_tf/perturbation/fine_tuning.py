@@ -1,0 +1,88 @@
+"""Trains a supernet on with what is decided so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typing_extensions import override
+
+from rldarts_tf.closing import Closing
+from rldarts_tf.export.policies import TrainedStage, restore
+from rldarts_tf.perturbation.masks import Mask, masked
+from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints
+from rldarts_tf.runs.paths import StagePaths, checkpoint_steps, find_checkpoint
+from rldarts_tf.training.state import part_of, with_prefix
+
+
+class FineTuning(Closing):
+    """The agent of a search, which goes on after each decision.
+
+    Everything goes on as it was: optimizer, learning rate, replay, and α of what is undecided.
+    Checkpoints are numbered by decisions. With Rainbow and SAC each start begins with the replay
+    of the search.
+
+    Args:
+      stage: the search.
+      mask: of the op weights, as `masks.masked` takes it.
+      stage_dir: of the search, which replay is read from.
+      folder: where checkpoints go.
+      steps: environment steps after each decision; the update that reaches them is completed.
+      seed: of what the search's checkpoint does not have.
+
+    Raises:
+      RunError: a checkpoint cannot be restored.
+    """
+
+    def __init__(
+        self,
+        stage: TrainedStage,
+        mask: Mask,
+        stage_dir: StagePaths,
+        folder: Path,
+        steps: int,
+        seed: int,
+    ) -> None:
+        self._steps = steps
+        self._own = StagePaths(folder)
+        self._program = stage.algorithm.program(
+            stage.make_encoder(), stage.suite, stage.suite.fit(stage.settings), seed, stage_dir
+        )
+        try:
+            # Never left: the program is used here alone.
+            self._masked = masked(self._program.trackables, mask)
+            self._masked.__enter__()
+            state = ArrayState(
+                lambda: with_prefix("agent", self._program.state()),
+                lambda arrays: self._program.set_state(part_of(arrays, "agent")),
+            )
+            objects = {**self._program.trackables, "program": state}
+            self._checkpoints = Checkpoints(self._own, objects)
+            if not self._checkpoints.restore():
+                restore(objects, stage.checkpoint)
+            self._program.start()
+        except BaseException:
+            self._program.close()
+            raise
+
+    def catch_up(self, decisions: int) -> Path | None:
+        """Trains after a decision, unless that was done by an earlier process.
+
+        Args:
+          decisions: how many have been made.
+
+        Returns:
+          The path of the present checkpoint; None before the first decision.
+        """
+        if not decisions:
+            return None
+        folder = self._own.checkpoints_dir
+        if decisions not in checkpoint_steps(folder.glob("*.json")):
+            made = 0
+            while made < self._steps:
+                made += self._program.advance(lambda: False)[0]
+            self._checkpoints.save(decisions)
+        return find_checkpoint(folder, decisions)
+
+    @override
+    def close(self) -> None:
+        self._program.close()

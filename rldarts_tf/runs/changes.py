@@ -1,0 +1,110 @@
+"""Differences between the configuration of a run and that of the command that resumes it."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from rldarts_tf.files import write_text
+from rldarts_tf.runs.configs import ALGORITHM_NAME
+from rldarts_tf.runs.paths import TRAINED_STAGES
+
+NOT_SET = "(not set)"
+"""The value of a setting that one of the configurations lacks."""
+
+HARMLESS = (
+    "TrainingSettings.evaluation_interval",
+    "TrainingSettings.evaluation_episodes",
+    "TrainingSettings.final_evaluation_episodes",
+    "TrainingSettings.checkpoint_minutes",
+    "TrainingSettings.pictures",
+)
+"""Settings that no gradient depends on."""
+
+LENGTH = "TrainingSettings.num_env_steps"
+"""The setting that may grow, and so extends a stage."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A setting whose value differs.
+
+    Attributes:
+      name: "search/TrainingSettings.seed".
+      old: its value in config.gin, as canonical text, or `NOT_SET`.
+      new: its value now.
+    """
+
+    name: str
+    old: str
+    new: str
+
+    @property
+    def stage(self) -> str:
+        """The stage that it is for; empty for all."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def field(self) -> str:
+        """The name without the stage."""
+        return self.name.rpartition("/")[2]
+
+
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[Change]:
+    """Returns what differs between canonical settings: see `configs.canonical_settings`."""
+    names = [*old, *(name for name in new if name not in old)]
+    found = (Change(name, old.get(name, NOT_SET), new.get(name, NOT_SET)) for name in names)
+    return [
+        change
+        for change in found
+        if change.old != change.new and (change.name, change.old) != (ALGORITHM_NAME, NOT_SET)
+    ]
+
+
+def is_harmless(change: Change, begun: Collection[str]) -> bool:
+    """Whether everything done so far stays what it was.
+
+    Args:
+      change: a difference.
+      begun: the stages that have begun.
+    """
+    if change.stage in TRAINED_STAGES:
+        if change.stage not in begun and NOT_SET not in (change.old, change.new):
+            return True
+        if change.field == LENGTH:
+            return int(ast.literal_eval(change.new)) > int(ast.literal_eval(change.old))
+    return change.field in HARMLESS
+
+
+def as_given(change: Change, among: Sequence[Change]) -> Change:
+    """The change without its stage if it is the same in every stage, as a flag or file sets it."""
+    everywhere = {
+        dataclasses.replace(change, name=f"{stage}/{change.field}") for stage in TRAINED_STAGES
+    }
+    return dataclasses.replace(change, name=change.field) if everywhere <= {*among} else change
+
+
+def record(path: Path, found: Sequence[Change], steps: Mapping[str, int]) -> None:
+    """Appends changes to a file of one JSON object per line.
+
+    Args:
+      path: the file.
+      found: the changes.
+      steps: the environment steps of the stages that have begun, from which on the changes hold.
+    """
+    before = path.read_text("utf-8") if path.exists() else ""
+    lines = [
+        json.dumps(
+            {
+                "setting": change.name,
+                "old": change.old,
+                "new": change.new,
+                "from_step": steps.get(change.stage, 0),
+            }
+        )
+        for change in found
+    ]
+    write_text(path, before + "".join(f"{line}\n" for line in lines))

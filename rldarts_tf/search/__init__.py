@@ -1,0 +1,17 @@
+"""Search methods: how α becomes op weights, how it is trained, and what regularizes it.
+
+A supernet is given one, `Supernet(..., search=SearchSettings(...))`, and everything else finds it
+there. The core of it needs TensorFlow alone; names are imported when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from rldarts_tf.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer
+    from rldarts_tf.search.settings import SearchSettings
+
+__all__ = ["SearchOptimizer", "SearchSettings", "SplitOptimizer", "optimizer"]
+
+__getattr__ = lazy_names(__name__, ("settings", "optimizers"), __all__)

@@ -1,0 +1,1 @@
+"""Studies: many trainings that answer one question, as one resumable command."""

@@ -1,0 +1,30 @@
+"""The kinds of studies: each a function from settings, and results so far, to trials.
+
+A plan is asked again whenever a search has finished, and gives all its trials each time, in the
+order in which they should run. One that depends on results gives more of them as there are more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from rldarts_tf.studies.plans import comparisons
+from rldarts_tf.studies.plans.making import TrialMaker
+from rldarts_tf.studies.plans.trajectory import trajectory
+from rldarts_tf.studies.trials import Trial
+
+Plan = Callable[[TrialMaker], Iterator[Trial]]
+
+PLANS: Mapping[str, Plan] = {
+    "search_pays": comparisons.search_pays,
+    "random_cells": comparisons.random_cells,
+    "trajectory": trajectory,
+    "correlation": comparisons.searches,
+    "kernel_size": comparisons.kernel_size,
+    "ablations": comparisons.ablations,
+    "cost": comparisons.searches,
+    "scores": comparisons.search_pays,
+    "transfer": comparisons.transfer,
+    "sweep": comparisons.searches,
+}
+"""By `StudySettings.kind`."""

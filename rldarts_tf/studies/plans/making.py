@@ -1,0 +1,285 @@
+"""Trials of a study, made of its settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.studies.settings import StudySettings
+from rldarts_tf.studies.trials import ROOT, StudyPaths, Trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Variation:
+    """What distinguishes some trials from the others of a study.
+
+    Attributes:
+      gin_files: after those of the study.
+      bindings: after those of the study.
+      discretize: flags of the command that reads the cell off a search; empty for the launcher's
+        own stage.
+    """
+
+    gin_files: tuple[str, ...] = ()
+    bindings: tuple[str, ...] = ()
+    discretize: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, texts: Iterable[str]) -> Variation:
+        """Sorts texts as `StudySettings` has them."""
+        parts: dict[str, list[str]] = {"gin_files": [], "bindings": [], "discretize": []}
+        for text in texts:
+            flag, file = text.startswith("--"), text.endswith(".gin")
+            parts["discretize" if flag else "gin_files" if file else "bindings"].append(text)
+        return cls(**{name: tuple(part) for name, part in parts.items()})
+
+
+PLAIN = Variation()
+
+
+class TrialMaker:
+    """Makes the trials of a study; all names, seeds and commands are made here.
+
+    Args:
+      settings: of the study.
+      root: of the study.
+    """
+
+    def __init__(self, settings: StudySettings, root: Path) -> None:
+        self.settings = settings
+        self.paths = StudyPaths(root)
+        self._cells: list[Genotype] = []
+        self._written: dict[int, str] = {}
+
+    def searches(self, environment: str, cell: bool = True) -> Iterator[Trial]:
+        """The searches of every method with every search seed; see `search`."""
+        named = self.settings.methods or {"": ()}
+        for method, texts in named.items():
+            for seed in self.settings.search_seeds:
+                yield self.search(environment, seed, method, Variation.parse(texts), cell=cell)
+
+    def search(
+        self,
+        environment: str,
+        seed: int,
+        method: str = "",
+        variation: Variation = PLAIN,
+        arm: str = "search",
+        cell: bool = True,
+    ) -> Trial:
+        """The training of a supernet.
+
+        Args:
+          environment: the environment.
+          seed: of the search.
+          method: name of the search method; empty for the only one.
+          variation: the method.
+          arm: of the supernet.
+          cell: whether a cell is read off it.
+        """
+        folder = f"{_slug(environment)}/{_join('-', arm, method)}/seed-{seed}"
+        flags = self._flags(environment, variation, seed, self.settings.search_steps, folder)
+        train = ("train", self.settings.launcher, *flags)
+        commands = [(*train, "--stage=search")]
+        made = f"trials/{folder}/genotype.json"
+        if cell and variation.discretize:
+            run, output = f"{ROOT}/trials/{folder}", f"--output={ROOT}/{made}"
+            commands.append(("discretize", run, *variation.discretize, output))
+        elif cell:
+            commands.append((*train, "--stage=discretize"))
+        return Trial(
+            name=folder,
+            arm=_join(":", arm, method),
+            environment=environment,
+            architecture=f"{arm}-{seed}",
+            seed=seed,
+            search_seed=seed,
+            stage="search",
+            steps=self.settings.search_steps,
+            makes=made if cell else None,
+            commands=tuple(commands),
+        )
+
+    def found(self, search: Trial, seed: int, environment: str | None = None) -> Trial:
+        """The training from scratch of the cell that a search finds.
+
+        Args:
+          search: its trial.
+          seed: of the training.
+          environment: of the training; None for that of the search.
+        """
+        method = search.arm.partition(":")[2]
+        return self.cell(
+            environment or search.environment,
+            f"{_join('-', 'found', method)}-{search.seed}",
+            seed,
+            str(search.makes),
+            arm=_join(":", "found", method),
+            architecture=search.architecture,
+            search=search,
+        )
+
+    def random(self, environment: str, number: int, seed: int) -> Trial:
+        """The training from scratch of a random cell."""
+        name = f"random-{number:02d}"
+        return self.cell(environment, name, seed, self.random_cell(number), arm="random")
+
+    def cell(
+        self,
+        environment: str,
+        name: str,
+        seed: int,
+        genotype: str,
+        arm: str,
+        architecture: str | None = None,
+        search: Trial | None = None,
+    ) -> Trial:
+        """The training from scratch of a cell.
+
+        Args:
+          environment: the environment.
+          name: of the cell among all of the environment.
+          seed: of the training.
+          genotype: the cell's file, relative to the study's root.
+          arm: what the cell stands for.
+          architecture: its id in the arm; the name if None.
+          search: the search that finds it.
+        """
+        folder = f"{_slug(environment)}/{name}/seed-{seed}"
+        steps = self.settings.evaluation_steps
+        flags = self._flags(environment, PLAIN, seed, steps, folder)
+        stage = ("--stage=evaluate", f"--genotype={ROOT}/{genotype}")
+        return Trial(
+            name=folder,
+            arm=arm,
+            environment=environment,
+            architecture=architecture or name,
+            seed=seed,
+            search_seed=None if search is None else search.seed,
+            stage="evaluate",
+            steps=steps,
+            genotype=genotype,
+            needs=() if search is None else (search.name,),
+            commands=(("train", self.settings.launcher, *flags, *stage),),
+        )
+
+    def baseline(
+        self, environment: str, kind: str, seed: int, name: str = "", variation: Variation = PLAIN
+    ) -> Trial:
+        """The training of a hand-designed encoder.
+
+        Args:
+          environment: the environment.
+          kind: of the encoder.
+          seed: of the training.
+          name: of the architecture; the kind if empty.
+          variation: of the training.
+        """
+        folder = f"{_slug(environment)}/{name or kind}/seed-{seed}"
+        steps = self.settings.evaluation_steps
+        flags = self._flags(environment, variation, seed, steps, folder)
+        stage = ("--stage=baseline", f"--gin_bindings=EncoderSettings.baseline = {kind!r}")
+        return Trial(
+            name=folder,
+            arm="baseline",
+            environment=environment,
+            architecture=name or kind,
+            seed=seed,
+            search_seed=None,
+            stage="baseline",
+            steps=steps,
+            commands=(("train", self.settings.launcher, *flags, *stage),),
+        )
+
+    def random_cell(self, number: int) -> str:
+        """The file of a random cell, written if it is missing, relative to the study's root.
+
+        Cells are drawn one after the other, all different: a study that draws more has the first
+        ones of one that draws fewer.
+
+        Raises:
+          ConfigError: there are no more cells, or the file holds another one.
+        """
+        if not self._cells:
+            self._cells = self._draw()
+        if number not in self._written:
+            path = self.paths.genotypes_dir / f"random-{number:02d}.json"
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._cells[number].save(path)
+            elif Genotype.load(path) != self._cells[number]:
+                raise ConfigError(
+                    f"StudySettings.random_seed: {str(path)!r} holds another cell than it draws "
+                    "from the search space"
+                )
+            self._written[number] = str(path.relative_to(self.paths.root))
+        return self._written[number]
+
+    def _draw(self) -> list[Genotype]:
+        space, output_mode = search_space_of(self.settings)
+        if self.settings.random_cells > space.size():
+            raise ConfigError(
+                f"StudySettings.random_cells must be at most {space.size()}, the cells of "
+                f"{space.name!r}, got {self.settings.random_cells}"
+            )
+        rng = random.Random(self.settings.random_seed)
+        drawn: dict[Genotype, None] = {}
+        while len(drawn) < self.settings.random_cells:
+            drawn.setdefault(random_genotype(space, rng, output_mode))
+        return [*drawn]
+
+    def _flags(
+        self, environment: str, variation: Variation, seed: int, steps: int, folder: str
+    ) -> list[str]:
+        settings = self.settings
+        return [
+            *(f"--import={module}" for module in settings.imports),
+            *(f"--gin_file={file}" for file in (*settings.gin_files, *variation.gin_files)),
+            *(f"--gin_bindings={text}" for text in (*settings.bindings, *variation.bindings)),
+            *_environment_flags(settings.environment_flags, environment),
+            f"--seed={seed}",
+            f"--num_env_steps={steps}",
+            f"--root_dir={ROOT}/trials/{folder}",
+        ]
+
+
+def search_space_of(settings: StudySettings) -> tuple[SearchSpace, str]:
+    """The search space and the output mode of a study's trials.
+
+    Raises:
+      ConfigError: a gin file or setting of the trials is not valid.
+    """
+    # TensorFlow comes with them.
+    from rldarts_tf.encoders import as_search_space
+    from rldarts_tf.launch import gin_files
+    from rldarts_tf.training.settings import EncoderSettings
+    from rldarts_tf.user_modules import import_modules
+
+    import_modules(list(settings.imports))
+    gin_files.load(settings.gin_files, settings.bindings)
+    (encoders,) = gin_files.resolve(EncoderSettings)["search"]
+    return as_search_space(encoders.search_space), encoders.output_mode
+
+
+def _environment_flags(flags: Sequence[str], environment: str) -> list[str]:
+    parts = environment.split("/", len(flags) - 1) if len(flags) > 1 else [environment]
+    if flags and len(parts) != len(flags):
+        wanted = "/".join(flags)
+        raise ConfigError(
+            f"StudySettings.environments must be names such as {wanted!r}, got {environment!r}"
+        )
+    return [f"--{flag}={part}" for flag, part in zip(flags, parts)]
+
+
+def _slug(environment: str) -> str:
+    """An environment as a part of the name of a file."""
+    return "".join(letter if letter.isalnum() else "-" for letter in environment)
+
+
+def _join(separator: str, arm: str, method: str) -> str:
+    return f"{arm}{separator}{method}" if method else arm
