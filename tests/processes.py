@@ -65,7 +65,7 @@ class Server:
     def __init__(self, imports: Sequence[str], folder: Path) -> None:
         self._folder = folder
         self._number = itertools.count()
-        self.address = f"rldarts_tf-{os.getpid()}-{id(self)}"
+        self.address = str(folder / "socket")
         self._process = subprocess.Popen(
             [sys.executable, python_server.__file__, self.address, *imports],
             cwd=ROOT,

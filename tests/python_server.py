@@ -25,7 +25,7 @@ from typing import Any
 def ask(address: str, order: dict[str, Any]) -> int | None:
     """Sends an order; returns the answer: a process, or how it ended, None while it runs."""
     with socket.socket(socket.AF_UNIX) as client, client.makefile("rw") as stream:
-        client.connect(f"\0{address}")
+        client.connect(address)
         print(json.dumps(order), file=stream, flush=True)
         return json.loads(stream.readline())
 
@@ -36,7 +36,7 @@ def start(
     """Starts a program; returns its process.
 
     Args:
-      address: of the server.
+      address: file of the server's socket.
       arguments: a file, `-m MODULE` or `-c PROGRAM`, and what follows.
       files: its standard input, output and error.
       cwd: its working directory.
@@ -126,7 +126,7 @@ def main(address: str, *modules: str) -> None:
     gc.collect()
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"\0{address}")
+        listener.bind(address)
         listener.listen(64)
         print("ready", flush=True)
         while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
