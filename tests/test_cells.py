@@ -461,3 +461,12 @@ def test_bad_arguments_of_a_cell_are_named():
         register_op("none", lambda filters, stride: tf.keras.layers.ReLU())
     with pytest.raises(KeyError):
         Cell(topology, filters=2).edge_variables(0, 1, "tanh")
+
+
+def test_an_error_of_a_users_op_names_the_op():
+    register_op("test_wrong_shape", lambda filters, stride: tf.keras.layers.Reshape((7,)))
+    register_op("test_no_layer", lambda filters, stride: 1 / 0)
+    with pytest.raises(ConfigError, match=r"op 'test_no_layer': ZeroDivisionError"):
+        Cell((((0, "test_no_layer"),),), filters=2)
+    with pytest.raises(Exception, match=r"op 'test_wrong_shape': "):
+        Cell((((0, "test_wrong_shape"),),), filters=2)(tf.zeros((1, 4, 4, 2)))

@@ -26,9 +26,10 @@ FRAMEWORKS = (
     "rich",
     "tensorflow_probability",
 )
-GROUND = ("errors", "checks", "settings_fields", "files", "lazy", "closing")
+GROUND = ("extras", "errors", "checks", "settings_fields", "files", "lazy", "closing")
 # From top to bottom: a file imports only files that stand before it.
 LAYERS = (
+    "extras",
     "errors",
     "checks",
     "settings_fields",
