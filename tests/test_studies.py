@@ -24,6 +24,7 @@ from tiny import PPO as TINY
 
 pytest.importorskip("gin")
 
+from rldarts_tf import commands
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.launch import gin_files
@@ -221,6 +222,30 @@ def test_an_environment_of_two_parts_sets_two_flags(tmp_path):
     settings = dataclasses.replace(settings, environments=("a",))
     with pytest.raises(ConfigError, match="must be names such as 'domain_name/task_name'"):
         next(PLANS["search_pays"](TrialMaker(settings, tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--engine=ray", "--processes=2"], "processes: is for --engine=local"),
+        (["--gpus=1"], "gpus: is for --engine=ray"),
+        (["--ray_address=auto"], "ray_address: is for --engine=ray"),
+        (["--gin_file=nothing.gin"], "gin_file: 'nothing.gin' is neither a path nor in"),
+        (["--gin_bindings=StudySettings.random_cells = -1"], "StudySettings.random_cells must be"),
+        (["--gin_bindings=StudySettings.kind = 'x'"], "StudySettings.kind must be one of search_"),
+        (["--gin_bindings=StudySettings.cells = 3"], "cells"),
+    ],
+)
+def test_bad_input_ends_the_command_with_one_line_and_writes_nothing(
+    flags, message, tmp_path, capsys
+):
+    root = tmp_path / "study"
+    given = ["--gin_file=studies/search_pays.gin", f"--root_dir={root}", *flags]
+    assert commands.main(["study", *given]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert captured.err.startswith("error: ") and message in captured.err
+    assert not root.exists()
 
 
 # --- study.json ---------------------------------------------------------------------------------
