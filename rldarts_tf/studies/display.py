@@ -129,18 +129,18 @@ class Display(Closing):
         rows: Mapping[str, Progress],
     ) -> float:
         """Time for all trials that are left, at the speeds of those that run or ran lately."""
-        steps = 0.0
+        for trial in trials:
+            if trial.name in rows and rows[trial.name].speed > 0:
+                self._speeds[trial.stage] = rows[trial.name].speed
+        if not self._speeds:
+            return math.inf
+        # A stage that has not run yet may be as slow as the slowest that has.
+        slowest = min(self._speeds.values())
         seconds = 0.0
         for trial in trials:
-            progress = rows.get(trial.name)
-            if progress is not None and progress.speed > 0:
-                self._speeds[trial.stage] = progress.speed
-        for trial in trials:
             if trial.name not in finished and trial.name not in failed:
-                done = rows[trial.name].step if trial.name in rows else 0.0
-                speed = self._speeds.get(trial.stage) or max(self._speeds.values(), default=0.0)
-                steps = max(trial.steps - done, 0.0)
-                seconds += steps / speed if speed else math.inf
+                left = trial.steps - rows.get(trial.name, Progress()).step
+                seconds += max(left, 0.0) / self._speeds.get(trial.stage, slowest)
         return seconds / max(len(rows), 1)
 
 
