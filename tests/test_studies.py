@@ -67,7 +67,7 @@ def clean_gin():
     gin.clear_config()
 
 
-def start_trial(arguments, log):
+def start_trial(arguments, log, task=None):
     """Starts what leaves the files of a training in a moment."""
     return subprocess.Popen([sys.executable, "-S", TRIALS, *arguments], stdout=log, stderr=log)
 
@@ -399,7 +399,7 @@ def test_a_trial_that_is_killed_is_run_again_from_its_checkpoint(tmp_path, monke
     settings = dataclasses.replace(QUICK, kind="ablations", search_steps=25)
     begun = []
 
-    def start(arguments, log):
+    def start(arguments, log, task):
         begun.append(start_trial(arguments, log))
         return begun[-1]
 
@@ -469,7 +469,7 @@ def test_a_study_of_real_trainings_ends_with_the_results_of_all(tmp_path):
     paths, imports = StudyPaths(tmp_path), ["rldarts_tf.launch", "rldarts_tf.agents.ppo.program"]
     with Server([*imports, "rldarts_tf.commands"], tmp_path) as server:
         program = str(ROOT / "rldarts_tf" / "__main__.py")
-        finished, _ = run(tmp_path, settings, lambda a, log: server.start([program, *a]))
+        finished, _ = run(tmp_path, settings, lambda a, log, task: server.start([program, *a]))
     assert finished
     trials = Study.load(tmp_path).trials
     assert [trial.arm for trial in trials] == ["search", "found"]
