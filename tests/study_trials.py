@@ -104,11 +104,11 @@ def cell(number: int) -> dict:
     return {**CELL, "cells": {"normal": [[[0, "conv_3x3"]], second]}}
 
 
-def start_child(arguments, log):
+def start_child(arguments, log, task):
     """Starts it as a process that ends with the one that started it, as trainings are."""
     from rldarts_tf.studies.running import start_process
 
-    return start_process(["--import=study_trials", *arguments], log)
+    return start_process(["--import=study_trials", *arguments], log, task)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.agents.sac import SACSettings
+from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.planted.settings import PlantedSettings
@@ -43,6 +44,7 @@ SETTINGS = (
     DMControlSettings,
     GymnasiumSettings,
     PlantedSettings,
+    CatchSettings,
     TrainingSettings,
 )
 

@@ -24,6 +24,7 @@ from tiny import PPO as TINY
 
 pytest.importorskip("gin")
 
+from rldarts_tf import commands
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.launch import gin_files
@@ -66,7 +67,7 @@ def clean_gin():
     gin.clear_config()
 
 
-def start_trial(arguments, log):
+def start_trial(arguments, log, task=None):
     """Starts what leaves the files of a training in a moment."""
     return subprocess.Popen([sys.executable, "-S", TRIALS, *arguments], stdout=log, stderr=log)
 
@@ -223,6 +224,30 @@ def test_an_environment_of_two_parts_sets_two_flags(tmp_path):
         next(PLANS["search_pays"](TrialMaker(settings, tmp_path)))
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--engine=ray", "--processes=2"], "processes: is for --engine=local"),
+        (["--gpus=1"], "gpus: is for --engine=ray"),
+        (["--ray_address=auto"], "ray_address: is for --engine=ray"),
+        (["--gin_file=nothing.gin"], "gin_file: 'nothing.gin' is neither a path nor in"),
+        (["--gin_bindings=StudySettings.random_cells = -1"], "StudySettings.random_cells must be"),
+        (["--gin_bindings=StudySettings.kind = 'x'"], "StudySettings.kind must be one of search_"),
+        (["--gin_bindings=StudySettings.cells = 3"], "cells"),
+    ],
+)
+def test_bad_input_ends_the_command_with_one_line_and_writes_nothing(
+    flags, message, tmp_path, capsys
+):
+    root = tmp_path / "study"
+    given = ["--gin_file=studies/search_pays.gin", f"--root_dir={root}", *flags]
+    assert commands.main(["study", *given]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert captured.err.startswith("error: ") and message in captured.err
+    assert not root.exists()
+
+
 # --- study.json ---------------------------------------------------------------------------------
 
 
@@ -374,7 +399,7 @@ def test_a_trial_that_is_killed_is_run_again_from_its_checkpoint(tmp_path, monke
     settings = dataclasses.replace(QUICK, kind="ablations", search_steps=25)
     begun = []
 
-    def start(arguments, log):
+    def start(arguments, log, task):
         begun.append(start_trial(arguments, log))
         return begun[-1]
 
@@ -444,7 +469,7 @@ def test_a_study_of_real_trainings_ends_with_the_results_of_all(tmp_path):
     paths, imports = StudyPaths(tmp_path), ["rldarts_tf.launch", "rldarts_tf.agents.ppo.program"]
     with Server([*imports, "rldarts_tf.commands"], tmp_path) as server:
         program = str(ROOT / "rldarts_tf" / "__main__.py")
-        finished, _ = run(tmp_path, settings, lambda a, log: server.start([program, *a]))
+        finished, _ = run(tmp_path, settings, lambda a, log, task: server.start([program, *a]))
     assert finished
     trials = Study.load(tmp_path).trials
     assert [trial.arm for trial in trials] == ["search", "found"]
