@@ -19,7 +19,6 @@ pytest.importorskip("minatar")
 
 import numpy as np
 import tensorflow as tf
-from processes import Server
 from reference import randomize
 
 import rldarts_tf
@@ -36,6 +35,7 @@ import kernel_times
 import memory
 import memory_growth
 import networks
+import planted
 import replay
 import scaling
 from plain import MIXES, PlainSupernet
@@ -69,6 +69,14 @@ COMMANDS = {
     ),
     "replay": ("--transitions=64", "--num_envs=4", "--batch_size=8", "--batches=2"),
     "catch": ("--seeds=0", "--max_steps=100"),
+    "planted": (
+        "--task=count",
+        "--learner=supervised,ppo",
+        "--seeds=1",
+        "--steps=16",
+        *bindings("PPOSettings", num_envs=8, steps_per_update=8, minibatch_size=64),
+        *bindings("TrainingSettings", num_env_steps=64, final_evaluation_episodes=8),
+    ),
     "dm_control_frames": ("--domain_name=pendulum", "--num_envs=1,2", "--steps=2", "--repeats=1"),
     "gymnasium_frames": (
         "--encoders=impala_cnn,supernet",
@@ -108,6 +116,7 @@ COMMANDS = {
     ),
     "kernel_times": ("--network=impala_cnn", *TINY),
     "memory_growth": ("--launchers=ppo_procgen", "--warm_up=1", "--updates=3"),
+    "search_methods": ("--methods=gumbel", *TINY),
     "memory": ("--networks=micro recompute", "--depths=4", "--batches=1,3", "--image_side=16"),
 }
 
@@ -118,19 +127,17 @@ def script_of(name):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, server):
     """Every script in a process of its own, two at a time, from the first test on."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    programs = [f"rldarts_tf.agents.{name}.program" for name in ("ppo", "rainbow", "sac")]
 
     def launch(name):
         flags = (*COMMANDS[name], f"--output={name}.json")
-        return server.run([str(script_of(name)), *flags], cwd=folder)
+        # A new process of theirs is a fork, too, unless its size is what a script looks at.
+        python = sys.executable if name == "memory_growth" else str(server.python)
+        return server.run([str(script_of(name)), *flags], cwd=folder, executable=python)
 
-    with (
-        Server(["common", *programs], tmp_path_factory.mktemp("out"), [str(BENCHMARKS)]) as server,
-        ThreadPoolExecutor(max_workers=2) as pool,
-    ):
+    with ThreadPoolExecutor(max_workers=2) as pool:
         yield folder, {name: pool.submit(launch, name) for name in COMMANDS}
         pool.shutdown(cancel_futures=True)
 
@@ -318,6 +325,25 @@ def test_catch_counts_steps_or_gives_up(runs):
         assert run["steps"] is None and run["seconds"] > 0
 
 
+def test_planted_searches_with_and_without_an_agent(runs):
+    result = results_of(runs, "planted")
+    assert set(result) == {"count joint", "count ppo"}
+    for (search,) in result.values():
+        ops = planted.space_of("count").ops("normal")
+        assert search["op"] in ops[:-1]
+        assert search["recovered"] == (search["op"] == "conv_3x3")
+        assert 0 <= search["accuracy"] <= 1 and search["seconds"] > 0
+        # Recorded from near the start on, where nothing is decided.
+        assert len(search["steps"]) == len(search["op_weights"]) >= 1
+        np.testing.assert_allclose(search["op_weights"][0], 1 / len(ops), atol=0.1)
+
+
+def test_the_interval_of_a_share_is_exact():
+    # All of n: the lower end is the p where p^n is 2.5 %.
+    assert planted.interval(10, 10) == (pytest.approx(0.025 ** (1 / 10)), 1)
+    assert planted.interval(0, 10) == (0, pytest.approx(1 - 0.025 ** (1 / 10)))
+
+
 def test_dm_control_frames_compares_batches_with_a_plain_loop(runs):
     result = results_of(runs, "dm_control_frames")
     assert_positive(result, ("plain_frames_per_second", "plain_seconds"))
@@ -402,6 +428,13 @@ def test_networks_measures_a_network(runs):
     assert result["bare_convolutions"] == 5 + 5 + 4
     assert list(result["forms"]) == ["package"]
     assert_positive(result["forms"]["package"], (*PACKAGE_KEYS, *FRESH_KEYS))
+
+
+def test_search_methods_are_beside_impala_cnn(runs):
+    results = results_of(runs, "search_methods")
+    assert list(results) == ["impala_cnn", "gumbel"]
+    for values in results.values():
+        assert_positive(values, ("seconds", "processor_seconds", "first_call_seconds"))
 
 
 def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, capsys):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from reference import randomize, reference_cell, softmax
+from spaces import CLASSIC_2, MICRO_2
 
 import rldarts_tf
 from rldarts_tf.errors import ConfigError, GenotypeError
@@ -53,9 +54,11 @@ def set_alpha(supernet, genotype, strength: float) -> None:
             supernet.alpha.logits[cell_type][j - 1].assign(logits)
 
 
+# Micro's two cells in a block, of fewer nodes.
+TWO_CELLS = dataclasses.replace(MICRO_2, num_normal=2)
 EXAMPLES = {
-    "classic": lambda **kwargs: rldarts_tf.Supernet(rldarts_tf.CLASSIC, [4], **kwargs),
-    "micro": lambda **kwargs: rldarts_tf.Supernet(rldarts_tf.MICRO, [4, 6], **kwargs),
+    "classic": lambda **kwargs: rldarts_tf.Supernet(CLASSIC_2, [4], **kwargs),
+    "micro": lambda **kwargs: rldarts_tf.Supernet(TWO_CELLS, [4, 6], **kwargs),
     "discrete": lambda **kwargs: rldarts_tf.DiscreteNetwork(
         random_genotype(rldarts_tf.CLASSIC, random.Random(0)), [4, 6], **kwargs
     ),
@@ -63,9 +66,7 @@ EXAMPLES = {
     "nature_cnn": lambda **kwargs: rldarts_tf.NatureCNN(**kwargs),
     "pisac_cnn": lambda **kwargs: rldarts_tf.PiSacCNN([4, 6], **kwargs),
     "minatar_cnn": lambda **kwargs: rldarts_tf.MinAtarCNN(**kwargs),
-    "layer_norm": lambda **kwargs: rldarts_tf.Supernet(
-        rldarts_tf.MICRO, [4], head="layer_norm", **kwargs
-    ),
+    "layer_norm": lambda **kwargs: rldarts_tf.Supernet(MICRO_2, [4], head="layer_norm", **kwargs),
 }
 
 
@@ -522,6 +523,25 @@ def test_the_head_of_layer_norm_normalizes_what_relu_and_dense_give():
     expected = y * weights["layer_norm/gamma"] + weights["layer_norm/beta"]
     assert (expected.numpy() < 0).any()
     np.testing.assert_allclose(encoder(pixels), expected, atol=1e-4)
+
+
+def test_the_head_of_pool_sees_what_is_in_an_image_and_not_where():
+    space = rldarts_tf.SearchSpace("pooled", ("conv_3x3",), num_nodes=1, stem="none")
+    encoder = rldarts_tf.Supernet(space, [4], features=7, head="pool")
+    pixels = np.zeros((2, 12, 12, 3), np.uint8)
+    pixels[0, 3:6, 2:5] = pixels[1, 6:9, 7:10] = images(1, 3, 3, 3)[0]
+    features = encoder(pixels)
+    randomize(encoder.weights, 0)
+    features = encoder(pixels)
+    np.testing.assert_allclose(features[0], features[1], rtol=1e-4, atol=1e-6)
+    weights = _named_weights(encoder)
+    # By hand: the stem "none" leaves the cell alone on images of full size.
+    [cell] = encoder.cells
+    maps = cell(tf.constant(pixels.astype(np.float32) / 255), encoder.op_weights()["normal"])
+    pooled = np.maximum(maps, 0).mean((1, 2))
+    expected = np.maximum(pooled @ weights["dense/kernel"] + weights["dense/bias"], 0)
+    assert (expected > 0).any() and maps.shape == (2, 12, 12, 4)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_extracted_network_has_the_head_of_its_supernet():
