@@ -144,8 +144,8 @@ def changed_setting(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | Non
     """The first setting whose change would make trials other than they are, with both values.
 
     Args:
-      old: settings of a study, as `StudySettings.plain` has them. One that they lack, as those of an
-        earlier version may, has its default.
+      old: settings of a study, as `StudySettings.plain` has them. One that is missing, because an
+        earlier version did not know it, has its default.
       new: those it is started with.
 
     Returns:
