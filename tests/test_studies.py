@@ -297,6 +297,14 @@ def test_settings_may_grow_and_not_change(name, value, changed):
         assert found.startswith(f"StudySettings.{name}: ") and " -> " in found
 
 
+def test_a_setting_that_an_earlier_version_did_not_know_has_its_default():
+    old = QUICK.plain()
+    del old["every"]
+    assert changed_setting(old, QUICK.plain()) is None
+    found = changed_setting(old, dataclasses.replace(QUICK, every=3).plain())
+    assert found == "StudySettings.every: 1 -> 3"
+
+
 # --- running ------------------------------------------------------------------------------------
 
 
