@@ -70,6 +70,7 @@ EXTRAS = {
         "setuptools<82",  # imageio-ffmpeg 0.3 imports pkg_resources, which 82 removed
     ],
     "report": [
+        "gin-config>=0.5,<0.6",  # a run's config.gin is read by its parser
         "jinja2>=3",
         "matplotlib>=3.7",
         "rich>=13",

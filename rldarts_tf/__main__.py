@@ -2,11 +2,11 @@
 
 import sys
 
-from rldarts_tf.errors import without_interrupt_traceback
+from rldarts_tf.errors import shorten_tracebacks
 
 if __name__ == "__main__":
     # Before the imports, which take seconds.
-    without_interrupt_traceback()
+    shorten_tracebacks()
     from rldarts_tf.commands import main
 
     sys.exit(main())

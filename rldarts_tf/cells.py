@@ -269,8 +269,8 @@ def _make_bank(
     if fan_out.kind is Kind.PARAMETER_FREE:
         functions = [layer.function for layer, *_ in layers]
         return ParameterFreeBank(functions, stride, len(fan_out.targets), **kwargs)
-    [of_targets] = layers
-    return LayerBank(of_targets, **kwargs)
+    [of_targets], [op] = layers, fan_out.ops
+    return LayerBank(op, of_targets, **kwargs)
 
 
 def _kind(layer: tf.keras.layers.Layer) -> Kind:

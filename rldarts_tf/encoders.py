@@ -47,7 +47,9 @@ class Encoder(tf.keras.Model):
     Args:
       features: size of the output.
       head: how the features follow from the maps: "relu" as above; "layer_norm" for flatten, ReLU,
-        Dense, LayerNormalization (of SAC, where actor and critic are put on what is normalized).
+        Dense, LayerNormalization (of SAC, where actor and critic are put on what is normalized);
+        "pool" for ReLU, mean over all positions, Dense, ReLU, which sees what is in an image and
+        not where (as in Impoola-CNN, Trumpp et al. 2025).
       dtype: a Keras policy or its name, such as "mixed_bfloat16"; the global policy if None. In the
         mixed ones, variables, α, the dense layer and the features are float32. "mixed_float16"
         needs loss scaling: a loop of your own `tf.keras.mixed_precision.LossScaleOptimizer`.
@@ -65,10 +67,14 @@ class Encoder(tf.keras.Model):
         self.features = check_option("features", features)
         self.head = check_option("head", head)
         variables = self.dtype_policy.variable_dtype
-        self._flat = tf.keras.layers.Flatten()
+        self._flat = (
+            tf.keras.layers.GlobalAveragePooling2D(dtype=variables)
+            if head == "pool"
+            else tf.keras.layers.Flatten()
+        )
         self._dense = tf.keras.layers.Dense(
             self.features,
-            activation="relu" if head == "relu" else None,
+            activation=None if head == "layer_norm" else "relu",
             name="dense",
             dtype=variables,
         )
@@ -84,7 +90,7 @@ class Encoder(tf.keras.Model):
         return super().__call__(images, *args, **kwargs)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Images [B, H, W, C], uint8, bool or float -> [B, features], with head "relu" >= 0.
+        """Images [B, H, W, C], uint8, bool or float -> [B, features], >= 0 but with "layer_norm".
 
         Raises:
           ConfigError: the images are not of rank 4, or of another dtype.
@@ -94,9 +100,10 @@ class Encoder(tf.keras.Model):
     # AutoGraph would spend seconds on converting this code, which does not need it.
     @tf.autograph.experimental.do_not_convert
     def _encode(self, images: tf.Tensor, training: bool | None) -> tf.Tensor:
-        x = self._flat(self.feature_maps(self._as_float(images), training))
+        x = self.feature_maps(self._as_float(images), training)
         if not self.ends_in_activation:
             x = tf.nn.relu(x)
+        x = self._flat(x)
         for layer in self._head:
             x = layer(x)
         return x
@@ -150,7 +157,7 @@ class CellNetwork(Encoder):
       depths: channels of each block.
       num_normal: N.
       num_reduction: R.
-      stem: "impala" or "pisac".
+      stem: "impala", "pisac" or "none".
       **kwargs: arguments of `Encoder`.
     """
 
@@ -170,7 +177,7 @@ class CellNetwork(Encoder):
         self._stem = stem
         if stem == PISAC_STEM:
             self._stack.append(Conv2D(self.depths[0], 3, strides=2, name="stem", dtype=dtype))
-        elif num_reduction:
+        elif stem == IMPALA_STEM and num_reduction:
             self._stack.append(same_conv(self.depths[0], "stem", dtype))
         for d, filters in enumerate(self.depths):
             if stem == IMPALA_STEM and not num_reduction:
@@ -218,7 +225,8 @@ class CellNetwork(Encoder):
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]].
 
-        With the stem "impala" and R <= 1 H' is H / 2^D; with "pisac" (H - 1) / 2 / 2^(R D).
+        With the stem "impala" and R <= 1 H' is H / 2^D; with "pisac" (H - 1) / 2 / 2^(R D), and
+        with "none" H / 2^(R D).
         """
         op_weights, selected = self.op_weights(), self.selected_ops()
         for layer in self._stack:

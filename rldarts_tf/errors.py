@@ -7,10 +7,14 @@ its traceback, and code 1 (`report_bug`).
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
+
+from rldarts_tf import extras
 
 
 class RLDartsError(ValueError):
@@ -37,6 +41,25 @@ def one_line(error: object, most: int | None = 200) -> str:
       most: maximum of characters; None for no limit.
     """
     return (" ".join(str(error).split()) or type(error).__name__)[:most]
+
+
+@contextlib.contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Context manager for code of the user's own: whatever it raises becomes one line.
+
+    Args:
+      part: which code this is, such as "op 'gelu'".
+
+    Raises:
+      ConfigError: the code raised something; another `RLDartsError` passes as it is.
+    """
+    try:
+        yield
+    except RLDartsError:
+        raise
+    except Exception as error:
+        reason = one_line(f"{type(error).__name__}: {error}", 300)
+        raise ConfigError(f"{part}: {reason}") from error
 
 
 def report_error(error: object) -> int:
@@ -72,14 +95,21 @@ def report_bug(error: BaseException) -> int:
     return 1
 
 
-def without_interrupt_traceback() -> None:
-    """Lets Ctrl-C end a program with one word instead of a traceback; Python's exit code stays."""
+def shorten_tracebacks() -> None:
+    """Lets a program end with one line for Ctrl-C, and for a part that is not installed.
+
+    For what is not caught, which is while its modules are imported. The exit codes stay Python's.
+    """
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             print("interrupted", file=sys.stderr, flush=True)
-        else:
+            return
+        missing = extras.explanation(error) if isinstance(error, ModuleNotFoundError) else None
+        if missing is None:
             before(kind, error, trace)
+        else:
+            report_error(missing)
 
     sys.excepthook = hook

@@ -21,7 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rldarts_tf.errors import ConfigError
+from rldarts_tf.errors import ConfigError, naming
 from rldarts_tf.kernels.banks import ConvolutionBank, ConvolutionSettings, ParameterFreeBank
 from rldarts_tf.kernels.precision import set_policy
 from rldarts_tf.options import check_option
@@ -214,10 +214,10 @@ def make_op(
     check_option("normalization", normalization)
     policy = tf.keras.layers.Layer(dtype=dtype).dtype_policy
     factory = _REGISTRY[name]
-    if "dtype" in inspect.signature(factory).parameters:
-        layer = factory(filters, stride, dtype=policy)
-    else:
-        layer = factory(filters, stride)
+    takes_dtype = "dtype" in inspect.signature(factory).parameters
+    with naming(f"op {name!r}"):
+        layer = factory(filters, stride, **({"dtype": policy} if takes_dtype else {}))
+    if not takes_dtype:
         set_policy(layer, policy)
     if normalization is not None and isinstance(layer, (Convolution, SeparableConvolution)):
         config = layer.get_config()

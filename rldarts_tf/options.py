@@ -18,7 +18,7 @@ from rldarts_tf.search_space import OUTPUT_MODES, SearchSpace
 from rldarts_tf.settings_fields import Settings, checked, one_of, setting
 
 NORMALIZATIONS = (None, "layer", "batch")
-HEADS = ("relu", "layer_norm")
+HEADS = ("relu", "layer_norm", "pool")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -71,7 +71,7 @@ class EncoderOptions(Settings):
     )
     head: str = setting(
         "relu",
-        "how the features follow from the maps: relu or layer_norm; see `rldarts_tf.Encoder`",
+        "how the features follow from the maps: relu, layer_norm or pool; see `rldarts_tf.Encoder`",
         check=one_of(*HEADS),
     )
     kernel_size: int = setting(3, "size of all convolutions of impala_cnn", least=1)

@@ -27,7 +27,8 @@ OUTPUT_MODES = ("concat", "last", "sum", "average", "weighted_sum")
 
 IMPALA_STEM = "impala"
 PISAC_STEM = "pisac"
-STEMS = (IMPALA_STEM, PISAC_STEM)
+NO_STEM = "none"
+STEMS = (IMPALA_STEM, PISAC_STEM, NO_STEM)
 """Layers around the cells; see `SearchSpace`."""
 
 
@@ -72,6 +73,7 @@ class SearchSpace:
         Conv3x3 and MaxPool3x3 of stride 2. "pisac": the first convolution of PI-SAC's encoder,
         3x3 of stride 2 without padding, comes before all blocks, and its filter response
         normalization after them; blocks are cells alone.
+        "none": cells alone.
 
     Raises:
       ConfigError: the stem is unknown, a count is out of range, or an op stands twice or is one of

@@ -36,6 +36,7 @@ import kernel_times
 import memory
 import memory_growth
 import networks
+import planted
 import replay
 import scaling
 from plain import MIXES, PlainSupernet
@@ -69,6 +70,14 @@ COMMANDS = {
     ),
     "replay": ("--transitions=64", "--num_envs=4", "--batch_size=8", "--batches=2"),
     "catch": ("--seeds=0", "--max_steps=100"),
+    "planted": (
+        "--task=count",
+        "--learner=supervised,ppo",
+        "--seeds=1",
+        "--steps=16",
+        *bindings("PPOSettings", num_envs=8, steps_per_update=8, minibatch_size=64),
+        *bindings("TrainingSettings", num_env_steps=64, final_evaluation_episodes=8),
+    ),
     "dm_control_frames": ("--domain_name=pendulum", "--num_envs=1,2", "--steps=2", "--repeats=1"),
     "gymnasium_frames": (
         "--encoders=impala_cnn,supernet",
@@ -317,6 +326,25 @@ def test_catch_counts_steps_or_gives_up(runs):
     for (run,) in result.values():
         # 20 episodes of 5 steps are not enough to learn it.
         assert run["steps"] is None and run["seconds"] > 0
+
+
+def test_planted_searches_with_and_without_an_agent(runs):
+    result = results_of(runs, "planted")
+    assert set(result) == {"count joint", "count ppo"}
+    for (search,) in result.values():
+        ops = planted.space_of("count").ops("normal")
+        assert search["op"] in ops[:-1]
+        assert search["recovered"] == (search["op"] == "conv_3x3")
+        assert 0 <= search["accuracy"] <= 1 and search["seconds"] > 0
+        # Recorded from near the start on, where nothing is decided.
+        assert len(search["steps"]) == len(search["op_weights"]) >= 1
+        np.testing.assert_allclose(search["op_weights"][0], 1 / len(ops), atol=0.1)
+
+
+def test_the_interval_of_a_share_is_exact():
+    # All of n: the lower end is the p where p^n is 2.5 %.
+    assert planted.interval(10, 10) == (pytest.approx(0.025 ** (1 / 10)), 1)
+    assert planted.interval(0, 10) == (0, pytest.approx(1 - 0.025 ** (1 / 10)))
 
 
 def test_dm_control_frames_compares_batches_with_a_plain_loop(runs):

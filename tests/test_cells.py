@@ -476,3 +476,12 @@ def test_bad_arguments_of_a_cell_are_named():
 )
 def test_ops_of_unit_size_equal_the_formulas(float64, ops, options):
     check_against_reference(ops, unit_ops=True, image=(2, 5, 4, 3), **options)
+
+
+def test_an_error_of_a_users_op_names_the_op():
+    register_op("test_wrong_shape", lambda filters, stride: tf.keras.layers.Reshape((7,)))
+    register_op("test_no_layer", lambda filters, stride: 1 / 0)
+    with pytest.raises(ConfigError, match=r"op 'test_no_layer': ZeroDivisionError"):
+        Cell((((0, "test_no_layer"),),), filters=2)
+    with pytest.raises(Exception, match=r"op 'test_wrong_shape': "):
+        Cell((((0, "test_wrong_shape"),),), filters=2)(tf.zeros((1, 4, 4, 2)))

@@ -524,6 +524,25 @@ def test_the_head_of_layer_norm_normalizes_what_relu_and_dense_give():
     np.testing.assert_allclose(encoder(pixels), expected, atol=1e-4)
 
 
+def test_the_head_of_pool_sees_what_is_in_an_image_and_not_where():
+    space = rldarts_tf.SearchSpace("pooled", ("conv_3x3",), num_nodes=1, stem="none")
+    encoder = rldarts_tf.Supernet(space, [4], features=7, head="pool")
+    pixels = np.zeros((2, 12, 12, 3), np.uint8)
+    pixels[0, 3:6, 2:5] = pixels[1, 6:9, 7:10] = images(1, 3, 3, 3)[0]
+    features = encoder(pixels)
+    randomize(encoder.weights, 0)
+    features = encoder(pixels)
+    np.testing.assert_allclose(features[0], features[1], rtol=1e-4, atol=1e-6)
+    weights = _named_weights(encoder)
+    # By hand: the stem "none" leaves the cell alone on images of full size.
+    [cell] = encoder.cells
+    maps = cell(tf.constant(pixels.astype(np.float32) / 255), encoder.op_weights()["normal"])
+    pooled = np.maximum(maps, 0).mean((1, 2))
+    expected = np.maximum(pooled @ weights["dense/kernel"] + weights["dense/bias"], 0)
+    assert (expected > 0).any() and maps.shape == (2, 12, 12, 4)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_extracted_network_has_the_head_of_its_supernet():
     supernet = rldarts_tf.Supernet("micro", [4], features=6, head="layer_norm")
     pixels = images(2, 8, 8, 3)

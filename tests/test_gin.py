@@ -20,6 +20,7 @@ from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
+from rldarts_tf.envs.planted.settings import PlantedSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.errors import ConfigError, RunError
@@ -39,6 +40,7 @@ SETTINGS = (
     ProcgenSettings,
     DMControlSettings,
     GymnasiumSettings,
+    PlantedSettings,
     TrainingSettings,
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -99,7 +100,8 @@ def test_the_gin_files_and_launchers_are_installed(python, tmp_path):
         "print(shipped.shipped_folder('gin'), *shipped.launcher_names())"
     )
     folder, *names = run(python, tmp_path, "-c", program).out.split()
-    assert names == sorted(path.stem for path in (ROOT / "launchers").glob("*.py"))
+    files = {path.stem for path in (ROOT / "launchers").glob("*.py")}
+    assert names == sorted(files - {"study"}), "all that state one experiment"
     assert Path(folder).is_relative_to(python.parents[1])
     installed, own = (
         {str(path.relative_to(top)): path.read_bytes() for path in top.rglob("*.gin")}
@@ -125,3 +127,71 @@ def test_bad_input_is_refused_as_by_a_launcher(python, tmp_path):
     assert_refused(run(python, tmp_path, *train, "a2c_procgen"), ["a2c_procgen", "ppo_procgen"])
     refused = run(python, tmp_path, *train, "ppo_procgen", "--gin_file=clasic.gin")
     assert_refused(refused, ["gin_file", "clasic.gin", str(python.parents[1])])
+
+
+# Of each extra, the modules of `extras.MODULES` that it brings.
+BROUGHT = {
+    "": set(),
+    "report": {"PIL", "absl", "gin", "jinja2", "matplotlib", "rich", "tensorboard"},
+    "tf-agents": {"absl", "dm_env", "gin", "gym", "reverb", "tensorflow_probability", "tf_agents"},
+}
+
+COMMANDS = (
+    ["show", "RUN/cell.json"],
+    ["draw", "RUN/cell.json", "--output=drawings"],
+    ["size", "classic"],
+    ["random", "micro", "--output=cells"],
+    ["discretize", "RUN"],
+    ["compare", "RUN", "RUN"],
+    ["plot", "RUN", "--column=steps_per_second", "--output=speed.png"],
+    ["report", "RUN", "--output=report.html"],
+    ["export", "RUN", "--stage=search", "--output=policy", "--no_check"],
+    ["export", "RUN", "--stage=search", "--output=policy2"],
+    ["watch", "RUN", "--stage=search"],
+    ["study", "--gin_file=studies/search_pays.gin", "--gin_file=nowhere.gin", "--root_dir=study"],
+    ["train", "ppo_procgen", "--gin_file=nowhere.gin"],
+)
+
+PROGRAM = """
+import contextlib, io, json, sys
+from rldarts_tf import extras
+
+brought, commands = json.loads(sys.argv[1])
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        module = name.partition(".")[0]
+        if module in extras.MODULES and module not in brought:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from rldarts_tf.commands import main
+
+for argv in commands:
+    err = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+        try:
+            code = main(argv)
+        except SystemExit as error:
+            code = error.code
+    print(json.dumps([argv[0], code, err.getvalue()]))
+"""
+
+
+@pytest.mark.parametrize("extra", BROUGHT)
+def test_every_command_works_or_names_the_extra_that_it_needs(extra, python, trained, tmp_path):
+    run_dir = trained / "runs" / "ppo_procgen-bossfight-0"
+    shutil.copy(ROOT / "tests" / "golden" / "ppo" / "genotype.json", run_dir / "cell.json")
+    # TensorFlow itself needs some of them, which is no business of the extras.
+    brought = sorted(BROUGHT[extra] | {"absl", "tensorboard"})
+    commands = [[text.replace("RUN", str(run_dir)) for text in argv] for argv in COMMANDS]
+    ended = run(python, tmp_path, "-c", PROGRAM, json.dumps([brought, commands]))
+    assert ended.code == 0, ended.err
+    results = [json.loads(line) for line in ended.out.splitlines()]
+    assert len(results) == len(COMMANDS)
+    done = {"": ["show", "size", "random"], "report": ["discretize", "plot", "report"]}
+    for name, code, err in results:
+        named = "nowhere.gin" in err or "pip install" in err
+        assert ((code, err.count("\n")) == (2, 1) and named) or code == 0, (name, err)
+    worked = {name for name, code, _ in results if code == 0}
+    assert worked >= {*done[""], *done.get(extra, [])}, results

@@ -130,7 +130,7 @@ def test_a_new_option_is_a_field_and_an_argument_of_the_classes_that_have_it(mon
         ("recompute", "yes", "recompute must be True or False, got 'yes'"),
         ("precision", "float16", "precision must be one of float32, .*got 'float16'"),
         ("precision", 16, "precision must be one of .*mixed_bfloat16, .*got 16"),
-        ("head", "tanh", "head must be one of relu, layer_norm, got 'tanh'"),
+        ("head", "tanh", "head must be one of relu, layer_norm, pool, got 'tanh'"),
         ("kernel_size", 0, "kernel_size must be an integer of at least 1, got 0"),
     ],
 )

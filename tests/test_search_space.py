@@ -71,7 +71,9 @@ def test_named_spaces_are_those_of_the_paper():
 
 
 def test_stem_that_is_unknown_is_named():
-    with pytest.raises(ConfigError, match=r"^SearchSpace.stem must be one of impala, pisac, got"):
+    with pytest.raises(
+        ConfigError, match=r"^SearchSpace.stem must be one of impala, pisac, none, got"
+    ):
         SearchSpace("counted", ["relu"], stem="resnet")
 
 

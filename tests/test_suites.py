@@ -25,6 +25,7 @@ from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.registry import algorithm_of
 from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.envs.catch import Catch, CatchSettings, CatchSuite
+from rldarts_tf.envs.planted import PlantedSettings, PlantedSuite
 from rldarts_tf.envs.suite import Suite, register_suite, suite_names, suite_of
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.export.policies import load_policy
@@ -253,8 +254,12 @@ def test_specs_start_nothing_where_they_are_known(monkeypatch):
     assert (suite.action_spec().minimum, suite.action_spec().maximum) == (0, 14)
 
 
-def test_catch_resumes_exactly():
-    suite = CatchSuite(CatchSettings(rows=5))
+@pytest.mark.parametrize(
+    "suite",
+    [CatchSuite(CatchSettings(rows=5)), PlantedSuite(PlantedSettings(task="count"))],
+    ids=["catch", "planted"],
+)
+def test_environments_with_a_state_resume_exactly(suite):
     first, second = suite.make(4, seed=3), suite.make(4, seed=8)
     actions = np.random.default_rng(0).integers(0, 3, (60, 4))
     for action in actions[:30]:

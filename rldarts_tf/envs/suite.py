@@ -282,6 +282,7 @@ _MODULES = {
     "CatchSettings": "rldarts_tf.envs.catch.suite",
     "DMControlSettings": "rldarts_tf.envs.dm_control.suite",
     "GymnasiumSettings": "rldarts_tf.envs.gymnasium.suite",
+    "PlantedSettings": "rldarts_tf.envs.planted.suite",
     "ProcgenSettings": "rldarts_tf.envs.procgen.suite",
 }
 

@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
+from rldarts_tf.errors import naming
 from rldarts_tf.kernels.dilation import SpatialShape, as_dense, deinterleave, spatial_shape
 from rldarts_tf.kernels.mixing import IDENTITY, Functions, apply_function, mix, mix_normalized
 from rldarts_tf.kernels.normalization import unit_rms
@@ -457,12 +458,14 @@ class LayerBank(Bank):
     """An op of the user's: a layer for each target.
 
     Args:
+      op: its name.
       layers: n of them.
     """
 
-    def __init__(self, layers: Sequence[tf.keras.layers.Layer], **kwargs: Any) -> None:
+    def __init__(self, op: str, layers: Sequence[tf.keras.layers.Layer], **kwargs: Any) -> None:
         super().__init__(len(layers), **kwargs)
         self.layers = list(layers)
+        self._op = op
         # Not from Keras' notes on the layer, which are others in each version of it.
         self._takes_training = "training" in inspect.signature(layers[0].call).parameters
 
@@ -478,7 +481,8 @@ class LayerBank(Bank):
     ) -> list[tf.Tensor]:
         keywords = {"training": training} if self._takes_training else {}
         # Some layers have a policy of their own, whatever that of the network.
-        results = [tf.cast(layer(x, **keywords), x.dtype) for layer in self.layers]
+        with naming(f"op {self._op!r}"):
+            results = [tf.cast(layer(x, **keywords), x.dtype) for layer in self.layers]
         if self.unit_ops:
             results = [unit_rms(y, (1, 2, 3)) for y in results]
         if p is None:

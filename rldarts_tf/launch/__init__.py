@@ -11,10 +11,10 @@ Import it before TensorFlow, for `rldarts_tf.tensorflow_environment`.
 """
 
 import rldarts_tf.tensorflow_environment  # noqa: F401 - for its effect
-from rldarts_tf.errors import without_interrupt_traceback
+from rldarts_tf.errors import shorten_tracebacks
 
 # Before the imports, which take seconds.
-without_interrupt_traceback()
+shorten_tracebacks()
 
 from rldarts_tf.launch.experiment import Experiment, main  # noqa: E402 - see above
 
