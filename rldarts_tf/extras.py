@@ -21,7 +21,7 @@ MODULES = {
     "PIL": "video",
     "procgen": "procgen",
     "ray": "ray",
-    "reverb": "tf-agents",
+    "reverb": "acme",
     "rich": "report",
     "sonnet": "acme",
     "tensorboard": "report",

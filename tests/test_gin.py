@@ -18,6 +18,7 @@ from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.agents.sac import SACSettings
+from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.planted.settings import PlantedSettings
@@ -29,6 +30,8 @@ from rldarts_tf.launch.stages import check_encoders
 from rldarts_tf.runs.configs import ALGORITHM_NAME, read_search_space
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search_space import SearchSpace, get_search_space
+from rldarts_tf.shipped import launcher_names
+from rldarts_tf.studies.settings import StudySettings  # noqa: F401 - gin knows it then
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +44,7 @@ SETTINGS = (
     DMControlSettings,
     GymnasiumSettings,
     PlantedSettings,
+    CatchSettings,
     TrainingSettings,
 )
 
@@ -599,10 +603,9 @@ def test_the_folder_of_settings_does_not_shadow_the_package_gin():
     assert not Path(gin.__file__).is_relative_to(ROOT / "gin")
 
 
-@pytest.mark.parametrize(
-    "launcher", sorted(p for p in (ROOT / "launchers").glob("*.py")), ids=lambda p: p.name
-)
-def test_the_default_file_of_a_launcher_exists(launcher):
+@pytest.mark.parametrize("name", launcher_names())
+def test_the_default_file_of_a_launcher_exists(name):
+    launcher = ROOT / "launchers" / f"{name}.py"
     calls = [
         node
         for node in ast.walk(ast.parse(launcher.read_text("utf-8")))

@@ -76,24 +76,14 @@ class TrainedStage:
       algorithm: what trained it.
       settings: the algorithm's.
       suite: the environments.
-      encoder_settings: of its encoder.
-      search: the method, of a supernet.
-      kind: of its encoder.
-      genotype: of a discrete network.
+      make_encoder: makes an encoder like the stage's, with new weights.
     """
 
     checkpoint: Path
     algorithm: Algorithm
     settings: Any
     suite: Suite
-    encoder_settings: EncoderSettings
-    search: SearchSettings
-    kind: str
-    genotype: Genotype | None
-
-    def make_encoder(self) -> Encoder:
-        """Makes an encoder like the stage's, with new weights."""
-        return self.encoder_settings.make(self.kind, self.genotype, self.search)
+    make_encoder: Callable[[], Encoder]
 
     def load(self) -> Policy:
         """Makes the networks and restores them.
@@ -161,7 +151,11 @@ def read_stage(root: Path, stage: str, step: int | None = None) -> TrainedStage:
     numbers = settings(algorithm.settings, algorithm.retired)
     method = _search(config)
     return TrainedStage(
-        checkpoint, algorithm, numbers, suite, encoder_settings, method, kind, genotype
+        checkpoint,
+        algorithm,
+        numbers,
+        suite,
+        lambda: encoder_settings.make(kind, genotype, method),
     )
 
 

@@ -406,7 +406,7 @@ class ParameterFreeBank(Bank):
         window = {"ksize": 3, "strides": self.stride, "padding": "SAME"}
         pools: dict[str, Callable[[], tf.Tensor]] = {
             IDENTITY: lambda: x,
-            "max_pool_3x3": lambda: tf.nn.max_pool2d(x, **window),
+            "max_pool_3x3": lambda: _max_pool(x, self.stride),
             "avg_pool_3x3": lambda: tf.nn.avg_pool2d(x, **window),
         }
         return [pools[pool]() for pool in self._pools]
@@ -452,6 +452,19 @@ class ParameterFreeBank(Bank):
             p = tf.ones([len(self._op_indices), self.fan_out], x.dtype)
         columns = tf.unstack(tf.gather(p, self._op_indices), axis=1)
         return [[MixtureTerm(bases, self.functions, p_t)] for p_t in columns]
+
+
+def _max_pool(x: tf.Tensor, stride: int) -> tf.Tensor:
+    """Max-pool 3x3, SAME; also with a second derivative that is right.
+
+    On CPUs TensorFlow's kernel for it (MaxPoolGradGrad, 2.15) may write its result over the input
+    that it still reads, where both have one shape. With the padding made before they differ.
+    """
+    if stride == 1:
+        around = [[0, 0], [1, 1], [1, 1], [0, 0]]
+        x = tf.pad(x, around, constant_values=x.dtype.min)
+        return tf.nn.max_pool2d(x, 3, 1, padding="VALID")
+    return tf.nn.max_pool2d(x, 3, stride, padding="SAME")
 
 
 class LayerBank(Bank):

@@ -93,6 +93,24 @@ class SearchSettings(Settings):
         False, "record what each op contributes, in the states in which the environments stand"
     )
 
+    # When it stops.
+    stop_by: str | None = setting(
+        None,
+        "what ends the search early, with the cell of before: 'eigenvalue', a rise of the largest "
+        "one of the α-Hessian (PPO), or 'parameter_free', too many ops without weights in a cell",
+        check=one_of(None, "eigenvalue", "parameter_free"),
+    )
+    stop_measurements: int = setting(25, "measurements of that in a whole search", least=2)
+    stop_after: float = setting(
+        0.2, "fraction of the search in which it never stops", least=0, most=1
+    )
+    stop_factor: float = setting(
+        1.3, "rise of the mean of 5 eigenvalues within 4 measurements that ends it", positive=True
+    )
+    stop_parameter_free: int = setting(
+        2, "edges of a cell that may have an op without weights", least=0
+    )
+
     @property
     def is_default(self) -> bool:
         """Whether this is RL-DARTS' own method."""
