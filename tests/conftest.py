@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import sys
 
@@ -10,8 +11,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Several processes run at once, with networks so small that threads would only wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
+# XLA's programs are so small here that optimizing them takes longer than running them.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+
 import hypothesis
 import pytest
+from processes import Server
 
 # Examples build networks, whose time says nothing; a shared machine must not fail a test.
 hypothesis.settings.register_profile(
@@ -25,27 +30,33 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-# The files that take longest, from about two minutes down. A file's tests stay together, so one of
+# The files that take longest, from over a minute down. A file's tests stay together, so one of
 # these at the end would keep one process busy while the others have nothing left.
 LONG_FILES = (
     "test_benchmarks.py",
+    "test_examples.py",
     "test_launcher.py",
-    "test_torso.py",
-    "test_sac_launcher.py",
     "test_rainbow_launcher.py",
+    "test_sac_launcher.py",
+    "test_torso.py",
+    "test_serialization.py",
+    "test_loss_scale.py",
     "test_export.py",
     "test_sac_training.py",
-    "test_serialization.py",
     "test_dm_control.py",
-    "test_faults.py",
-    "test_loss_scale.py",
     "test_gpu_check.py",
+    "test_docs_extending.py",
     "test_readme_acme.py",
-    "test_encoding_network.py",
-    "test_ppo_training.py",
-    "test_shapes.py",
     "test_rainbow_training.py",
+    "test_ppo_training.py",
+    "test_encoding_network.py",
+    "test_rainbow.py",
+    "test_demo.py",
+    "test_installed.py",
+    "test_shapes.py",
+    "test_faults.py",
     "test_sac.py",
+    "test_gymnasium_launcher.py",
 )
 
 
@@ -60,6 +71,23 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Starts Python programs without the time that the import of TensorFlow and agents takes."""
+    modules = {
+        "rldarts_tf.launch": "gin",
+        "rldarts_tf.agents.ppo.program": "tf_agents",
+        "rldarts_tf.agents.rainbow.program": "acme",
+        "rldarts_tf.agents.sac.program": "acme",
+        "matplotlib.backends.backend_agg": "matplotlib",
+        "matplotlib.backends.backend_svg": "matplotlib",
+        "procgen_pictures": "procgen",
+    }
+    there = [name for name, needed in modules.items() if importlib.util.find_spec(needed)]
+    with Server(there, tmp_path_factory.mktemp("server")) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,8 @@ def preloads(launcher: Launcher):
     """A fixture: the launcher without the time that its imports take."""
 
     @pytest.fixture(scope="module")
-    def quick(tmp_path_factory):
-        with launcher.preloaded(tmp_path_factory.mktemp("quick")) as preloaded:
-            yield preloaded
+    def quick(server):
+        return launcher.preloaded(server)
 
     return quick
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -13,53 +14,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import python_server
+
 ROOT = Path(__file__).resolve().parents[1]
-
-SERVER = """
-import importlib, json, os, runpy, signal, sys, traceback
-
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-
-def run(order):
-    for number, name in enumerate(order["files"]):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
-    os.chdir(order["cwd"])
-    os.environ["TERM"] = "dumb"
-    sys.argv = order["argv"]
-    sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
-    code = 0
-    signal.alarm(order["seconds"])
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as error:
-        code = error.code
-        if isinstance(code, str):
-            print(code, file=sys.stderr)
-        code = 0 if code is None else code if isinstance(code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-        code = 70
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-for line in sys.stdin:
-    order = json.loads(line)
-    if "pid" in order:
-        pid, status = os.waitpid(order["pid"], os.WNOHANG)
-        answer = os.waitstatus_to_exitcode(status) if pid else None
-    else:
-        answer = os.fork()
-        if not answer:
-            run(order)
-    print(json.dumps(answer), flush=True)
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,29 +53,35 @@ def finish(process: subprocess.Popen | Forked) -> Ended:
 class Server:
     """Starts Python programs as processes of their own, without the time that their imports take.
 
-    A process imports once what they need, before anything of TensorFlow runs, and is forked for
-    each of them.
-
     Args:
-      imports: names of the modules.
+      imports: names of the modules that are imported once; see `python_server`.
       folder: for what the programs write to their terminals.
-      path: folders of modules that they import, beside those of every Python.
+
+    Attributes:
+      python: a file that stands for the interpreter where a script wants one, as `Server.start`
+        does for what follows it. It has no standard input, and signals end it alone.
     """
 
-    def __init__(self, imports: Sequence[str], folder: Path, path: Sequence[str] = ()) -> None:
+    def __init__(self, imports: Sequence[str], folder: Path) -> None:
         self._folder = folder
-        inherited = filter(None, [os.environ.get("PYTHONPATH")])
-        self._lock = threading.Lock()
-        self._started = 0
+        self._number = itertools.count()
+        self.address = str(folder / "socket")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, *imports],
+            [sys.executable, python_server.__file__, self.address, *imports],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, *inherited])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
+        self.python = folder / "python"
+        self.python.write_text(
+            f"#!{sys.executable} -IS\nimport sys\n"
+            f"sys.path.append({str(Path(python_server.__file__).parent)!r})\n"
+            f"import python_server\npython_server.forward({self.address!r}, {str(self.python)!r})\n"
+        )
+        self.python.chmod(0o755)
+        assert self._process.stdout.readline() == "ready\n", "the server has not started"
 
     def __enter__(self) -> Server:
         return self
@@ -124,27 +91,19 @@ class Server:
         self._process.wait(timeout=60)
         self._process.stdout.close()
 
-    def order(self, order: dict) -> int | None:
-        """Sends an order; returns the answer."""
-        with self._lock:
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
-
-    def start(self, argv: Sequence[str], cwd: Path = ROOT, seconds: int = 600) -> Forked:
-        """Runs a file with arguments; `seconds`: it is killed then."""
-        with self._lock:
-            self._started += 1
-            files = [self._folder / f"{self._started}.{name}" for name in ("out", "err")]
+    def start(self, arguments: Sequence[str], cwd: Path = ROOT, **options) -> Forked:
+        """Starts a program; see `python_server.start`."""
+        number = next(self._number)
+        files = [self._folder / f"{number}.{name}" for name in ("out", "err")]
         for file in files:
             file.write_bytes(b"")
         names = [os.devnull, *map(str, files)]
-        order = {"argv": list(argv), "files": names, "cwd": str(cwd), "seconds": seconds}
-        return Forked(self, self.order(order), files)
+        pid = python_server.start(self.address, arguments, names, str(cwd), **options)
+        return Forked(self, pid, files)
 
-    def run(self, argv: Sequence[str], cwd: Path = ROOT) -> Ended:
+    def run(self, arguments: Sequence[str], cwd: Path = ROOT, **options) -> Ended:
         """`start`, to its end."""
-        return finish(self.start(argv, cwd))
+        return finish(self.start(arguments, cwd, **options))
 
 
 class Forked:
@@ -157,7 +116,7 @@ class Forked:
     def poll(self) -> int | None:
         """The exit code, or None while it runs."""
         if self.returncode is None:
-            self.returncode = self._server.order({"pid": self.pid})
+            self.returncode = python_server.ask(self._server.address, {"pid": self.pid})
         return self.returncode
 
     def communicate(self, timeout: float = 600) -> tuple[str, str]:
@@ -175,6 +134,10 @@ class Forked:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """Asks it to stop, if it still runs."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """Ends it, if it still runs."""
         self.send_signal(signal.SIGKILL)
@@ -185,14 +148,23 @@ class Launcher:
 
     Args:
       path: of its file, inside the checkout.
-      imports: the module whose import takes most of its start.
     """
 
-    def __init__(self, path: str, imports: str) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
-        self.imports = imports
 
-    def start(self, flags: list[str], **kwargs) -> subprocess.Popen:
+    def start(
+        self, flags: list[str], file_size: int | None = None, **kwargs
+    ) -> subprocess.Popen | Forked:
+        """Starts it.
+
+        Args:
+          flags: its command line.
+          file_size: no file can grow beyond these bytes, as on a full disk.
+          kwargs: options of `Popen`.
+        """
+        if file_size is not None:
+            kwargs["preexec_fn"] = functools.partial(python_server.limit_files, file_size)
         environment = {**os.environ, "TERM": "dumb", **kwargs.pop("env", {})}
         return subprocess.Popen(
             [sys.executable, self.path, *flags],
@@ -241,11 +213,9 @@ class Launcher:
             json.loads(summary.read_text("utf-8")) if summary.exists() else None,
         )
 
-    @contextlib.contextmanager
-    def preloaded(self, folder: Path) -> Iterator[Preloaded]:
-        """The same launcher without the time that its imports take; see `Server`."""
-        with Server(["rldarts_tf.launch", self.imports], folder) as server:
-            yield Preloaded(self, server)
+    def preloaded(self, server: Server) -> Preloaded:
+        """The same launcher without the time that its imports take."""
+        return Preloaded(self, server)
 
     def commands(self, text: str) -> list[list[str]]:
         """The flags of each call of the launcher in a text, continued lines included."""
@@ -262,16 +232,18 @@ class Preloaded(Launcher):
     """
 
     def __init__(self, launcher: Launcher, server: Server) -> None:
-        super().__init__(launcher.path, launcher.imports)
+        super().__init__(launcher.path)
         self._server = server
 
     def __call__(self, flags: list[str], cwd: Path = ROOT) -> Ended:
         return finish(self._server.start([str(ROOT / self.path), *flags], cwd, seconds=120))
 
-    def start(self, flags: list[str], **kwargs) -> subprocess.Popen | Forked:
+    def start(
+        self, flags: list[str], file_size: int | None = None, **kwargs
+    ) -> subprocess.Popen | Forked:
         if kwargs:
-            return super().start(flags, **kwargs)
-        return self._server.start([self.path, *flags])
+            return super().start(flags, file_size, **kwargs)
+        return self._server.start([self.path, *flags], file_size=file_size)
 
 
 def assert_refused(ended: Ended, parts: list[str]) -> None:

@@ -19,7 +19,6 @@ pytest.importorskip("minatar")
 
 import numpy as np
 import tensorflow as tf
-from processes import Server
 from reference import randomize
 
 import rldarts_tf
@@ -128,19 +127,17 @@ def script_of(name):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, server):
     """Every script in a process of its own, two at a time, from the first test on."""
     folder = tmp_path_factory.mktemp("benchmarks")
-    programs = [f"rldarts_tf.agents.{name}.program" for name in ("ppo", "rainbow", "sac")]
 
     def launch(name):
         flags = (*COMMANDS[name], f"--output={name}.json")
-        return server.run([str(script_of(name)), *flags], cwd=folder)
+        # A new process of theirs is a fork, too, unless its size is what a script looks at.
+        python = sys.executable if name == "memory_growth" else str(server.python)
+        return server.run([str(script_of(name)), *flags], cwd=folder, executable=python)
 
-    with (
-        Server(["common", *programs], tmp_path_factory.mktemp("out"), [str(BENCHMARKS)]) as server,
-        ThreadPoolExecutor(max_workers=2) as pool,
-    ):
+    with ThreadPoolExecutor(max_workers=2) as pool:
         yield folder, {name: pool.submit(launch, name) for name in COMMANDS}
         pool.shutdown(cancel_futures=True)
 

@@ -180,7 +180,7 @@ def check_against_reference(
             loss = tf.reduce_sum(y * cotangent)
         return y, tape.gradient(loss, [x, alpha, variables], unconnected_gradients="zero")
 
-    run = tf.function(value_and_gradients) if graph else value_and_gradients
+    run = tf.function(value_and_gradients, autograph=False) if graph else value_and_gradients
     actual, (actual_x, actual_alpha, actual_theta) = run()
 
     assert_close(actual, expected, tolerance, "output")

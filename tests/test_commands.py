@@ -212,15 +212,17 @@ def test_a_cell_of_ops_that_are_not_there_is_shown_and_drawn(run, own_genotype_f
     assert run("compare", own_genotype_file, own_genotype_file)[1] == "cells: equal\n"
 
 
-def test_what_needs_the_op_says_what_brings_it(own_genotype_file):
-    program = [sys.executable, "-m", "rldarts_tf"]
+def test_what_needs_the_op_says_what_brings_it(own_genotype_file, server):
     show = ["show", str(own_genotype_file), "--depths=4", "--image=8x8x3"]
-    options = {"capture_output": True, "text": True, "cwd": own_genotype_file.parent}
-    ended = subprocess.run([*program, *show], **options)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert "'commands_blur'" in ended.stderr and "--import" in ended.stderr
-    ended = subprocess.run([*program, "--import", "commands_ops", *show], **options)
-    assert ended.returncode == 0 and "parameters" in ended.stdout, ended.stderr
+
+    def run(*arguments):
+        return server.run(["-m", "rldarts_tf", *arguments], cwd=own_genotype_file.parent)
+
+    ended = run(*show)
+    assert (ended.code, ended.out) == (2, "")
+    assert "'commands_blur'" in ended.err and "--import" in ended.err
+    ended = run("--import", "commands_ops", *show)
+    assert ended.code == 0 and "parameters" in ended.out, ended.err
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_multiply_adds_are_half_the_operations_that_the_profiler_counts(name):
 
 
 def _profiled_operations(encoder: tf.keras.Model, batch: int) -> int:
-    function = tf.function(lambda pixels: encoder(pixels, training=True))
+    function = tf.function(lambda pixels: encoder(pixels, training=True), autograph=False)
     graph = function.get_concrete_function(tf.TensorSpec((batch, *SHAPE), tf.uint8)).graph
     options = tf.compat.v1.profiler.ProfileOptionBuilder(
         tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
@@ -91,7 +91,7 @@ def _profiled_operations(encoder: tf.keras.Model, batch: int) -> int:
 
 def _kept_for_gradients(encoder: tf.keras.Model, shape: tuple[int, ...], batch: int) -> int:
     """Bytes that a tf.function of the backward pass reads of what that of the forward pass made."""
-    function = tf.function(lambda pixels: encoder(pixels, training=True))
+    function = tf.function(lambda pixels: encoder(pixels, training=True), autograph=False)
     concrete = function.get_concrete_function(tf.TensorSpec((batch, *shape), tf.uint8))
     _, backward = concrete._delayed_rewrite_functions.forward_backward()
     # Backward as traced; TensorFlow prunes what no gradient follows from before it runs.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 pytest.importorskip("tf_agents")
 pytest.importorskip("minatar")
 
-from processes import ROOT
-from tiny import COMMON, PPO
+from processes import ROOT, Server
+from tiny import COMMON, PPO, SMALL_SPACE
 
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.paths import RunPaths
@@ -25,17 +24,18 @@ STAGES = {
     "impala_cnn": {"baseline"},
     **{f"random-{i}": {"evaluate"} for i in range(3)},
 }
-SMALL = ("--num_env_steps=64", *(f"--gin_bindings={s}" for s in (*COMMON, *PPO.settings)))
+BINDINGS = (*COMMON, *PPO.settings, *SMALL_SPACE)
+SMALL = ("--num_env_steps=64", *(f"--gin_bindings={binding}" for binding in BINDINGS))
 
 
-def demo(root: Path, *flags: str) -> subprocess.CompletedProcess:
-    command = ["bash", "scripts/demo.sh", sys.executable, str(root), *flags]
+def demo(server: Server, root: Path, *flags: str) -> subprocess.CompletedProcess:
+    command = ["bash", "scripts/demo.sh", str(server.python), str(root), *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_the_demo_trains_a_found_cell_beside_others_and_ends_with_a_report(tmp_path):
+def test_the_demo_trains_a_found_cell_beside_others_and_ends_with_a_report(tmp_path, server):
     root = tmp_path / "a demo"
-    ended = demo(root, *SMALL)
+    ended = demo(server, root, *SMALL)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     report = root / "report.html"
     assert ended.stdout.rstrip().endswith(str(report.resolve()))
@@ -52,8 +52,8 @@ def test_the_demo_trains_a_found_cell_beside_others_and_ends_with_a_report(tmp_p
     assert len(set(cells)) == 3
 
 
-def test_a_wrong_flag_ends_the_demo_with_its_line_and_no_report(tmp_path):
-    ended = demo(tmp_path, "--seed=minus")
+def test_a_wrong_flag_ends_the_demo_with_its_line_and_no_report(tmp_path, server):
+    ended = demo(server, tmp_path, "--seed=minus")
     assert ended.returncode != 0
     assert "found | error: " in ended.stdout and "--seed" in ended.stdout
     assert not (tmp_path / "report.html").exists()

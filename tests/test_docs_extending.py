@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
 from importlib import import_module
 from types import SimpleNamespace
@@ -257,20 +255,14 @@ def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, t
 
 
 @pytest.mark.slow
-def test_the_launcher_searches_and_its_policy_is_exported(own):
+def test_the_launcher_searches_and_its_policy_is_exported(own, server):
     imports = ["--import", "my_agents", "--import", "my_games"]
     for arguments in (
         ["my_launcher.py", "--root_dir=run", "--num_env_steps=500", "--stage=search"],
         ["-m", "rldarts_tf", *imports, "export", "run", "--output=policy", "--stage=search"],
     ):
-        ended = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=own.folder,
-            env={**os.environ, "PYTHONPATH": str(EXTENDING.parents[1])},
-            capture_output=True,
-            text=True,
-        )
-        assert ended.returncode == 0, ended.stderr
+        ended = server.run(arguments, cwd=own.folder)
+        assert ended.code == 0, ended.err
     summary = read_summary(own.folder / "run" / "summary.json")
     assert summary["stages"]["search"]["game"] == "sides"
     policy = tf.saved_model.load(str(own.folder / "policy")).signatures["serving_default"]

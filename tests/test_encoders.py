@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from reference import randomize, reference_cell, softmax
+from spaces import CLASSIC_2, MICRO_2
 
 import rldarts_tf
 from rldarts_tf.errors import ConfigError, GenotypeError
@@ -53,9 +54,11 @@ def set_alpha(supernet, genotype, strength: float) -> None:
             supernet.alpha.logits[cell_type][j - 1].assign(logits)
 
 
+# Micro's two cells in a block, of fewer nodes.
+TWO_CELLS = dataclasses.replace(MICRO_2, num_normal=2)
 EXAMPLES = {
-    "classic": lambda **kwargs: rldarts_tf.Supernet(rldarts_tf.CLASSIC, [4], **kwargs),
-    "micro": lambda **kwargs: rldarts_tf.Supernet(rldarts_tf.MICRO, [4, 6], **kwargs),
+    "classic": lambda **kwargs: rldarts_tf.Supernet(CLASSIC_2, [4], **kwargs),
+    "micro": lambda **kwargs: rldarts_tf.Supernet(TWO_CELLS, [4, 6], **kwargs),
     "discrete": lambda **kwargs: rldarts_tf.DiscreteNetwork(
         random_genotype(rldarts_tf.CLASSIC, random.Random(0)), [4, 6], **kwargs
     ),
@@ -63,9 +66,7 @@ EXAMPLES = {
     "nature_cnn": lambda **kwargs: rldarts_tf.NatureCNN(**kwargs),
     "pisac_cnn": lambda **kwargs: rldarts_tf.PiSacCNN([4, 6], **kwargs),
     "minatar_cnn": lambda **kwargs: rldarts_tf.MinAtarCNN(**kwargs),
-    "layer_norm": lambda **kwargs: rldarts_tf.Supernet(
-        rldarts_tf.MICRO, [4], head="layer_norm", **kwargs
-    ),
+    "layer_norm": lambda **kwargs: rldarts_tf.Supernet(MICRO_2, [4], head="layer_norm", **kwargs),
 }
 
 

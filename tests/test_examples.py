@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
-from processes import ROOT
+from processes import ROOT, Server
 from tiny import COMMON, PPO, SMALL_SPACE
 
 from rldarts_tf.runs.paths import RunPaths
@@ -19,37 +16,32 @@ EXAMPLES = ROOT / "examples"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def run(*arguments: str) -> str:
+def run(server: Server, *arguments: str) -> str:
     """Runs Python in the folder of the examples; returns its standard output."""
-    ended = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=EXAMPLES,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    ended = server.run(arguments, cwd=EXAMPLES)
+    assert ended.code == 0, ended.err
+    return ended.out
 
 
-def test_ppo_of_tf_agents_trains_a_supernet_on_a_gymnasium_game():
+def test_ppo_of_tf_agents_trains_a_supernet_on_a_gymnasium_game(server):
     pytest.importorskip("tf_agents")
     pytest.importorskip("minatar")
     small = ("--updates=2", "--num_envs=4", "--steps=8", "--epochs=1")
-    out = run("swap_encoder_tf_agents.py", *small)
+    out = run(server, "swap_encoder_tf_agents.py", *small)
     assert "\n1: return " in out and "normal cell (micro)\n  node 1 = " in out
 
 
-def test_dqn_of_acme_trains_a_supernet():
+def test_dqn_of_acme_trains_a_supernet(server):
     pytest.importorskip("acme")
-    out = run("torso_acme_dqn.py", "--episodes=20", "--batch_size=4")
+    out = run(server, "torso_acme_dqn.py", "--episodes=20", "--batch_size=4")
     assert "20: mean return of 20 episodes " in out and "normal cell (micro)\n  node 1 = " in out
 
 
-def test_an_environment_of_ones_own_goes_through_the_launcher(tmp_path):
+def test_an_environment_of_ones_own_goes_through_the_launcher(tmp_path, server):
     pytest.importorskip("tf_agents")
     pytest.importorskip("gymnasium")
     run(
+        server,
         *("-m", "rldarts_tf", "train", "ppo_gymnasium", "--env_module=own_environment"),
         *("--env_name=Own/Errands-v0", "--num_env_steps=64", f"--root_dir={tmp_path / 'errands'}"),
         *(f"--gin_bindings={binding}" for binding in (*COMMON, *PPO.settings, *SMALL_SPACE)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -16,8 +17,9 @@ pytest.importorskip("dm_control")
 
 import tensorflow as tf
 from readme import EXPORT, marked_block
+from spaces import MICRO_2
 from trained_runs import trained_stage
-from trainings import TINY
+from trainings import TINY, registers
 
 from rldarts_tf import commands, export
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
@@ -26,21 +28,26 @@ from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.envs.procgen.suite import ProcgenSuite
 from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.export import policies
+from rldarts_tf.search_space import MICRO_SAC
 from rldarts_tf.training.settings import EncoderSettings
 
 MAZE = ProcgenSuite(ProcgenSettings("maze"))
 PENDULUM = DMControlSuite(DMControlSettings("pendulum", "swingup", action_repeat=50, image_size=16))
 SUITES = {"ppo": MAZE, "rainbow": MAZE, "sac": PENDULUM}
-SAC_ENCODER = EncoderSettings("micro_sac", [4], features=8, head="layer_norm")
+MICRO_SAC_2 = dataclasses.replace(MICRO_SAC, name="micro_sac_2", num_normal=1, num_nodes=2)
+SAC_ENCODER = EncoderSettings("micro_sac_2", [4], features=8, head="layer_norm")
 STAGES = {
-    "ppo, supernet": ("ppo", "search", EncoderSettings("micro", [4], features=8)),
+    "ppo, supernet": ("ppo", "search", EncoderSettings(MICRO_2.name, [4], features=8)),
     "ppo, cell": ("ppo", "evaluate", EncoderSettings("classic", [4], features=8)),
     "ppo, baseline": ("ppo", "baseline", EncoderSettings(depths=[4], features=8)),
-    "rainbow, supernet": ("rainbow", "search", EncoderSettings("micro", [4], features=8)),
+    "rainbow, supernet": ("rainbow", "search", EncoderSettings(MICRO_2.name, [4], features=8)),
     "rainbow, cell": ("rainbow", "evaluate", EncoderSettings("classic", [4], features=8)),
     "sac, supernet": ("sac", "search", SAC_ENCODER),
     "sac, cell": ("sac", "evaluate", SAC_ENCODER),
 }
+
+
+registered = registers(MICRO_SAC_2)
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ import gpu_check
 from gpu_check import CASES, MODES, ROOT, Trained, problems
 
 
-def run(*arguments, **kwargs):
-    environment = {**os.environ, "PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+def run(*arguments, python=sys.executable, **kwargs):
+    environment = {**os.environ, "PYTHON": str(python), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         ["bash", str(ROOT / "scripts" / "gpu_check.sh"), *arguments],
         env=environment,
@@ -34,14 +34,14 @@ def trained(code=0, **columns):
     return Trained(columns, code, "error: it burns", None, None)
 
 
-def test_without_a_gpu_it_says_so_in_one_line():
-    ended = run()
+def test_without_a_gpu_it_says_so_in_one_line(server):
+    ended = run(python=server.python)
     assert ended.returncode == 2 and ended.stdout == ""
     assert ended.stderr.count("\n") == 1 and "sees no GPU" in ended.stderr
 
 
-def test_an_unknown_launcher_is_named():
-    ended = run("--launchers=ppo,dqn")
+def test_an_unknown_launcher_is_named(server):
+    ended = run("--launchers=ppo,dqn", python=server.python)
     assert ended.returncode == 2 and "'dqn' is none of ppo, rainbow, sac" in ended.stderr
 
 

@@ -18,15 +18,18 @@ from rldarts_tf import Supernet
 from rldarts_tf.agents.off_policy.program import traced
 from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.search_space import CLASSIC
 
 pytestmark = pytest.mark.skipif(
     not tf.test.is_built_with_cuda(), reason="this build of TensorFlow knows no GPU kernels"
 )
 
+# Every op of the two spaces that the paper searches; edges from one source and from two.
+SPACE = dataclasses.replace(CLASSIC, name="classic_2", num_nodes=2)
+
 
 def make(name, precision):
-    # Every op of the two spaces that the paper searches.
-    return PATHS[name](Supernet("classic", [3], features=8, dtype=precision))
+    return PATHS[name](Supernet(SPACE, [3], features=8, dtype=precision))
 
 
 def graphs(name, path):

@@ -24,11 +24,13 @@ FRAMEWORKS = (
     "jax",
     "matplotlib",
     "rich",
+    "ray",
     "tensorflow_probability",
 )
-GROUND = ("errors", "checks", "settings_fields", "files", "lazy", "closing")
+GROUND = ("extras", "errors", "checks", "settings_fields", "files", "lazy", "closing")
 # From top to bottom: a file imports only files that stand before it.
 LAYERS = (
+    "extras",
     "errors",
     "checks",
     "settings_fields",
@@ -81,7 +83,7 @@ PACKAGES = {
     "kernels": {"search_space", "genotype"},
     "search": {*ARCHITECTURE, "alpha", "kernels", "encoders"},
     "runs": {"search_space", "genotype"},
-    "pictures": {*ARCHITECTURE, "runs"},
+    "pictures": {*ARCHITECTURE, "envs", "runs"},
     "envs": set(),
     "training": {*CORE, "envs", "runs", "pictures"},
     "agents": {*CORE, *DROP_INS, "envs", "runs", "training"},
@@ -91,7 +93,8 @@ PACKAGES = {
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
 PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
 PACKAGES["perturbation"] = {*PACKAGES["export"], "export"}
-PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export", "perturbation"}
+PACKAGES["studies"] = {*PACKAGES["launch"], "launch"}
+PACKAGES["commands"] = {*PACKAGES["studies"], "studies", "export", "perturbation"}
 
 
 def imports_of(path: Path) -> list[str]:
@@ -248,6 +251,27 @@ def test_settings_of_an_algorithm_load_no_framework_and_its_other_names_do(packa
         f"hasattr({package}, 'nonsense'))"
     )
     assert output_of(program).splitlines()[-1] == "[] True True False"
+
+
+def test_ppo_on_gymnasium_and_what_shows_its_runs_need_no_other_simulator_and_no_acme():
+    for module in ("gymnasium", "tf_agents", "jinja2", "matplotlib"):
+        pytest.importorskip(module)
+    missing = ("acme", "dm_control", "jax", "mujoco", "procgen", "reverb", "sonnet", "trfl")
+    program = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({missing})); "
+        "experiment = runpy.run_path('launchers/ppo_gymnasium.py')['EXPERIMENT']; "
+        "from rldarts_tf.commands import export, report, show, watch; "
+        "from rldarts_tf.export import playing; from rldarts_tf.pictures.report import make_page; "
+        "from rldarts_tf.agents.registry import algorithm_of; print(experiment.name, "
+        "algorithm_of(experiment.program).settings.__name__); "
+        "import contextlib; from rldarts_tf import commands; "
+        "contextlib.redirect_stderr(sys.stdout).__enter__(); "
+        "print(commands.main(['train', 'rainbow_gymnasium']))"
+    )
+    made, refused, code = output_of(program).splitlines()
+    assert made == "ppo_gymnasium PPOSettings"
+    assert "acme" in refused and refused.endswith("; run: pip install rldarts_tf[acme]")
+    assert code == "2"
 
 
 def test_package_has_no_other_names():

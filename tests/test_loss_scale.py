@@ -22,8 +22,8 @@ from rldarts_tf.agents.loss_scale import LossScale
 SPACE = SearchSpace(name="scaled", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)
 
 
-def make_encoder(precision):
-    return Supernet(SPACE, [4, 4], features=8, dtype=precision)
+def make_encoder(precision, depths=(4,)):
+    return Supernet(SPACE, depths, features=8, dtype=precision)
 
 
 def make(name, precision, **changes):
@@ -36,7 +36,7 @@ def gradient(name, precision, weights=None):
     Returns (its gradient by variable, the weights that it began with, the variables).
     """
     tf.keras.utils.set_random_seed(3)
-    path = make(name, precision)
+    path = PATHS[name](make_encoder(precision, (4, 4)))
     if weights is not None:
         path.encoder.set_weights(weights)
     weights = path.encoder.get_weights()

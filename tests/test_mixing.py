@@ -82,7 +82,7 @@ def _check_mix(
         return results, tape.gradient(loss, [bases, p])
 
     arguments = tf.nest.map_structure(tf.constant, (bases, p, cotangents))
-    results, (of_bases, of_p) = (tf.function(run) if graph else run)(*arguments)
+    results, (of_bases, of_p) = (tf.function(run, autograph=False) if graph else run)(*arguments)
     assert len(results) == targets
     _close(tf.stack(results), expected)
     _close(of_p, expected_p)
@@ -120,7 +120,7 @@ def _check_combine(
         return result, tape.gradient(loss, [addends, bases, p])
 
     arguments = tf.nest.map_structure(tf.constant, (addends, bases, p))
-    result, gradients = (tf.function(run) if graph else run)(*arguments)
+    result, gradients = (tf.function(run, autograph=False) if graph else run)(*arguments)
     of_addends, of_bases, of_p = gradients
     _close(result, expected)
     _close(of_p, expected_p)

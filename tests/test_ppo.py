@@ -17,6 +17,7 @@ pytest.importorskip("tf_agents")
 pytest.importorskip("rich")
 
 import tensorflow as tf
+from spaces import MICRO_2
 from tf_agents.agents import tf_agent
 from tf_agents.agents.ppo import ppo_agent, ppo_clip_agent
 from tf_agents.specs import tensor_spec
@@ -43,7 +44,7 @@ SETTINGS = ppo.PPOSettings(
 
 
 def make_encoder(kind="supernet"):
-    return Supernet("micro", [4], features=8) if kind == "supernet" else ImpalaCNN([4], features=8)
+    return Supernet(MICRO_2, [4], features=8) if kind == "supernet" else ImpalaCNN([4], features=8)
 
 
 def make_agent(encoder, settings=SETTINGS):

@@ -37,46 +37,23 @@ NUM_ENVS, UPDATE, MIN_REPLAY = 4, tiny.RAINBOW.update, 32
 STEPS, LONG_STEPS = 4 * UPDATE, 12 * UPDATE
 # Episodes end within so few steps.
 SEED = "--seed=6"
-WHOLE = tiny.RAINBOW.having(
-    "TrainingSettings.pictures = 1", "TrainingSettings.final_evaluation_episodes = 2"
-)
-
-
 quick = preloads(RAINBOW)
 
 
-# --- a search on some games, an evaluation on another -------------------------------------------
+# --- a whole run: a search on some games, an evaluation on another ------------------------------
 
-OTHER_GAME = tiny.RAINBOW.having(
+GAMES = {"search": "coinrun, maze", "evaluate": "bigfish"}
+WHOLE = tiny.RAINBOW.having(
     *tiny.SMALL_SPACE,
     "search/ProcgenSettings.game = ['coinrun', 'maze']",
     "evaluate/ProcgenSettings.game = 'bigfish'",
+    "TrainingSettings.pictures = 1",
 )
 
 
-def test_a_cell_of_a_space_that_gin_defines_is_evaluated_on_another_game(tmp_path, quick):
-    root = tmp_path / "run"
-    flags = OTHER_GAME.flags(root, 2 * UPDATE, SEED)
-    flags = [flag for flag in flags if not flag.startswith("--env_name")]
-    ended = quick.launch(flags)
-    assert ended.code == 0, ended.err
-    stages = json.loads((root / "summary.json").read_text("utf-8"))["stages"]
-    assert [stages[s]["game"] for s in ("search", "evaluate")] == ["coinrun, maze", "bigfish"]
-    genotype = Genotype.load(root / "genotype.json")
-    assert genotype.space == SearchSpace("launcher_space", ("relu", "conv_3x3"), num_nodes=2)
-    # The same settings, as the directory recorded them: nothing is left to do.
-    again = [f"--gin_file={root / 'config.gin'}", f"--root_dir={root}"]
-    before = contents(root)
-    assert quick(again).code == 0
-    assert contents(root) == before
-    other = quick([*flags, "--gin_bindings=evaluate/ProcgenSettings.game = 'maze'"])
-    assert_refused(other, ["evaluate/", "ProcgenSettings.game", "'bigfish' -> 'maze'"])
-    policy = policies.load_policy(root, "search")
-    assert policy.encoder.space == genotype.space
-    assert policies.load_policy(root, "evaluate").suite.games == ("bigfish",)
-
-
-# --- a whole run --------------------------------------------------------------------------------
+def whole_flags(root: Path) -> list[str]:
+    flags = WHOLE.flags(root, STEPS, SEED)
+    return [flag for flag in flags if not flag.startswith("--env_name")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +67,7 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Whole:
     root = tmp_path_factory.mktemp("whole") / "run"
-    ended = RAINBOW.launch(WHOLE.flags(root, STEPS, SEED))
+    ended = RAINBOW.launch(whole_flags(root))
     assert ended.code == 0, ended.err
     return Whole(root, ended)
 
@@ -100,15 +77,29 @@ def test_a_run_finds_a_cell_and_evaluates_it(whole):
     for stage, encoder in (("search", "Supernet"), ("evaluate", "DiscreteNetwork")):
         entry = stages[stage]
         assert (entry["exit_state"], entry["encoder"]) == ("finished", encoder)
-        assert (entry["game"], entry["env_steps"]) == ("bossfight", STEPS)
+        assert (entry["game"], entry["env_steps"]) == (GAMES[stage], STEPS)
         assert entry["eval_test_return_mean"] >= 0
     genotype = Genotype.load(whole.root / "genotype.json")
-    assert genotype.search_space == "micro"
+    assert genotype.space == SearchSpace("launcher_space", ("relu", "conv_3x3"), num_nodes=2)
     assert stages["evaluate"]["genotype"] == genotype.to_dict()
     assert {p.name for p in (whole.root / "cells").iterdir()} == {"normal.png", "normal.svg"}
     history = read_alphas(whole.root / "search/alphas.npz")
     assert history.steps.tolist() == list(range(0, STEPS + 1, UPDATE))
     assert (history.logits["normal"][-1] != history.logits["normal"][0]).any()
+
+
+def test_a_cell_of_a_space_that_gin_defines_is_evaluated_on_another_game(whole, quick):
+    root = whole.root
+    # The same settings, as the directory recorded them: nothing is left to do.
+    again = [f"--gin_file={root / 'config.gin'}", f"--root_dir={root}"]
+    before = contents(root)
+    assert quick(again).code == 0
+    assert contents(root) == before
+    other = quick([*whole_flags(root), *binding("evaluate/ProcgenSettings.game = 'maze'")])
+    assert_refused(other, ["evaluate/", "ProcgenSettings.game", "'bigfish' -> 'maze'"])
+    policy = policies.load_policy(root, "search")
+    assert policy.encoder.space == Genotype.load(root / "genotype.json").space
+    assert policies.load_policy(root, "evaluate").suite.games == ("bigfish",)
 
 
 @pytest.mark.parametrize("stage", ["search", "evaluate"])
@@ -127,7 +118,7 @@ def test_standard_error_has_progress_and_nothing_else(whole):
 
 def test_a_second_start_trains_nothing_and_changes_nothing(whole, quick):
     before = contents(whole.root)
-    again = quick(WHOLE.flags(whole.root, STEPS, SEED))
+    again = quick(whole_flags(whole.root))
     assert (again.code, again.err) == (0, "")
     assert contents(whole.root) == before
 

@@ -36,7 +36,7 @@ IMAGES = np.random.default_rng(0).uniform(size=(2, 9, 8, 3))
 def run(encoder: tf.keras.Model):
     """Features, and the gradients of all weights, of a traced function."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def value_and_gradients(images: tf.Tensor):
         with tf.GradientTape() as tape:
             features = encoder(images, training=True)

@@ -6,8 +6,6 @@ import copy
 import json
 import random
 import re
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -279,7 +277,7 @@ print(json.dumps(told))
 """
 
 
-def test_a_network_of_a_space_of_ones_own_is_loaded_where_nobody_registered_it(tmp_path):
+def test_a_network_of_a_space_of_ones_own_is_loaded_where_nobody_registered_it(tmp_path, server):
     supernet = rldarts_tf.Supernet(NOBODYS, [3], features=6)
     supernet(PIXELS)
     randomize(supernet.weights, 1)
@@ -298,10 +296,9 @@ def test_a_network_of_a_space_of_ones_own_is_loaded_where_nobody_registered_it(t
     user.save(tmp_path / "user.json")
     np.save(tmp_path / "images.npy", PIXELS)
     (tmp_path / "config.json").write_text(json.dumps(discrete.get_config()))
-    output = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tmp_path)], capture_output=True, text=True, check=True
-    ).stdout
-    told = json.loads(output.splitlines()[-1])
+    ended = server.run(["-c", LOAD, str(tmp_path)])
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out.splitlines()[-1])
     for name, encoder in saved.items():
         kind, features = told[name]
         assert kind == type(encoder).__name__

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 SWEEP = Path(__file__).with_name("shape_sweep.py")
@@ -26,10 +24,6 @@ CASES = (
 )
 
 
-def test_networks_are_traced_with_an_unknown_batch_at_any_image_size():
-    ended = subprocess.run(
-        [sys.executable, SWEEP, *CASES], capture_output=True, text=True, timeout=280
-    )
-    assert ended.returncode == 0 and ended.stdout.endswith("done\n"), (
-        ended.stdout + ended.stderr[-2000:]
-    )
+def test_networks_are_traced_with_an_unknown_batch_at_any_image_size(server):
+    ended = server.run([str(SWEEP), *CASES], seconds=280)
+    assert ended.code == 0 and ended.out.endswith("done\n"), ended.out + ended.err[-2000:]

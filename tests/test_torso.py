@@ -32,7 +32,7 @@ from acme.tf.networks import embedding
 from acme.utils import loggers
 from dm_env import specs as dm_env_specs
 from reference import randomize
-from spaces import MICRO_2
+from spaces import CLASSIC_2, MICRO_2
 from weights import alphas, unchanged, values
 
 from rldarts_tf import (
@@ -55,11 +55,11 @@ SIZE = 8
 IMAGE = specs.BoundedArray((SIZE, SIZE, 3), np.uint8, 0, 255, name="image")
 SMALL = {"search_space": MICRO_2, "depths": (4,), "features": 16}
 ENCODERS = {
-    "micro": {"search_space": "micro", "depths": (4,), "features": 8},
-    "classic": {"search_space": "classic", "depths": (4,), "features": 8},
+    "micro": SMALL,
+    "classic": {**SMALL, "search_space": CLASSIC_2.name},
     "batch": {**SMALL, "normalization": "batch"},
     "layer": {**SMALL, "normalization": "layer"},
-    "recompute": {**SMALL, "search_space": "classic", "recompute": True},
+    "recompute": {**SMALL, "search_space": CLASSIC_2, "recompute": True},
     "frozen": {**SMALL, "train_alpha": False},
     "bfloat16": {**SMALL, "precision": "mixed_bfloat16"},
     "discrete": {

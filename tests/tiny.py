@@ -62,7 +62,7 @@ class Program:
 
 PROCGEN = ("--gin_file=hardware/cpu.gin", "--env_name=bossfight")
 PPO = Program(
-    Launcher("launchers/ppo_procgen.py", "rldarts_tf.agents.ppo.program"),
+    Launcher("launchers/ppo_procgen.py"),
     4 * 8,
     ("--gin_file=classic.gin", *PROCGEN),
     (
@@ -73,7 +73,7 @@ PPO = Program(
     ),
 )
 RAINBOW = Program(
-    Launcher("launchers/rainbow_procgen.py", "rldarts_tf.agents.rainbow.program"),
+    Launcher("launchers/rainbow_procgen.py"),
     4 * 8,
     ("--gin_file=micro.gin", *PROCGEN),
     (
@@ -86,7 +86,7 @@ RAINBOW = Program(
     ),
 )
 SAC = Program(
-    Launcher("launchers/sac_dm_control.py", "rldarts_tf.agents.sac.program"),
+    Launcher("launchers/sac_dm_control.py"),
     2 * 10,
     (
         "--gin_file=sac.gin",

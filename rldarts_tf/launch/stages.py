@@ -229,5 +229,4 @@ class Pipeline:
         return entry.get("exit_state") == "finished" and enough
 
     def _entry(self, name: str) -> dict[str, Any]:
-        path = self._run.summary_path
-        return summary.read_summary(path)["stages"].get(name, {}) if path.exists() else {}
+        return summary.read_entries(self._run.summary_path).get(name, {})

@@ -199,7 +199,9 @@ def _returns_figure(
     picture = new_figure()
     axes = picture.subplots()
     for k, (label, band) in enumerate(bands.items()):
-        _draw_band(axes, k, label, band)
+        seeds = f" ({band.num_seeds} seeds)" if band.num_seeds > 1 else ""
+        style = _LINE_STYLES[k // len(PALETTE) % len(_LINE_STYLES)]
+        draw_band(axes, label + seeds, band, PALETTE[k % len(PALETTE)], style)
     for k, (label, value) in enumerate(reference.items()):
         axes.axhline(
             value,
@@ -209,7 +211,7 @@ def _returns_figure(
             label=f"{label}: {value:.3g}",
             zorder=2.5,
         )
-    _finish_axes(axes, max(int(band.steps[-1]) for band in bands.values()))
+    finish_axes(axes, max(int(band.steps[-1]) for band in bands.values()))
     axes.set_ylabel(ylabel)
     if title:
         axes.set_title(title, loc="left", weight="bold", wrap=True)
@@ -217,19 +219,17 @@ def _returns_figure(
     return picture
 
 
-def _draw_band(axes: Any, k: int, label: str, band: Band) -> None:
-    """Draws the k-th line, and the deviation of its seeds around it."""
-    colour = PALETTE[k % len(PALETTE)]
-    seeds = f" ({band.num_seeds} seeds)" if band.num_seeds > 1 else ""
+def draw_band(axes: Any, label: str, band: Band, colour: str, linestyle: str = "-") -> None:
+    """Draws a line, and the deviation of its seeds around it."""
     axes.plot(
         band.steps,
         band.mean,
         color=colour,
         linewidth=2.0,
-        linestyle=_LINE_STYLES[k // len(PALETTE) % len(_LINE_STYLES)],
+        linestyle=linestyle,
         marker=_marker(band.steps),
         markersize=5,
-        label=label + seeds,
+        label=label,
         zorder=3,
     )
     if band.deviation is not None:
@@ -249,7 +249,7 @@ def _add_legend(picture: Any, axes: Any, bands: Mapping[str, Band]) -> None:
         lines,
         labels,
         loc="outside lower center",
-        ncols=_num_columns(labels, _LEGEND_CHARACTERS),
+        ncols=num_columns(labels, _LEGEND_CHARACTERS),
         frameon=False,
         title="; ".join(notes),
         handlelength=2.6,
@@ -278,12 +278,12 @@ def _op_weights_figure(
                 label=op,
                 zorder=2 if op == NONE else 3,
             )
-        _finish_axes(axes, int(steps[-1]))
+        finish_axes(axes, int(steps[-1]))
         axes.set_title(f"{cell} cell", loc="left", weight="bold")
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.12),
-            ncols=_num_columns(list(ops), _LEGEND_CHARACTERS // len(weights)),
+            ncols=num_columns(list(ops), _LEGEND_CHARACTERS // len(weights)),
             frameon=False,
             handlelength=2.2,
         )
@@ -319,7 +319,8 @@ def _edge_weights_figure(
     return picture
 
 
-def _finish_axes(axes: Any, last_step: int) -> None:
+def finish_axes(axes: Any, last_step: int) -> None:
+    """Gives axes of environment steps their range, ticks, label and grid."""
     from matplotlib import ticker
 
     # A little room, so that the last marker is whole.
@@ -334,7 +335,7 @@ def _marker(steps: np.ndarray) -> str:
     return "o" if len(steps) <= _MARKED_UP_TO else ""
 
 
-def _num_columns(labels: Sequence[str], width: int) -> int:
+def num_columns(labels: Sequence[str], width: int) -> int:
     """Returns how many columns a legend of about `width` characters can have."""
     widest = max(len(label) for label in labels) + 6  # the line before the text
     possible = max(1, min(len(labels), width // widest, 5))

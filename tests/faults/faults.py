@@ -16,7 +16,6 @@ import functools
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -165,11 +164,7 @@ def full_disk(folder: Path, reference: Path, updates: int) -> None:
     root = copy_unfinished(folder, reference)
     limit = max(path.stat().st_size for path in (root / "search" / "checkpoints").iterdir()) // 2
 
-    def no_room() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    check_ended(PPO.launch(root, updates + 2, preexec_fn=no_room), 2, "cannot be written")
+    check_ended(PPO.launch(root, updates + 2, file_size=limit), 2, "cannot be written")
     check_ended(PPO.launch(root, updates + 2))
     check_rows(root, PPO.update)
 

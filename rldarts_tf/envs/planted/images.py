@@ -20,7 +20,7 @@ _MARGIN = 2
 """Rows and columns at the border without dots: half the width of the kernels."""
 
 Draw = Callable[[np.random.Generator, np.ndarray], np.ndarray]
-"""(generator, labels [N]) -> images in 0..1, float [N, SIDE, SIDE, planes]."""
+"""(generator, labels [B]) -> images in 0..1, float [B, SIDE, SIDE, planes]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +54,12 @@ def _pairs(
 
     Args:
       rng: draws the columns.
-      distances: int [N, P], of the pairs.
-      rows: int [N, P].
+      distances: int [B, P], of the pairs.
+      rows: int [B, P].
       longest: the greatest distance of any class, which decides the columns of all.
 
     Returns:
-      float [N, SIDE, SIDE].
+      float [B, SIDE, SIDE].
     """
     images = np.zeros((len(rows), SIDE, SIDE))
     columns = rng.integers(_MARGIN, SIDE - _MARGIN - longest, size=rows.shape)
