@@ -59,7 +59,7 @@ class Server:
 
     Attributes:
       python: a file that stands for the interpreter where a script wants one, as `Server.start`
-        does for what follows it.
+        does for what follows it. It has no standard input, and signals end it alone.
     """
 
     def __init__(self, imports: Sequence[str], folder: Path) -> None:

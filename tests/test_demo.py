@@ -11,7 +11,7 @@ pytest.importorskip("tf_agents")
 pytest.importorskip("minatar")
 
 from processes import ROOT, Server
-from tiny import COMMON, PPO
+from tiny import COMMON, PPO, SMALL_SPACE
 
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.paths import RunPaths
@@ -24,7 +24,8 @@ STAGES = {
     "impala_cnn": {"baseline"},
     **{f"random-{i}": {"evaluate"} for i in range(3)},
 }
-SMALL = ("--num_env_steps=64", *(f"--gin_bindings={s}" for s in (*COMMON, *PPO.settings)))
+BINDINGS = (*COMMON, *PPO.settings, *SMALL_SPACE)
+SMALL = ("--num_env_steps=64", *(f"--gin_bindings={binding}" for binding in BINDINGS))
 
 
 def demo(server: Server, root: Path, *flags: str) -> subprocess.CompletedProcess:

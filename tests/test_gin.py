@@ -378,6 +378,23 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
                 "baseline/TrainingSettings.num_env_steps": 50_000_000,
             },
         ),
+        (
+            "small_encoders",
+            "minatar.gin",
+            {
+                **{f"{stage}/EncoderSettings.depths": (8,) for stage in TRAINED_STAGES},
+                **{f"{stage}/EncoderSettings.features": 64 for stage in TRAINED_STAGES},
+            },
+        ),
+        (
+            "trial",
+            "classic.gin",
+            {
+                f"{stage}/TrainingSettings.{name}": 0
+                for stage in TRAINED_STAGES
+                for name in ("evaluation_interval", "pictures")
+            },
+        ),
     ],
 )
 def test_a_study_changes_what_it_says_and_no_more(file, base, expected):
@@ -387,8 +404,13 @@ def test_a_study_changes_what_it_says_and_no_more(file, base, expected):
 
 
 def test_every_study_is_tried_above():
-    names = {Path(file).stem for file in FILES if file.startswith("studies/")}
-    assert names == {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5"}
+    overlays = [
+        Path(file).stem
+        for file in FILES
+        if file.startswith("studies/") and "StudySettings" not in (GIN / file).read_text("utf-8")
+    ]
+    tried = {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5", "small_encoders", "trial"}
+    assert {*overlays} == tried | {"smoke_space"}, "what has StudySettings: tests/test_studies.py"
 
 
 SMALL = [f"{stage}/EncoderSettings.depths = [4, 4]" for stage in TRAINED_STAGES]

@@ -73,7 +73,7 @@ class PPOHeldOut(HeldOut):
         )
 
     def _transitions(self) -> trajectory.Trajectory:
-        """Numpy arrays [N, ...] of steps that are transitions."""
+        """Numpy arrays [B, ...] of steps that are transitions."""
         processed = self._agent.preprocess_sequence(
             tf.nest.map_structure(tf.constant, self._collector.collect())
         )
