@@ -5,12 +5,16 @@
 Each arrangement trains PPO on MinAtar as a study does, its trials in processes of their own, and
 all arrangements take turns. Given are environment steps per second of all its trials together,
 while all of them run: without the start of a process and the first updates, which trace and
-compile.
+compile. Beside it stand the steps per second of CPU time, which other programs on the machine
+change less. On a machine with as many cores as all threads together, an arrangement makes at most
+that rate times the cores: one that needs more CPU time for a step cannot make it up.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import os
 import re
 import statistics
 import subprocess
@@ -23,6 +27,8 @@ from pathlib import Path
 import common  # first: it sets what TensorFlow reads when it loads
 
 # isort: split
+import numpy as np
+
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import RunPaths
 
@@ -43,8 +49,18 @@ def arrangements(text: str) -> list[tuple[int, int]]:
     return [arrangement(part) for part in text.split(",")]
 
 
-def measure(stage: str, processes: int, threads: int, arguments: Sequence[str]) -> float:
-    """Environment steps per second of all trials of an arrangement.
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """The rows of each trial's table at a moment, and the CPU time of all trials, in seconds."""
+
+    rows: list[int]
+    cpu_seconds: float
+
+
+def measure(
+    stage: str, processes: int, threads: int, arguments: Sequence[str]
+) -> tuple[float, float]:
+    """Environment steps of all trials of an arrangement, per second and per second of CPU time.
 
     Each row of a trial's table has the time of its own update; only those count that were made
     while all trials ran.
@@ -69,27 +85,39 @@ def measure(stage: str, processes: int, threads: int, arguments: Sequence[str]) 
         for trial in trials:
             if trial.wait():
                 raise SystemExit(f"a trial failed: {' '.join(map(str, trial.args))}")
-        speeds = [read_metrics(table)["steps_per_second"] for table in tables]
-    return sum(
-        statistics.median(speed[first:last]) for speed, first, last in zip(speeds, begun, ended)
-    )
+        metrics = [read_metrics(table) for table in tables]
+    rows = list(zip(metrics, begun.rows, ended.rows))
+    speed = sum(np.median(table["steps_per_second"][a:b]) for table, a, b in rows)
+    steps = sum(table["step"][b - 1] - table["step"][a - 1] for table, a, b in rows)
+    return float(speed), float(steps / (ended.cpu_seconds - begun.cpu_seconds))
 
 
 def wait_for_overlap(
     trials: Sequence[subprocess.Popen], tables: Sequence[Path]
-) -> tuple[list[int], list[int]]:
-    """The rows of each table when the last trial was warm, and when the first one ended."""
-    begun: list[int] = []
-    rows = [0] * len(tables)
-    while all(trial.poll() is None for trial in trials) or not begun:
-        rows = [count_rows(table) for table in tables]
-        if not begun and min(rows) >= COLD_ROWS:
-            begun = rows
-        if not begun and any(trial.poll() is not None for trial in trials):
-            raise SystemExit("a trial ended before all were warm: give more --steps")
+) -> tuple[Sample, Sample]:
+    """Waits until a trial has made its last step; samples of when all were warm, and of then."""
+    begun = last = None
+    while all(trial.poll() is None for trial in trials):
+        sample = Sample(
+            [count_rows(table) for table in tables],
+            sum(cpu_seconds(trial.pid) for trial in trials),
+        )
+        if begun is None and min(sample.rows) >= COLD_ROWS:
+            begun = sample
+        # The last evaluation comes after the last row, and is no step.
+        if begun is not None and (last is None or sample.rows != last.rows):
+            last = sample
         time.sleep(0.05)
-    rows = [max(row, first + 1) for row, first in zip(rows, begun)]
-    return begun, rows
+    if begun is None or last is None or min(b - a for a, b in zip(begun.rows, last.rows)) < 1:
+        raise SystemExit("a trial ended before all were warm: give more --steps")
+    return begun, last
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU time of a process and its threads so far."""
+    # Fields after the name, which is in brackets, from the third on: utime and stime are 14 and 15.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def count_rows(table: Path) -> int:
@@ -122,28 +150,32 @@ def main() -> None:
     ]
     results = []
     for stage in args.stages:
-        speeds: dict[tuple[int, int], list[float]] = {pair: [] for pair in args.arrangements}
+        rounds: dict[tuple[int, int], list[tuple[float, float]]]
+        rounds = {pair: [] for pair in args.arrangements}
         for _ in range(args.repeats):
-            for pair, measured in speeds.items():
+            for pair, measured in rounds.items():
                 common.progress(f"{stage}, {pair[0]} trials of {pair[1]} threads")
                 measured.append(measure(stage, *pair, arguments))
-        first = next(iter(speeds.values()))
-        for (processes, threads), measured in speeds.items():
+        for (processes, threads), measured in rounds.items():
+            speed, cpu_speed = (statistics.median(column) for column in zip(*measured))
             results.append(
                 {
                     "stage": stage,
                     "processes": processes,
                     "threads": threads,
-                    "steps_per_second": statistics.median(measured),
+                    "steps_per_second": speed,
+                    "steps_per_cpu_second": cpu_speed,
                     "rounds": measured,
-                    "of_first": statistics.median(b / a for a, b in zip(first, measured)),
                 }
             )
     common.print_table(
         f"PPO, {args.env_name}",
-        ("stage", "trials", "threads", "steps/s of all", "of the first"),
+        ("stage", "trials", "threads", "steps/s of all", "steps/s of CPU time"),
         [
-            (r["stage"], r["processes"], r["threads"], r["steps_per_second"], r["of_first"])
+            (
+                *(r["stage"], r["processes"], r["threads"]),
+                *(r["steps_per_second"], r["steps_per_cpu_second"]),
+            )
             for r in results
         ],
     )

@@ -81,7 +81,7 @@ class Display(Closing):
         text = f"{self._counts}{trial.name}: {what}"
         if what == "finished":
             text += _returns(self._paths, trial)
-            if math.isfinite(self._left):
+            if 0 < self._left < math.inf:
                 text += f"; {duration(self._left)} left of all"
         with _forgiving():
             if self._live is not None:
