@@ -101,9 +101,13 @@ class Encoder(tf.keras.Model):
     @tf.autograph.experimental.do_not_convert
     def _encode(self, images: tf.Tensor, training: bool | None) -> tf.Tensor:
         x = self.feature_maps(self._as_float(images), training)
+        # Flattened first: of ReLU's output and its flat form, both would be kept for the gradients.
+        if self.head != "pool":
+            x = self._flat(x)
         if not self.ends_in_activation:
             x = tf.nn.relu(x)
-        x = self._flat(x)
+        if self.head == "pool":
+            x = self._flat(x)
         for layer in self._head:
             x = layer(x)
         return x
