@@ -23,15 +23,15 @@ REVERB = "dm-reverb~=0.14.0"
 # The last release line that runs on Keras 2.15.
 PROBABILITY = "tensorflow-probability~=0.23.0"
 LAUNCHERS = ["absl-py>=1.0", "dm-env>=1.5", "gin-config>=0.5,<0.6"]
+PPO = [
+    "tf-agents~=0.19.0",  # the last release; it wants TensorFlow 2.15
+    TENSORFLOW_FOR_AGENTS,
+    PROBABILITY,
+    *LAUNCHERS,
+]
 
 EXTRAS = {
-    "tf-agents": [
-        "tf-agents~=0.19.0",  # the last release; it wants TensorFlow 2.15
-        TENSORFLOW_FOR_AGENTS,
-        PROBABILITY,
-        REVERB,
-        *LAUNCHERS,
-    ],
+    "tf-agents": [*PPO, REVERB],
     "acme": [
         # 0.2.3 and 0.2.4 need a part of jax that is gone; from 0.3 on, a launchpad that loads only
         # beside TensorFlow 2.8.
@@ -78,9 +78,12 @@ EXTRAS = {
         "setuptools<82",  # TensorBoard 2.15 imports pkg_resources, which 82 removed
     ],
 }
+# The report of a study; 1.9 is the first that names the fields of its results.
+EXTRAS["studies"] = ["scipy>=1.9", *EXTRAS["report"]]
 # A launcher of a user who has nothing else.
-EXTRAS["gymnasium"] += [*EXTRAS["tf-agents"], *EXTRAS["report"]]
+EXTRAS["gymnasium"] += [*PPO, *EXTRAS["report"], *EXTRAS["video"]]
 EXTRAS["all"] = sorted({requirement for part in EXTRAS.values() for requirement in part})
+EXTRAS["ray"] = ["ray>=2.10,<3"]  # studies on several machines; by its own name only, being large
 # GPL-3, so by its own name only. Earlier ones register nothing with Gymnasium.
 EXTRAS["minatar"] = ["minatar>=1.0.15"]
 EXTRAS["dev"] = [
@@ -115,7 +118,8 @@ setup(
     package_data={
         "rldarts_tf": ["py.typed"],
         "rldarts_tf.gin": ["**/*.gin"],
-        "rldarts_tf.pictures.report": ["page.html.j2"],
+        "rldarts_tf.pictures.report": ["*.html.j2"],
+        "rldarts_tf.studies.report": ["*.html.j2"],
     },
     zip_safe=False,
     python_requires=">=3.9,<3.12",

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rldarts_tf.search.settings import SearchSettings
-from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.search.relaxations import Moment, Relaxation, make_relaxation
+from rldarts_tf.search.settings import SearchSettings, as_search_settings
+from rldarts_tf.search_space import NONE, SearchSpace
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -30,6 +31,7 @@ class Alpha(tf.keras.layers.Layer):
       trainable: False freezes α, at zero a uniform mixture (appendix B.2).
 
     Attributes:
+      edge_logits: of edge normalization, per cell type and node j one variable [j].
       masking: what is done to p, such as leaving out an op: p -> p, both per cell type [E, |O|];
         None for nothing. It is no part of config or checkpoints, and a traced function keeps the
         one that it was traced with, whose variables may change.
@@ -51,9 +53,7 @@ class Alpha(tf.keras.layers.Layer):
         self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_config(space)
         self._initial_inverse_temperature = float(inverse_temperature)
         self._train_alpha = trainable
-        self.search = (
-            search if isinstance(search, SearchSettings) else SearchSettings(**search or {})
-        )
+        self.search = as_search_settings(search)
         self.logits: dict[str, list[tf.Variable]] = {}
         # Variables exist from the start, so that a supernet can be discretized before its first
         # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.
@@ -75,11 +75,37 @@ class Alpha(tf.keras.layers.Layer):
             initializer=tf.keras.initializers.Constant(inverse_temperature),
             trainable=False,
         )
+        self.relaxations: dict[str, Relaxation] = {
+            cell_type: make_relaxation(self.search, self.space.ops(cell_type))
+            for cell_type in self.space.cell_types
+        }
+        self.edge_logits: dict[str, list[tf.Variable]] = {}
+        if self.search.edge_normalization:
+            self.edge_logits = {
+                cell_type: [
+                    self.add_weight(
+                        name=f"{name}/{cell_type}/edges_{j}",
+                        shape=(j,),
+                        initializer="zeros",
+                        trainable=trainable,
+                    )
+                    for j in range(1, self.space.num_nodes + 1)
+                ]
+                for cell_type in self.space.cell_types
+            }
         # The clock of schedules: a method without any has none, as older checkpoints have none.
         self.progress: tf.Variable | None = None
+        self.draws: tf.Variable | None = None
         if not self.search.is_default:
             self.progress = self.add_weight(
                 name=f"{name}/progress", shape=(), initializer="zeros", trainable=False
+            )
+            self.draws = self.add_weight(
+                name=f"{name}/draws",
+                shape=(),
+                dtype=tf.int64,
+                initializer="zeros",
+                trainable=False,
             )
         self.built = True
 
@@ -90,11 +116,76 @@ class Alpha(tf.keras.layers.Layer):
         """
         if self.progress is not None:
             self.progress.assign(progress)
+            end = self.search.inverse_temperature_end
+            if end is not None:
+                first = self._initial_inverse_temperature
+                self.inverse_temperature.assign(first * (end / first) ** progress)
+
+    def seed_draws(self, seed: int) -> None:
+        """Begins a sequence of draws that is the seed's own."""
+        if self.draws is not None:
+            self.draws.assign(seed << 32)
+
+    def draw(self) -> None:
+        """Draws anew what the relaxation samples; until then it stays; eagerly or in a trace."""
+        if self.draws is not None and self.samples:
+            self.draws.assign_add(1)
+
+    @property
+    def samples(self) -> bool:
+        """Whether op weights depend on what was drawn."""
+        return any(relaxation.samples for relaxation in self.relaxations.values())
 
     def op_weights(self) -> dict[str, tf.Tensor]:
-        """p = softmax(β α), masked if there is a mask: per cell type float32 [E, |O|]."""
-        p = {cell_type: tf.nn.softmax(z) for cell_type, z in self._scaled_logits().items()}
+        """p of z = β α by the relaxation, masked if there is a mask: by type float32 [E, |O|]."""
+        p = {
+            cell_type: self.relaxations[cell_type].op_weights(z, self._moment(index))
+            for index, (cell_type, z) in enumerate(self._scaled_logits().items())
+        }
+        for cell_type, nodes in self.edge_logits.items():
+            # γ, of PC-DARTS' equation 4; there its logits are called β.
+            shares = tf.concat([tf.nn.softmax(node) for node in nodes], axis=0)
+            p[cell_type] *= shares[:, None]
         return p if self.masking is None else self.masking(p)
+
+    def selected_ops(self) -> dict[str, tf.Tensor | None]:
+        """Per cell type which ops have to be computed, bool [k, E, |O|]; None: all."""
+        chosen: dict[str, tf.Tensor | None] = {}
+        for index, (cell_type, z) in enumerate(self._scaled_logits().items()):
+            relaxation = self.relaxations[cell_type]
+            selects = relaxation.selects and self.masking is None
+            chosen[cell_type] = relaxation.selected(z, self._moment(index)) if selects else None
+        return chosen
+
+    def _moment(self, index: int) -> Moment:
+        """What the op weights of a cell type depend on beside z; nothing by default."""
+        if self.progress is None:
+            return Moment(tf.constant(0.0), tf.zeros([2], tf.int64))
+        # A mask chooses among all ops of an edge, not among those that were drawn.
+        seed = tf.stack([self.draws, index]) if self.masking is None else None
+        return Moment(tf.convert_to_tensor(self.progress), seed)
+
+    def penalty(self) -> tf.Tensor:
+        """R(α), what the search method adds to the loss of α, a float32 scalar.
+
+        The sum over the cell types of the relaxation's own penalty, of `entropy_penalty` times the
+        mean entropy of softmax(z), and of `beta_decay` times the mean over the edges of
+        log Σ_o exp(α_o) (Ye et al. 2022, "β-DARTS", arXiv:2203.01665, eq. 15); the last two grow
+        with the progress of the search.
+        """
+        settings, total = self.search, tf.constant(0.0)
+        progress = self._moment(0).progress
+        for cell_type, z in self._scaled_logits().items():
+            own = self.relaxations[cell_type].penalty(z)
+            if own is not None:
+                total += own
+            if settings.entropy_penalty:
+                total += settings.entropy_penalty * progress * tf.reduce_mean(_entropy(z))
+            if settings.beta_decay:
+                alpha = tf.concat(self.logits[cell_type], axis=0)
+                spread = tf.reduce_mean(tf.reduce_logsumexp(alpha, axis=1))
+                total += settings.beta_decay * progress * spread
+        return total
 
     def entropy(self) -> dict[str, tf.Tensor]:
         """Mean over the edges of each cell type of -Σ_o p_o log p_o, in nats; float32 scalars."""
@@ -110,15 +201,30 @@ class Alpha(tf.keras.layers.Layer):
         }
 
     def numpy_logits(self) -> dict[str, np.ndarray]:
-        """z = β α, the logits of the softmax: per cell type float64 [E, |O|] (eager only).
+        """The logits that Algorithm 4 reads: per cell type float64 [E, |O|] (eager only).
 
-        The product of two float32 numbers is exact in float64, so no order is lost here.
+        They are z = β α; of a relaxation that is no softmax, those whose softmax ranks ops and
+        edges as it does. The product of two float32 numbers is exact in float64, so no order is
+        lost here.
         """
         beta = self.inverse_temperature.numpy().astype(np.float64)
-        return {
-            cell_type: beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
-            for cell_type, nodes in self.logits.items()
-        }
+        found = {}
+        for cell_type, nodes in self.logits.items():
+            z = beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
+            none = self.space.ops(cell_type).index(NONE)
+            found[cell_type] = self.relaxations[cell_type].ranking(z, none)
+            if self.edge_logits:
+                found[cell_type] = self._normalized(found[cell_type], cell_type, none)
+        return found
+
+    def _normalized(self, z: np.ndarray, cell_type: str, none: int) -> np.ndarray:
+        """log γ p, and for `none` the log of what is left of 1: its softmax is that."""
+        nodes = [node.numpy().astype(np.float64) for node in self.edge_logits[cell_type]]
+        log_share = np.concatenate([node - np.logaddexp.reduce(node) for node in nodes])
+        log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True) + log_share[:, None]
+        others = np.exp(np.delete(log_p, none, axis=1)).sum(axis=1)
+        log_p[:, none] = np.log(np.maximum(1 - others, np.finfo(np.float64).tiny))
+        return log_p
 
     def numpy_op_weights(self) -> dict[str, np.ndarray]:
         """`op_weights` as numpy arrays (eager only)."""

@@ -40,6 +40,9 @@ class Cell(tf.keras.layers.Layer):
         last node), "sum", "average", or "weighted_sum" (weights are learned, 1 / I at first).
       normalization: of the convolutions: None, "layer" or "batch".
       op_columns: for a supernet, the ops in the order of the columns of the op weights.
+      unit_ops: bring the output of every op on every edge to root mean square 1 per image, without
+        a gain: op weights are then comparable.
+      partial: ops see the first 1 / partial of a node's channels, the rest passes them by.
       recompute: hold only the nodes' values for the backward pass and compute the rest again there:
         least memory, at the cost of one more forward pass of the ops that are not linear.
 
@@ -56,6 +59,8 @@ class Cell(tf.keras.layers.Layer):
         normalization: str | None = None,
         op_columns: Sequence[str] | None = None,
         recompute: bool = False,
+        unit_ops: bool = False,
+        partial: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -63,6 +68,8 @@ class Cell(tf.keras.layers.Layer):
             raise ConfigError(f"output_mode must be one of {OUTPUT_MODES}, got {output_mode!r}")
         if filters < 1:
             raise ConfigError(f"filters must be at least 1, got {filters}")
+        if partial < 1 or filters % partial:
+            raise ConfigError(f"filters = {filters} must be a multiple of partial = {partial}")
         if stride not in (1, 2):
             raise ConfigError(f"stride must be 1 or 2, got {stride}")
         self.topology = tuple(tuple((int(i), str(op)) for i, op in node) for node in topology)
@@ -73,8 +80,10 @@ class Cell(tf.keras.layers.Layer):
         self.op_columns = None if op_columns is None else tuple(op_columns)
         self.num_nodes = len(self.topology)
         self.recompute = recompute
+        self.unit_ops = unit_ops
+        self.partial = partial
         self._plan, self.banks = _plan_and_banks(
-            self.topology, filters, stride, normalization, self.dtype_policy
+            self.topology, filters // partial, stride, normalization, unit_ops, self.dtype_policy
         )
         if recompute and self.uses_training:
             raise ConfigError(
@@ -102,11 +111,15 @@ class Cell(tf.keras.layers.Layer):
         # Built here, for they may be used without being called.
         for bank in self.banks:
             with tf.name_scope(bank.name):
-                bank.build((*input_shape[:-1], self.filters))
+                bank.build((*input_shape[:-1], self.filters // self.partial))
         super().build(input_shape)
 
     def call(
-        self, x: tf.Tensor, op_weights: tf.Tensor | None = None, training: bool | None = None
+        self,
+        x: tf.Tensor,
+        op_weights: tf.Tensor | None = None,
+        training: bool | None = None,
+        active: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes the cell's output.
 
@@ -115,25 +128,43 @@ class Cell(tf.keras.layers.Layer):
           op_weights: p, float [E, |O|]: a row per edge in the order of `search_space.edge_row`, a
             column per op of `op_columns`. None: every weight is one.
           training: passed to normalizations.
+          active: the ops to compute, bool [k, E, |O|]: k layers of at most one op per edge; None:
+            all. XLA, and ops of one's own, compute all the same. Then `recompute` has no effect.
         """
         if op_weights is not None and self.op_columns is None:
             raise ConfigError("this cell has no op_columns: it takes no op_weights")
-        if self._adapter is not None:
-            x = self._adapter(x)
-        parts = evaluate.Parts(
+        x, parts = self._adapted(x), self._parts()
+        if active is not None and op_weights is not None and not evaluate.in_xla():
+            nodes = evaluate.by_selection(x, parts, op_weights, active, training)
+            return evaluate.output(nodes, parts)
+        cheap = all(bank.cheap_to_recompute for bank in self.banks)
+        if self.partial == 1 and (self.recompute or (op_weights is not None and cheap)):
+            return evaluate.recomputed(x, parts, op_weights)
+        nodes = evaluate.by_source(x, parts, op_weights, training)
+        return evaluate.output(nodes, parts)
+
+    def contributions(self, x: tf.Tensor, op_weights: tf.Tensor) -> tf.Tensor:
+        """RMS(p_o · o(x_i)) / RMS(x_j) of every op on every edge (i, j): float32 [E, |O|].
+
+        Arguments: see `call`.
+        """
+        return evaluate.contributions(self._adapted(x), self._parts(), op_weights)
+
+    def _adapted(self, x: tf.Tensor) -> tf.Tensor:
+        return x if self._adapter is None else self._adapter(x)
+
+    def _parts(self) -> evaluate.Parts:
+        return evaluate.Parts(
             self.num_nodes,
             self._plan,
             self.banks,
             self.op_columns or (),
             self.output_mode,
+            self.stride,
             self._output_conv,
             self.output_weights,
+            self.partial,
         )
-        cheap = all(bank.cheap_to_recompute for bank in self.banks)
-        if self.recompute or (op_weights is not None and cheap):
-            return evaluate.recomputed(x, parts, op_weights)
-        nodes = evaluate.by_source(x, parts, op_weights, training)
-        return evaluate.output(nodes, parts)
 
     @property
     def uses_training(self) -> bool:
@@ -184,6 +215,8 @@ class Cell(tf.keras.layers.Layer):
             "normalization": self.normalization,
             "op_columns": None if self.op_columns is None else list(self.op_columns),
             "recompute": self.recompute,
+            "unit_ops": self.unit_ops,
+            "partial": self.partial,
         }
 
 
@@ -192,6 +225,7 @@ def _plan_and_banks(
     filters: int,
     stride: int,
     normalization: str | None,
+    unit_ops: bool,
     policy: tf.keras.mixed_precision.Policy,
 ) -> tuple[tuple[FanOut, ...], list[Bank]]:
     """The fan-outs of a cell, and the bank of each. Arguments: see `Cell`."""
@@ -208,10 +242,8 @@ def _plan_and_banks(
     for source, fan_outs in itertools.groupby(plan, key=lambda fan_out: fan_out.source):
         for place, fan_out in enumerate(fan_outs):
             of_ops = [layers[source, op] for op in fan_out.ops]
-            name = f"bank_{source}_{place}"
-            banks.append(
-                _make_bank(fan_out, of_ops, filters, strides[source], name=name, dtype=policy)
-            )
+            keywords = {"name": f"bank_{source}_{place}", "unit_ops": unit_ops, "dtype": policy}
+            banks.append(_make_bank(fan_out, of_ops, filters, strides[source], **keywords))
     return plan, banks
 
 

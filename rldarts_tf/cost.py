@@ -7,12 +7,14 @@ says ought to be.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import ConfigError
 
 
@@ -62,13 +64,26 @@ def count_cost(
         encoder.build((None, *image_shape))
     # Traced anew by tf.function: the encoder may not create variables while that runs.
     images = tf.TensorSpec((batch, *image_shape), dtype)
-    graph = tf.function(train, autograph=False).get_concrete_function(images).graph
+    with _all_ops(encoder):
+        graph = tf.function(train, autograph=False).get_concrete_function(images).graph
     on_images = _depending_on_images(forward_ops)
     return Cost(
         parameters=sum(int(math.prod(w.shape)) for w in encoder.trainable_weights),
         multiply_adds=sum(_multiply_adds(op) for op in on_images) // batch,
         activation_bytes=_kept_bytes(graph, forward_ops, on_images) // batch,
     )
+
+
+@contextlib.contextmanager
+def _all_ops(encoder: tf.keras.Model) -> Iterator[None]:
+    """A supernet whose samples leave ops out is counted with all of them."""
+    if isinstance(encoder, Supernet):
+        encoder.computes_all_ops = True
+    try:
+        yield
+    finally:
+        if isinstance(encoder, Supernet):
+            encoder.computes_all_ops = False
 
 
 def _multiply_adds(op: tf.Operation) -> int:

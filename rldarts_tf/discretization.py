@@ -1,15 +1,28 @@
-"""Discretization δ: logits β α -> genotype (RL-DARTS appendix A.1, Algorithm 4)."""
+"""Discretization δ: logits β α, or strengths of ops, -> genotype (RL-DARTS A.1, Algorithm 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rldarts_tf.checks import check_integer, check_number
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.genotype import Edge, Genotype, check_count
-from rldarts_tf.search_space import NONE, SearchSpace, edge_row, edges
+from rldarts_tf.genotype import CellTopology, Edge, Genotype, check_count
+from rldarts_tf.search_space import NONE, SearchSpace, edge_row, edges, num_nodes_of
+
+
+class Cap(NamedTuple):
+    """The most edges of a cell that may have an op of a kind (for skips P-DARTS, section 3.3)."""
+
+    ops: frozenset[str]
+    most: int
+
+
+Caps = Mapping[str, Cap]
+"""Caps by the names that messages call them."""
 
 HARDLY_MOVED = 0.05
 """Lead over uniform below which a cell read off α deserves a warning."""
@@ -20,6 +33,9 @@ def discretize(
     space: SearchSpace,
     top_k: int | None = None,
     output_mode: str = "concat",
+    *,
+    threshold: float | None = None,
+    caps: Caps | None = None,
 ) -> Genotype:
     """Keeps the strongest op of every edge and the K strongest edges of every node.
 
@@ -41,32 +57,122 @@ def discretize(
       space: the search space that the columns belong to.
       top_k: K; `space.top_k` if None.
       output_mode: recorded in the genotype.
+      threshold: K is the largest number of edges into any node whose w is above it, at least 1: no
+        edge that is above is lost. Instead of `top_k`.
+      caps: while a cell has too many edges with an op of a kind, the weakest of them is given its
+        strongest op of another kind, and the edges of the node are ranked anew.
 
     Raises:
       ConfigError: an array is missing, has the wrong shape or is not finite; or there is a list
-        of arrays, one per node, where one array is needed.
+        of arrays, one per node, where one array is needed; or the caps leave an edge without an
+        op; or there is a threshold and K.
       GenotypeError: top_k is not a positive integer.
     """
-    top_k = check_count("top_k", space.top_k if top_k is None else top_k, least=1)
-    cells = {}
+    z = _checked_all("logits", logits, space)
+
+    def strength(cell_type: str, best: np.ndarray) -> np.ndarray:
+        return _log_odds(z[cell_type], best)
+
+    if threshold is not None:
+        check_number("threshold", threshold, "a weight between 0 and 1", lambda w: 0 < w < 1)
+        threshold = float(np.log(threshold / (1 - threshold)))
+    return _discretize(z, strength, space, top_k, output_mode, threshold, caps)
+
+
+def discretize_strengths(
+    strengths: Mapping[str, Any],
+    space: SearchSpace,
+    top_k: int | None = None,
+    output_mode: str = "concat",
+    *,
+    threshold: float | None = None,
+    caps: Caps | None = None,
+) -> Genotype:
+    """As `discretize`, by any strength of an op on an edge: an edge is as strong as its best op.
+
+    Args:
+      strengths: per cell type one array [E, |O|] as logits are, larger is stronger, that of `none`
+        is not looked at; such as `contribution.contributions`.
+      space: see `discretize`, as all others.
+      top_k: K.
+      output_mode: recorded in the genotype.
+      threshold: of strengths.
+      caps: of kinds of ops.
+
+    Raises:
+      ConfigError, GenotypeError: see `discretize`.
+    """
+    values = _checked_all("strengths", strengths, space)
+
+    def strength(cell_type: str, best: np.ndarray) -> np.ndarray:
+        return values[cell_type][np.arange(len(best)), best]
+
+    return _discretize(values, strength, space, top_k, output_mode, threshold, caps)
+
+
+def check_caps(space: SearchSpace, caps: Caps) -> None:
+    """Checks that some op remains for every edge, whatever other edges are given.
+
+    Raises:
+      ConfigError: none may; or a cap is below 0.
+    """
+    capped = frozenset().union(*(cap.ops for cap in caps.values()))
+    for name, cap in caps.items():
+        check_integer(name, cap.most, least=0)
     for cell_type in space.cell_types:
-        if cell_type not in logits:
-            raise ConfigError(f"logits: none for {cell_type!r} cells")
-        ops = space.ops(cell_type)
-        z = _checked(f"logits[{cell_type!r}]", logits[cell_type], space.num_nodes, len(ops))
-        cells[cell_type] = tuple(
-            _discretize_node(z[edge_row(0, j) : edge_row(0, j + 1)], ops, top_k)
-            for j in range(1, space.num_nodes + 1)
+        if capped >= {op for op in space.ops(cell_type) if op != NONE}:
+            raise ConfigError(
+                f"{', '.join(caps)}: all ops of {cell_type} cells of {space.name!r} are limited: "
+                "nothing could take their place"
+            )
+
+
+Strength = Callable[[str, np.ndarray], np.ndarray]
+"""(cell type, the column of an op for each edge [E]) -> how strong the edges are with these."""
+
+
+def _discretize(
+    values: Mapping[str, np.ndarray],
+    strength: Strength,
+    space: SearchSpace,
+    top_k: int | None,
+    output_mode: str,
+    threshold: float | None,
+    caps: Caps | None,
+) -> Genotype:
+    """The cell of values, float64 [E, |O|] per cell type, by which the ops of an edge compare."""
+    check_caps(space, caps or {})
+    if threshold is not None:
+        if top_k is not None:
+            raise ConfigError("threshold: decides about K, so top_k must not be given")
+        top_k = max(
+            _most_inputs(values[t], partial(strength, t), space.ops(t), threshold)
+            for t in space.cell_types
         )
+    top_k = check_count("top_k", space.top_k if top_k is None else top_k, least=1)
     return Genotype(
         search_space=space.name,
-        cells=cells,
+        cells={
+            t: _discretize_cell(values[t], partial(strength, t), space.ops(t), top_k, caps or {})
+            for t in space.cell_types
+        },
         top_k=top_k,
         output_mode=output_mode,
         num_normal=space.num_normal,
         num_reduction=space.num_reduction,
         space=space,
     )
+
+
+def _checked_all(name: str, arrays: Mapping[str, Any], space: SearchSpace) -> dict[str, np.ndarray]:
+    """Returns the arrays of all cell types as float64 [E, |O|], checked."""
+    found = {}
+    for cell_type in space.cell_types:
+        if cell_type not in arrays:
+            raise ConfigError(f"{name}: none for {cell_type!r} cells")
+        where, num_ops = f"{name}[{cell_type!r}]", len(space.ops(cell_type))
+        found[cell_type] = _checked(where, arrays[cell_type], space.num_nodes, num_ops)
+    return found
 
 
 def lead_over_uniform(logits: Mapping[str, Any]) -> float:
@@ -140,14 +246,58 @@ def _is_list_of_nodes(logits: Any) -> bool:
     return isinstance(logits, (list, tuple)) and any(map(is_matrix, logits))
 
 
-def _discretize_node(z: np.ndarray, ops: tuple[str, ...], top_k: int) -> tuple[Edge, ...]:
-    """Returns the edges that a node j keeps, from its logits [j, |O|]."""
-    nonzero = np.array([column for column, op in enumerate(ops) if op != NONE])
-    # Argmax over o != none. np.argmax takes the first of equals.
-    best = nonzero[np.argmax(z[:, nonzero], axis=1)]
-    # Prune: the K strongest edges; a stable sort keeps the lower input first among equals.
-    kept = np.argsort(-_log_odds(z, best), kind="stable")[:top_k]
-    return tuple((int(i), ops[best[i]]) for i in sorted(kept))
+def _discretize_cell(
+    values: np.ndarray,
+    strength: Callable[[np.ndarray], np.ndarray],
+    ops: tuple[str, ...],
+    top_k: int,
+    caps: Caps,
+) -> CellTopology:
+    """Returns the edges that each node keeps, from values [E, |O|]."""
+    allowed = np.broadcast_to([op != NONE for op in ops], values.shape).copy()
+    while True:
+        # np.argmax takes the first of equals.
+        best = np.argmax(np.where(allowed, values, -np.inf), axis=1)
+        strengths = strength(best)
+        kept = _kept(strengths, top_k)
+        for cap in caps.values():
+            capped = [row for row in kept if ops[best[row]] in cap.ops]
+            if len(capped) > cap.most:
+                weakest = min(capped, key=lambda row: strengths[row])
+                allowed[weakest] &= [op not in cap.ops for op in ops]
+                break
+        else:
+            break
+    edge_of = edges(num_nodes_of(len(values)))
+    nodes: list[list[Edge]] = [[] for _ in range(edge_of[-1][1])]
+    for row in kept:
+        source, target = edge_of[row]
+        nodes[target - 1].append((source, ops[best[row]]))
+    return tuple(map(tuple, nodes))
+
+
+def _kept(strengths: np.ndarray, top_k: int) -> list[int]:
+    """Returns the rows of the K strongest edges of every node, of strengths [E]."""
+    rows: list[int] = []
+    for j in range(1, num_nodes_of(len(strengths)) + 1):
+        first = edge_row(0, j)
+        of_node = strengths[first : edge_row(0, j + 1)]
+        # A stable sort keeps the lower input first among equals.
+        rows += sorted(first + np.argsort(-of_node, kind="stable")[:top_k])
+    return rows
+
+
+def _most_inputs(
+    values: np.ndarray,
+    strength: Callable[[np.ndarray], np.ndarray],
+    ops: tuple[str, ...],
+    threshold: float,
+) -> int:
+    """Returns the largest number of edges into a node that are stronger than that, at least 1."""
+    nonzero = np.array([op != NONE for op in ops])
+    above = strength(np.argmax(np.where(nonzero, values, -np.inf), axis=1)) > threshold
+    targets = [target for _, target in edges(num_nodes_of(len(values)))]
+    return max(1, int(np.bincount(targets, weights=above).max()))
 
 
 def _log_odds(z: np.ndarray, best: np.ndarray) -> np.ndarray:

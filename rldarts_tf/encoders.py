@@ -8,7 +8,7 @@ hand-designed parts of IMPALA-CNN (Espeholt et al. 2018) that the paper keeps.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from rldarts_tf.kernels.normalization import FilterResponseNorm, LayerNormalizat
 from rldarts_tf.kernels.precision import Conv2D
 from rldarts_tf.ops import check_ops
 from rldarts_tf.options import check_option
-from rldarts_tf.search.settings import SearchSettings
+from rldarts_tf.search.settings import SearchSettings, as_search_settings
 from rldarts_tf.search_space import (
     IMPALA_STEM,
     NORMAL,
@@ -217,6 +217,10 @@ class CellNetwork(Encoder):
         """p [E, |O|] per cell type, or None where every weight is one."""
         return {NORMAL: None, REDUCTION: None}
 
+    def selected_ops(self) -> Mapping[str, tf.Tensor | None]:
+        """Per cell type the ops to compute, bool [k, E, |O|], or None for all."""
+        return {NORMAL: None, REDUCTION: None}
+
     @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]].
@@ -224,13 +228,35 @@ class CellNetwork(Encoder):
         With the stem "impala" and R <= 1 H' is H / 2^D; with "pisac" (H - 1) / 2 / 2^(R D), and
         with "none" H / 2^(R D).
         """
-        op_weights = self.op_weights()
+        op_weights, selected = self.op_weights(), self.selected_ops()
+        for layer in self._stack:
+            x = self._passed(layer, x, op_weights, training, selected)
+        return x
+
+    def cell_inputs(
+        self, images: tf.Tensor, op_weights: Mapping[str, tf.Tensor | None]
+    ) -> Iterator[tuple[Cell, str, tf.Tensor]]:
+        """(cell, its type, its input) of every cell, from input to output."""
+        x = self._as_float(images)
         for layer in self._stack:
             if isinstance(layer, Cell):
-                x = layer(x, op_weights[self._cell_types[layer.name]], training=training)
-            else:
-                x = layer(x)
-        return x
+                yield layer, self._cell_types[layer.name], x
+            x = self._passed(layer, x, op_weights, False)
+
+    def _passed(
+        self,
+        layer: tf.keras.layers.Layer,
+        x: tf.Tensor,
+        op_weights: Mapping[str, tf.Tensor | None],
+        training: bool | None,
+        selected: Mapping[str, tf.Tensor | None] | None = None,
+    ) -> tf.Tensor:
+        """The output of one layer of the stack."""
+        if not isinstance(layer, Cell):
+            return layer(x)
+        kind = self._cell_types[layer.name]
+        active = None if selected is None else selected[kind]
+        return layer(x, op_weights[kind], training=training, active=active)
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -275,6 +301,7 @@ class Supernet(CellNetwork):
         check_option("inverse_temperature", inverse_temperature)
         check_option("normalization", normalization)
         check_option("train_alpha", train_alpha)
+        method = as_search_settings(search)
 
         def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
             ops = space.ops(cell_type)
@@ -286,6 +313,8 @@ class Supernet(CellNetwork):
                 normalization=normalization,
                 op_columns=ops,
                 recompute=recompute,
+                unit_ops=method.unit_ops is not None,
+                partial=method.partial_channels,
                 name=cell_name,
                 dtype=dtype,
             )
@@ -293,6 +322,8 @@ class Supernet(CellNetwork):
         super().__init__(
             make_cell, depths, space.num_normal, space.num_reduction, space.stem, **kwargs
         )
+        # Whether ops that a sample leaves out are computed all the same, as to count their cost.
+        self.computes_all_ops = False
         self.space = space
         self.output_mode = output_mode
         self.normalization = normalization
@@ -300,12 +331,18 @@ class Supernet(CellNetwork):
         # Under this network's name, so that the α of two networks can be told apart: TF-Agents'
         # PPO orders what it trains by name.
         with tf.name_scope(self.name):
-            self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha, search=search)
+            self.alpha = Alpha(space, inverse_temperature, trainable=train_alpha, search=method)
 
     @override
     def op_weights(self) -> Mapping[str, tf.Tensor]:
         """p = softmax(β α): per cell type float32 [E, |O|], a row per edge."""
         return self.alpha.op_weights()
+
+    @override
+    def selected_ops(self) -> Mapping[str, tf.Tensor | None]:
+        if self.computes_all_ops:
+            return super().selected_ops()
+        return self.alpha.selected_ops()
 
     def discretize(self, top_k: int | None = None) -> Genotype:
         """δ(α), the discrete cell that α stands for now (Algorithm 4).
@@ -346,6 +383,11 @@ class Supernet(CellNetwork):
             )
         if not self.built:
             raise ConfigError("the supernet has no weights yet: call it on images first")
+        if self.alpha.search.partial_channels > 1:
+            raise ConfigError(
+                "SearchSettings.partial_channels: the ops of a cell see all channels, and cannot "
+                "have the weights of ops that saw a part of them"
+            )
         network = DiscreteNetwork(
             genotype,
             self.depths,
@@ -353,6 +395,7 @@ class Supernet(CellNetwork):
             features=self.features,
             head=self.head,
             recompute=self.recompute,
+            unit_ops=self.alpha.search.unit_ops is not None,
             dtype=self.dtype_policy,
         )
         network.build(self._input_shape())
@@ -397,6 +440,7 @@ class DiscreteNetwork(CellNetwork):
       depths: channels of each block, such as [64, 64, 64].
       normalization: of the convolutions in the cells: None, "layer" or "batch".
       recompute: least memory for activations, for more time; see `rldarts_tf.cells.Cell`.
+      unit_ops: bring the outputs of the cells' ops to unit size, as a supernet may have done.
       **kwargs: arguments of `Encoder`.
 
     Raises:
@@ -411,6 +455,7 @@ class DiscreteNetwork(CellNetwork):
         normalization: str | None = None,
         *,
         recompute: bool = False,
+        unit_ops: bool = False,
         **kwargs: Any,
     ) -> None:
         discrete = as_genotype(genotype)
@@ -427,6 +472,7 @@ class DiscreteNetwork(CellNetwork):
                 output_mode=discrete.output_mode,
                 normalization=normalization,
                 recompute=recompute,
+                unit_ops=unit_ops,
                 name=cell_name,
                 dtype=dtype,
             )
@@ -442,6 +488,7 @@ class DiscreteNetwork(CellNetwork):
         self._genotype_json = discrete.to_json()
         self.normalization = normalization
         self.recompute = recompute
+        self.unit_ops = unit_ops
 
     @property
     def genotype(self) -> Genotype:
@@ -456,6 +503,7 @@ class DiscreteNetwork(CellNetwork):
             "depths": list(self.depths),
             "normalization": self.normalization,
             "recompute": self.recompute,
+            **({"unit_ops": True} if self.unit_ops else {}),
         }
 
 

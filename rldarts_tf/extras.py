@@ -21,7 +21,7 @@ MODULES = {
     "PIL": "video",
     "procgen": "procgen",
     "ray": "ray",
-    "reverb": "tf-agents",
+    "reverb": "acme",
     "rich": "report",
     "sonnet": "acme",
     "tensorboard": "report",
@@ -39,4 +39,4 @@ def explanation(error: ModuleNotFoundError) -> str | None:
     extra = MODULES.get(module)
     if extra is None:
         return None
-    return f"{module} is not installed, which this needs; run: pip install 'rldarts_tf[{extra}]'"
+    return f"{module} is not installed, which this needs; run: pip install rldarts_tf[{extra}]"

@@ -59,6 +59,7 @@ def make_encoder(
     given = {
         "genotype": genotype,
         "search": search,
+        "unit_ops": search is not None and search.unit_ops == "always",
         **vars(options),
         "dtype": options.precision,
     }

@@ -7,8 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-AGENTS, EXPORT, EXTENDING = (
-    ROOT / "docs" / f"{name}.md" for name in ("agents", "export", "extending")
+AGENTS, DISCRETIZATION, EXPORT, EXTENDING, SEARCHING = (
+    ROOT / "docs" / f"{name}.md"
+    for name in ("agents", "discretization", "export", "extending", "searching")
 )
 
 

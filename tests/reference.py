@@ -155,6 +155,7 @@ def reference_cell(
     normalization: str | None = None,
     training: bool = False,
     user_ops: Mapping[str, UserOp] | None = None,
+    unit_ops: bool = False,
 ) -> tf.Tensor:
     """A supernet cell.
 
@@ -171,6 +172,7 @@ def reference_cell(
       normalization: of the convolutions.
       training: see `reference_op`.
       user_ops: see `reference_op`.
+      unit_ops: divide each op's output by its root mean square in each image.
     """
     if adapter is not None:
         x = tf.nn.bias_add(tf.nn.convolution(x, adapter[0]), adapter[1])
@@ -190,6 +192,8 @@ def reference_cell(
                         training,
                         user_ops,
                     )
+                    if unit_ops:
+                        y = y / tf.sqrt(tf.reduce_mean(y**2, axis=[1, 2, 3], keepdims=True) + 1e-6)
                     node = node + op_weights[edge, column] * y
             edge += 1
         nodes.append(node)

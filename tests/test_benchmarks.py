@@ -116,6 +116,7 @@ COMMANDS = {
     ),
     "kernel_times": ("--network=impala_cnn", *TINY),
     "memory_growth": ("--launchers=ppo_procgen", "--warm_up=1", "--updates=3"),
+    "search_methods": ("--methods=gumbel", *TINY),
     "memory": ("--networks=micro recompute", "--depths=4", "--batches=1,3", "--image_side=16"),
 }
 
@@ -427,6 +428,13 @@ def test_networks_measures_a_network(runs):
     assert result["bare_convolutions"] == 5 + 5 + 4
     assert list(result["forms"]) == ["package"]
     assert_positive(result["forms"]["package"], (*PACKAGE_KEYS, *FRESH_KEYS))
+
+
+def test_search_methods_are_beside_impala_cnn(runs):
+    results = results_of(runs, "search_methods")
+    assert list(results) == ["impala_cnn", "gumbel"]
+    for values in results.values():
+        assert_positive(values, ("seconds", "processor_seconds", "first_call_seconds"))
 
 
 def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, capsys):

@@ -108,6 +108,7 @@ def check_against_reference(
     beta: float = 5.0,
     seed: int = 0,
     recompute: bool = False,
+    unit_ops: bool = False,
     graph: bool = False,
     tolerance: float = FLOAT64,
 ) -> None:
@@ -123,6 +124,7 @@ def check_against_reference(
         normalization,
         op_columns=columns,
         recompute=recompute,
+        unit_ops=unit_ops,
     )
     x = tf.constant(rng.normal(size=image), dtype)
     edges = num_nodes * (num_nodes + 1) // 2
@@ -157,6 +159,7 @@ def check_against_reference(
             normalization,
             training,
             USER_OPS,
+            unit_ops,
         )
         cotangent = tf.constant(rng.normal(size=expected.shape), dtype)
         loss = tf.reduce_sum(expected * cotangent)
@@ -461,6 +464,18 @@ def test_bad_arguments_of_a_cell_are_named():
         register_op("none", lambda filters, stride: tf.keras.layers.ReLU())
     with pytest.raises(KeyError):
         Cell(topology, filters=2).edge_variables(0, 1, "tanh")
+
+
+@pytest.mark.parametrize(
+    ("ops", "options"),
+    [
+        (("conv_3x3", "relu", "tanh"), {"graph": True}),
+        (("conv_3x3_relu", "dil_conv_3x3_relu", "skip_connect"), {}),
+        (("conv_3x3", "max_pool_3x3", "test_scaled_shift"), {"stride": 2, "recompute": True}),
+    ],
+)
+def test_ops_of_unit_size_equal_the_formulas(float64, ops, options):
+    check_against_reference(ops, unit_ops=True, image=(2, 5, 4, 3), **options)
 
 
 def test_an_error_of_a_users_op_names_the_op():

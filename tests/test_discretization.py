@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import exact_odds, reference_discretize
 
-from rldarts_tf.discretization import discretize
+from rldarts_tf.caps import make_caps
+from rldarts_tf.discretization import Cap, discretize, discretize_strengths
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import random_genotype
@@ -264,3 +265,68 @@ def test_bad_logits_are_named_in_one_line():
     for top_k in (0, -1, True, "2", 1.5):
         with pytest.raises(GenotypeError, match="top_k"):
             discretize({"normal": good}, SPACE, top_k)
+
+
+# --- strengths, caps and thresholds -------------------------------------------------------------
+
+# Rows: edges (0, 1), (0, 2), (1, 2); columns: conv_3x3, relu, skip_connect, none.
+STRENGTHS = {"normal": [[0.3, 0.2, 0.5, 9.0], [0.2, 0.1, 0.6, 9.0], [0.1, 0.4, 0.9, 9.0]]}
+
+
+@pytest.mark.parametrize(
+    ("caps", "expected"),
+    [
+        ({}, [[(0, S)], [(0, S), (1, S)]]),
+        # The weakest skips go first: those of the edges (0, 1), then (0, 2).
+        ({"max_skips": Cap(frozenset([S]), 2)}, [[(0, A)], [(0, S), (1, S)]]),
+        ({"max_skips": Cap(frozenset([S]), 1)}, [[(0, A)], [(0, A), (1, S)]]),
+        ({"max_skips": Cap(frozenset([S]), 0)}, [[(0, A)], [(0, A), (1, B)]]),
+        ({"max_parameter_free": Cap(frozenset([B, S]), 0)}, [[(0, A)], [(0, A), (1, A)]]),
+    ],
+)
+def test_the_weakest_capped_ops_give_way(caps, expected):
+    found = discretize_strengths(STRENGTHS, TWO, caps=caps)
+    assert found.cells["normal"] == tuple(map(tuple, expected))
+    # With logits too, where all edges are ranked by log-odds.
+    logits = {"normal": np.where(np.eye(4)[3], -9.0, STRENGTHS["normal"])}
+    counted = discretize(logits, TWO, caps=caps).cells["normal"]
+    for cap in caps.values():
+        assert sum(op in cap.ops for node in counted for _, op in node) <= cap.most
+
+
+def test_an_edge_that_gave_way_is_ranked_by_its_new_op():
+    strengths = {"normal": [[0.3, 0, 0, 0], [0.2, 0, 0.9, 0], [0.5, 0, 0, 0]]}
+    assert discretize_strengths(strengths, TWO, top_k=1).cells["normal"][1] == ((0, S),)
+    capped = {"max_skips": Cap(frozenset([S]), 0)}
+    found = discretize_strengths(strengths, TWO, top_k=1, caps=capped)
+    assert found.cells["normal"][1] == ((1, A),)
+
+
+@pytest.mark.parametrize(("threshold", "top_k"), [(0.7, 1), (0.55, 2), (0.95, 1)])
+def test_a_threshold_sets_k_so_that_no_stronger_edge_is_lost(threshold, top_k):
+    assert discretize_strengths(STRENGTHS, TWO, threshold=threshold).top_k == top_k
+    p = np.array([[0.1, 0.2, 0.6, 0.1], [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.72, 0.08]])
+    assert discretize({"normal": np.log(p)}, TWO, threshold=threshold).top_k == top_k
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"caps": {"a": Cap(frozenset([A, B, S]), 1)}}, "a: all ops of normal cells"),
+        ({"caps": {"max_skips": Cap(frozenset([S]), -1)}}, "max_skips must be an integer of at"),
+        ({"threshold": 0.5, "top_k": 1}, "threshold: decides about K"),
+        ({"threshold": 1.5}, "threshold must be a weight between 0 and 1"),
+    ],
+)
+def test_limits_that_make_no_cell_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        discretize({"normal": np.zeros((3, 4))}, TWO, **options)
+
+
+def test_caps_count_every_op_that_has_no_weights():
+    caps = make_caps(MICRO, max_skips=1, max_parameter_free=2)
+    assert caps == {
+        "max_skips": (frozenset([S]), 1),
+        "max_parameter_free": (frozenset(["relu", "tanh", S]), 2),
+    }
+    assert make_caps(CLASSIC) == {}

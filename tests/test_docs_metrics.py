@@ -32,8 +32,10 @@ from rldarts_tf.runs import metrics, summary
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import AlphaLog
+from rldarts_tf.search.signals.stopping import Stop
 from rldarts_tf.search_space import CLASSIC, num_edges
 from rldarts_tf.training import loop
+from rldarts_tf.training.early_stopping import EigenvalueStopping, ParameterFreeStopping
 from rldarts_tf.training.evaluation import Evaluator
 from rldarts_tf.training.loop import Training
 from rldarts_tf.training.recorder import make_recorder
@@ -92,6 +94,10 @@ def training(supernet, tmp_path_factory):
         _encoder=supernet,
         _evaluator=Evaluator(SUITE, 2, seed=3),
         _recorder=make_recorder(supernet, StagePaths(folder), None),
+        _early=SimpleNamespace(
+            columns=(*EigenvalueStopping.columns, *ParameterFreeStopping.columns),
+            stop=Stop(5, "a reason"),
+        ),
         _stopwatch=Stopwatch(*loop.PARTS),
         _step=0,
         _seconds=0.0,
@@ -133,6 +139,7 @@ def test_the_columns_of_a_search(groups):
     assert set(of_search) == {f"op_weights_{cell_type}" for cell_type in CLASSIC.cell_types}
     expected = general(set.union(*of_search.values()) | set(groups["search"]))
     assert documented("A search (`op_weights_<cell type>` and `search`)") == expected
+    assert documented("Early stopping (`stopping`)") == set(groups["stopping"])
 
 
 def test_values_are_told_of_columns_that_there_are():

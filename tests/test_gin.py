@@ -18,6 +18,7 @@ from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.rainbow import RainbowSettings
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.agents.sac import SACSettings
+from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.planted.settings import PlantedSettings
@@ -29,6 +30,8 @@ from rldarts_tf.launch.stages import check_encoders
 from rldarts_tf.runs.configs import ALGORITHM_NAME, read_search_space
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search_space import SearchSpace, get_search_space
+from rldarts_tf.shipped import launcher_names
+from rldarts_tf.studies.settings import StudySettings  # noqa: F401 - gin knows it then
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +44,7 @@ SETTINGS = (
     DMControlSettings,
     GymnasiumSettings,
     PlantedSettings,
+    CatchSettings,
     TrainingSettings,
 )
 
@@ -374,6 +378,23 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
                 "baseline/TrainingSettings.num_env_steps": 50_000_000,
             },
         ),
+        (
+            "small_encoders",
+            "minatar.gin",
+            {
+                **{f"{stage}/EncoderSettings.depths": (8,) for stage in TRAINED_STAGES},
+                **{f"{stage}/EncoderSettings.features": 64 for stage in TRAINED_STAGES},
+            },
+        ),
+        (
+            "trial",
+            "classic.gin",
+            {
+                f"{stage}/TrainingSettings.{name}": 0
+                for stage in TRAINED_STAGES
+                for name in ("evaluation_interval", "pictures")
+            },
+        ),
     ],
 )
 def test_a_study_changes_what_it_says_and_no_more(file, base, expected):
@@ -383,8 +404,13 @@ def test_a_study_changes_what_it_says_and_no_more(file, base, expected):
 
 
 def test_every_study_is_tried_above():
-    names = {Path(file).stem for file in FILES if file.startswith("studies/")}
-    assert names == {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5"}
+    overlays = [
+        Path(file).stem
+        for file in FILES
+        if file.startswith("studies/") and "StudySettings" not in (GIN / file).read_text("utf-8")
+    ]
+    tried = {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5", "small_encoders", "trial"}
+    assert {*overlays} == tried | {"smoke_space"}, "what has StudySettings: tests/test_studies.py"
 
 
 SMALL = [f"{stage}/EncoderSettings.depths = [4, 4]" for stage in TRAINED_STAGES]
@@ -599,10 +625,9 @@ def test_the_folder_of_settings_does_not_shadow_the_package_gin():
     assert not Path(gin.__file__).is_relative_to(ROOT / "gin")
 
 
-@pytest.mark.parametrize(
-    "launcher", sorted(p for p in (ROOT / "launchers").glob("*.py")), ids=lambda p: p.name
-)
-def test_the_default_file_of_a_launcher_exists(launcher):
+@pytest.mark.parametrize("name", launcher_names())
+def test_the_default_file_of_a_launcher_exists(name):
+    launcher = ROOT / "launchers" / f"{name}.py"
     calls = [
         node
         for node in ast.walk(ast.parse(launcher.read_text("utf-8")))

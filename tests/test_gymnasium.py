@@ -383,6 +383,7 @@ def test_a_reward_that_is_not_finite_is_refused():
         ({"vectorization": "threads"}, "vectorization must be one of auto, sync"),
         ({"kwargs": 3}, "kwargs must be a dict"),
         ({"image_key": 3}, "image_key must be a name"),
+        ({"image_key": "camera", "render": True}, "image_key and channels_first have no effect"),
         ({"image_size": 84}, r"image_size must be \(height, width\)"),
         ({"image_size": (84, 0)}, "image_size must be an integer of at least 1"),
         ({"sticky_actions": 1.5}, "sticky_actions must be at most 1"),
@@ -464,6 +465,27 @@ def test_images_are_made_gray_and_smaller():
     options = {"env": "RLDartsTest/Blank-v0", "grayscale": True, "image_size": (8, 12)}
     batch = make_gymnasium(GymnasiumSettings(**options, frame_stack=2), 2, seed=0)
     assert batch.observation_spec().shape == batch.reset().observation.shape[1:] == (8, 12, 2)
+
+
+@pytest.mark.filterwarnings("ignore:.*not in the possible render_modes")
+def test_a_picture_that_the_environment_draws_is_the_image():
+    class Drawn(Blank):
+        metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 - Gymnasium's own convention
+
+        def __init__(self, render_mode=None):
+            super().__init__(spaces.Box(-1, 1, (3,)))
+            self.render_mode = render_mode
+
+        def render(self):
+            return np.full((9, 8, 3), self._step, np.uint8)
+
+    gymnasium.register("RLDartsTest/Drawn-v0", Drawn)
+    options = GymnasiumSettings(env="RLDartsTest/Drawn-v0", render=True, frame_stack=2)
+    batch = make_gymnasium(options, 2, seed=0)
+    assert batch.observation_spec().shape == batch.reset().observation.shape[1:] == (9, 8, 6)
+    assert batch.step(np.zeros(2, int)).observation[0, 0, 0].tolist() == [0, 0, 0, 1, 1, 1]
+    with pytest.raises(ConfigError, match=f"env: {ID} cannot be made: "):
+        make_gymnasium(GymnasiumSettings(env=ID, render=True), 2, seed=0)
 
 
 def test_returns_are_normalized_by_the_reference_scores_or_left_raw():

@@ -24,6 +24,7 @@ FRAMEWORKS = (
     "jax",
     "matplotlib",
     "rich",
+    "ray",
     "tensorflow_probability",
 )
 GROUND = ("extras", "errors", "checks", "settings_fields", "files", "lazy", "closing")
@@ -40,19 +41,22 @@ LAYERS = (
     "genotype",
     "discretization",
     "search.settings",
+    "search.relaxations",
     "alpha",
     "kernels.plan",
+    "kernels.normalization",
     "kernels.mixing",
     "kernels.precision",
-    "kernels.normalization",
     "kernels.dilation",
     "kernels.terms",
     "kernels.banks",
     "kernels.evaluate",
     "ops",
+    "caps",
     "cells",
     "encoders",
     "search.optimizers",
+    "search.contribution",
     "baselines",
     "factory",
 )
@@ -66,6 +70,7 @@ CORE = {
     "options",
     "alpha",
     "ops",
+    "caps",
     "cells",
     "encoders",
     "baselines",
@@ -78,7 +83,7 @@ PACKAGES = {
     "kernels": {"search_space", "genotype"},
     "search": {*ARCHITECTURE, "alpha", "kernels", "encoders"},
     "runs": {"search_space", "genotype"},
-    "pictures": {*ARCHITECTURE, "runs"},
+    "pictures": {*ARCHITECTURE, "envs", "runs"},
     "envs": set(),
     "training": {*CORE, "envs", "runs", "pictures"},
     "agents": {*CORE, *DROP_INS, "envs", "runs", "training"},
@@ -87,7 +92,9 @@ PACKAGES = {
 # What a command line needs before anything else.
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
 PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
-PACKAGES["commands"] = {*PACKAGES["launch"], "launch", "export"}
+PACKAGES["perturbation"] = {*PACKAGES["export"], "export"}
+PACKAGES["studies"] = {*PACKAGES["launch"], "launch"}
+PACKAGES["commands"] = {*PACKAGES["studies"], "studies", "export", "perturbation"}
 
 
 def imports_of(path: Path) -> list[str]:
@@ -113,10 +120,18 @@ def core_modules(path: Path) -> set[str]:
     return modules
 
 
-def layers_of(path: Path) -> set[str]:
-    """The same, and of packages of the core the modules in them."""
-    names = (name.split(".") for name in imports_of(path) if name.startswith("rldarts_tf."))
-    return {".".join(rest[: 2 if rest[0] in ("kernels", "search") else 1]) for _, *rest in names}
+def files_of(name: str) -> list[Path]:
+    """The file of a module, or those of a package."""
+    path = PACKAGE / name.replace(".", "/")
+    return sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def layers_of(name: str) -> set[str]:
+    """What a layer imports of this package; of packages of the core the modules in them."""
+    names = [imported.split(".") for path in files_of(name) for imported in imports_of(path)]
+    parts = [rest for head, *rest in names if head == "rldarts_tf"]
+    layers = {".".join(rest[: 2 if rest[0] in ("kernels", "search") else 1]) for rest in parts}
+    return layers - {name}
 
 
 def output_of(program: str) -> str:
@@ -175,7 +190,7 @@ def test_every_package_has_its_place():
 @pytest.mark.parametrize("name", [*LAYERS, "cost"])
 def test_file_of_the_core_imports_only_files_above_it(name):
     above = LAYERS[: LAYERS.index(name)] if name in LAYERS else LAYERS
-    assert layers_of(PACKAGE / f"{name.replace('.', '/')}.py") <= set(above)
+    assert layers_of(name) <= set(above)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="no list of the standard library")
@@ -183,8 +198,8 @@ def test_file_of_the_core_imports_only_files_above_it(name):
 def test_file_of_the_core_imports_only_tensorflow_and_what_comes_with_it(name):
     third_party = {"numpy", "tensorflow", "typing_extensions"}
     allowed = {*sys.stdlib_module_names, *third_party, "__future__", "rldarts_tf"}
-    for imported in imports_of(PACKAGE / f"{name.replace('.', '/')}.py"):
-        assert imported.split(".")[0] in allowed
+    for path in files_of(name):
+        assert {imported.split(".")[0] for imported in imports_of(path)} <= allowed
 
 
 def test_type_checkers_see_the_names_that_there_are():
@@ -236,6 +251,27 @@ def test_settings_of_an_algorithm_load_no_framework_and_its_other_names_do(packa
         f"hasattr({package}, 'nonsense'))"
     )
     assert output_of(program).splitlines()[-1] == "[] True True False"
+
+
+def test_ppo_on_gymnasium_and_what_shows_its_runs_need_no_other_simulator_and_no_acme():
+    for module in ("gymnasium", "tf_agents", "jinja2", "matplotlib"):
+        pytest.importorskip(module)
+    missing = ("acme", "dm_control", "jax", "mujoco", "procgen", "reverb", "sonnet", "trfl")
+    program = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({missing})); "
+        "experiment = runpy.run_path('launchers/ppo_gymnasium.py')['EXPERIMENT']; "
+        "from rldarts_tf.commands import export, report, show, watch; "
+        "from rldarts_tf.export import playing; from rldarts_tf.pictures.report import make_page; "
+        "from rldarts_tf.agents.registry import algorithm_of; print(experiment.name, "
+        "algorithm_of(experiment.program).settings.__name__); "
+        "import contextlib; from rldarts_tf import commands; "
+        "contextlib.redirect_stderr(sys.stdout).__enter__(); "
+        "print(commands.main(['train', 'rainbow_gymnasium']))"
+    )
+    made, refused, code = output_of(program).splitlines()
+    assert made == "ppo_gymnasium PPOSettings"
+    assert "acme" in refused and refused.endswith("; run: pip install rldarts_tf[acme]")
+    assert code == "2"
 
 
 def test_package_has_no_other_names():

@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rldarts_tf.discretization import Cap
 from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.genotype import random_genotype
 from rldarts_tf.perturbation import decisions
 from rldarts_tf.perturbation.decisions import Decision, Question, decide
+from rldarts_tf.perturbation.inherited import evolution, mutated, one_hot, random_cells
 from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.selection import Selection
 from rldarts_tf.search_space import CLASSIC, MICRO, NONE, SKIP_CONNECT, SearchSpace, edge_row, edges
@@ -125,19 +129,63 @@ def test_no_more_edges_than_the_cap_are_given_a_skip():
     of_ops, value = worth(CLASSIC, np.random.default_rng(0))
     for cell_type, array in of_ops.items():
         array[:, CLASSIC.ops(cell_type).index(SKIP_CONNECT)] += 100
-    selection = Selection(CLASSIC, caps={"max_skips": (frozenset([SKIP_CONNECT]), 2)})
+    selection = Selection(CLASSIC, caps={"max_skips": Cap(frozenset([SKIP_CONNECT]), 2)})
     answer(selection, value)
     for cell in selection.genotype().cells.values():
         assert sum(op == SKIP_CONNECT for node in cell for _, op in node) <= 2
     with pytest.raises(ConfigError, match=r"max_parameter_free.*nothing could take their place"):
-        Selection(SMALL, caps={"max_parameter_free": (frozenset(SMALL.ops("normal")), 2)})
+        Selection(SMALL, caps={"max_parameter_free": Cap(frozenset(SMALL.ops("normal")), 2)})
 
 
 def test_a_question_without_a_choice_costs_nothing():
-    caps = {"a": (frozenset(["relu", SKIP_CONNECT]), 0)}
+    caps = {"a": Cap(frozenset(["relu", SKIP_CONNECT]), 0)}
     made, evaluations = answer(Selection(SMALL, top_k=3, caps=caps), None)
     assert evaluations == 0 and {d.edge[1] for d in made} == {"conv_3x3"}
     assert {(d.means, d.within_noise) for d in made} == {((), False)}
+
+
+# --- whole cells --------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=30)
+def test_a_child_differs_from_its_parent_in_one_edge(seed):
+    rng = random.Random(seed)
+    parent = random_genotype(CLASSIC, rng)
+    child = mutated(parent, rng)
+    before, after = (
+        {
+            (t, j, edge)
+            for t, cell in g.cells.items()
+            for j, node in enumerate(cell)
+            for edge in node
+        }
+        for g in (parent, child)
+    )
+    assert len(before - after) == len(after - before) == 1
+    (t, j, (source, op)), (u, k, (other, new)) = *(before - after), *(after - before)
+    assert (t, j) == (u, k) and (source == other) != (op == new)
+
+
+@pytest.mark.parametrize("searcher", [random_cells, evolution])
+def test_a_searcher_is_repeatable_and_evolution_finds_what_is_worth_more(searcher):
+    of_ops, _ = worth(CLASSIC, np.random.default_rng(0))
+
+    def found(number):
+        scores = []
+
+        def score(genotype):
+            fixed = {t: w.fixed for t, w in one_hot(genotype, CLASSIC).items()}
+            scores.append(sum(float(np.sum(of_ops[t] * f)) for t, f in fixed.items()))
+            return scores[-1]
+
+        searcher(CLASSIC, score, number, seed=0)
+        return scores
+
+    scores = found(200)
+    assert scores[:50] == found(50)
+    first, last = np.mean(scores[:20]), np.mean(scores[-20:])
+    assert (last > first + 5) == (searcher is evolution)
 
 
 # --- decisions ----------------------------------------------------------------------------------
@@ -168,7 +216,7 @@ def test_equals_are_within_noise_and_go_to_the_first():
 
 def test_decisions_are_read_as_they_were_written(tmp_path):
     _, value = worth(SMALL, np.random.default_rng(0))
-    caps = {"a": (frozenset(["relu", SKIP_CONNECT]), 1)}
+    caps = {"a": Cap(frozenset(["relu", SKIP_CONNECT]), 1)}
     made, evaluations = answer(Selection(SMALL, caps=caps), value)
     log = DecisionLog(tmp_path, {"episodes": 4})
     log.references["supernet"] = (1.0, 0.5)

@@ -11,28 +11,35 @@ import pytest
 pytest.importorskip("tf_agents")
 
 import tensorflow as tf
+from readme import DISCRETIZATION, marked_block
 from spaces import CLASSIC_2
 from trained_runs import trained_stage
 from trainings import TINY, registers
 
 from rldarts_tf import commands
+from rldarts_tf.discretization import discretize_strengths
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.catch.suite import CatchSuite
-from rldarts_tf.export.policies import load_policy
-from rldarts_tf.genotype import Genotype
+from rldarts_tf.export.playing import visited
+from rldarts_tf.export.policies import load_policy, read_stage
+from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.perturbation.agent import SearchAgent
 from rldarts_tf.perturbation.decisions import decide
+from rldarts_tf.perturbation.inherited import one_hot
 from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.masks import Mask, masked
 from rldarts_tf.perturbation.returns import PairedReturns
 from rldarts_tf.perturbation.selection import Selection, Weights
-from rldarts_tf.runs.paths import find_checkpoint
+from rldarts_tf.runs.paths import RunPaths, find_checkpoint
+from rldarts_tf.search import contributions
 from rldarts_tf.search_space import SearchSpace
 from rldarts_tf.training.seeds import derived_seed
 from rldarts_tf.training.settings import EncoderSettings
 
 SPACE = SearchSpace("perturbed_catch", ("conv_3x3",), num_nodes=2, top_k=1)
 EVALUATIONS = 3 * 2 + 2
+SELECTION = Selection(SPACE)
 ENCODER = EncoderSettings(SPACE.name, [2], features=8)
 
 registered = registers(SPACE)
@@ -65,7 +72,7 @@ def discretized(*argv):
 
 
 def test_a_mask_changes_the_op_weights_and_nothing_that_is_saved():
-    supernet = Supernet(CLASSIC_2, [2], features=4)
+    supernet = Supernet(CLASSIC_2, [8], features=8)
     images = tf.random.uniform([2, 8, 8, 3])
     before, variables = supernet(images), [v.name for v in supernet.variables]
     config = supernet.get_config()
@@ -77,7 +84,7 @@ def test_a_mask_changes_the_op_weights_and_nothing_that_is_saved():
     mask = Mask(CLASSIC_2)
     encode = tf.function(lambda x: supernet(x), autograph=False)
     with masked({"encoder": supernet, "no module": 3}, mask):
-        np.testing.assert_array_equal(encode(images), before)
+        np.testing.assert_allclose(encode(images), before, rtol=1e-5, atol=1e-6)
         mask.assign(weights)
         for cell_type, q in supernet.op_weights().items():
             keep, fixed = weights[cell_type]
@@ -90,21 +97,32 @@ def test_a_mask_changes_the_op_weights_and_nothing_that_is_saved():
             features = supernet(images)
         gradients = tape.gradient(features, supernet.alpha.trainable_weights)
         assert all(np.abs(gradient).max() > 0 for gradient in gradients)
-    np.testing.assert_allclose(supernet(images), before, rtol=1e-6)
+    np.testing.assert_array_equal(supernet(images), before)
 
 
 def test_what_is_left_when_all_is_decided_is_the_discrete_network():
-    supernet = Supernet(CLASSIC_2, [2], features=4)
+    supernet = Supernet(CLASSIC_2, [8], features=8)
     images = tf.random.uniform([2, 8, 8, 3])
     supernet(images)
     selection, rng = Selection(CLASSIC_2), np.random.default_rng(0)
     while (question := selection.question()) is not None:
         selection.take(decide(question, rng.normal(size=(len(question.candidates), 2))))
-    mask = Mask(CLASSIC_2)
-    mask.assign(selection.weights())
+    mask, genotype = Mask(CLASSIC_2), selection.genotype()
+    expected = supernet.extract(genotype)(images)
     with masked({"encoder": supernet}, mask):
-        network = supernet.extract(selection.genotype())
-        np.testing.assert_allclose(supernet(images), network(images), rtol=1e-5, atol=1e-6)
+        for weights in (selection.weights(), one_hot(genotype, CLASSIC_2)):
+            mask.assign(weights)
+            np.testing.assert_allclose(supernet(images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_documented_loop_gives_a_cell():
+    supernet = Supernet(SPACE, [2], features=4)
+    asked = []
+    namespace = {"supernet": supernet, "returns_of_my_agent": lambda: asked.append(0) or np.ones(2)}
+    exec(marked_block("perturbation", DISCRETIZATION), namespace)
+    # Equals go to what stands first: the convolution, and of the inputs the first is deleted.
+    assert namespace["genotype"].cells["normal"] == (((0, "conv_3x3"),), ((1, "conv_3x3"),))
+    assert len(asked) == EVALUATIONS
 
 
 # --- episodes -----------------------------------------------------------------------------------
@@ -197,7 +215,106 @@ def test_fine_tuning_goes_on_from_its_own_checkpoint(root, tmp_path, monkeypatch
     assert digests(root) == before
 
 
+# --- held-out experience ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def agent(root, tmp_path_factory):
+    """The agent of the search, and its mask."""
+    mask, folder = Mask(SPACE), tmp_path_factory.mktemp("agent")
+    stage_dir = RunPaths(root).stage("search")
+    with SearchAgent(read_stage(root, "search"), mask, stage_dir, folder, 0, seed=1) as agent:
+        yield agent, mask
+
+
+def test_the_held_out_loss_is_that_of_value_and_entropy_until_something_is_masked(agent):
+    searched, _ = agent
+    program, settings = searched._program, TINY["ppo"]
+    before = {name: value.copy() for name, value in program.state().items()}
+    with program.held_out(seed=5) as held_out:
+        experience = held_out.collect(3)
+        assert experience.reward.shape == (3, settings.minibatch_size, 1)
+        losses = held_out.losses(experience).numpy()
+    info = tf.nest.map_structure(lambda x: x.numpy().astype(np.float64), experience.policy_info)
+    log_p = info["dist_params"]["logits"]
+    log_p = log_p - np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
+    entropy = -(np.exp(log_p) * log_p).sum(axis=-1).mean()
+    squares = (info["return"] - info["value_prediction"]) ** 2
+    advantages = info["advantage"] - info["advantage"].mean()
+    # The ratio is 1, and nothing is clipped: of the policy's loss minus the advantage is left.
+    expected = (
+        settings.value_coefficient * squares.mean(axis=(1, 2))
+        - settings.entropy_coefficient * entropy
+        - advantages.mean(axis=(1, 2)) / info["advantage"].std()
+    )
+    np.testing.assert_allclose(losses, expected, rtol=1e-3, atol=2e-4)
+    for name, value in program.state().items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
+
+
+def test_the_loss_is_asked_for_without_a_new_trace_and_a_mask_changes_it(agent):
+    searched, mask = agent
+    value = searched.held_out_loss(2)
+    whole = value()
+    nothing = np.zeros_like(SELECTION.weights()["normal"].keep)
+    mask.assign({"normal": Weights(nothing, nothing)})
+    assert (value() != whole).all() and value().shape == (2,)
+    mask.assign(SELECTION.weights())
+    np.testing.assert_array_equal(value(), whole)
+    assert value._losses.experimental_get_tracing_count() == 1
+
+
+def test_a_search_is_discretized_by_loss_and_by_contribution(root, tmp_path, capsys):
+    before = digests(root)
+    loss = (root, "--by=loss", "--minibatches=2", f"--work_dir={tmp_path}")
+    assert discretized(*loss) == 0
+    assert f"evaluations             {EVALUATIONS}" in capsys.readouterr().err
+    assert Genotype.load(tmp_path / "genotype.json").space == SPACE
+    output = tmp_path / "contribution.json"
+    assert discretized(root, "--by=contribution", "--states=40", f"--output={output}") == 0
+    assert "40 states" in capsys.readouterr().err
+    supernet = load_policy(root, "search").encoder
+    strengths = contributions(supernet, visited(load_policy(root, "search"), 40))
+    assert Genotype.load(output) == discretize_strengths(strengths, SPACE)
+    # trained_stage has left a cell of the run; it may be replaced until it has been evaluated.
+    (tmp_path / "run" / "evaluate").mkdir(parents=True)
+    other = random_genotype(CLASSIC_2, 0)
+    other.save(tmp_path / "run" / "genotype.json")
+    kept = (tmp_path / "run" / "genotype.json").read_bytes()
+    argv = (root, f"--output={tmp_path / 'run' / 'genotype.json'}")
+    assert discretized(*argv) == 2
+    assert "holds an evaluation of another cell" in capsys.readouterr().err
+    assert (tmp_path / "run" / "genotype.json").read_bytes() == kept
+    assert digests(root) == before
+
+
+# --- whole cells --------------------------------------------------------------------------------
+
+
+def test_cells_are_ranked_with_the_weights_of_the_supernet(root, tmp_path, capsys):
+    argv = [root, "--by=evolution", "--episodes=8", f"--work_dir={tmp_path}"]
+    assert discretized(*argv, "--cells=3") == 0
+    capsys.readouterr()
+    few = json.loads((tmp_path / "ranking.json").read_text())["cells"]
+    assert discretized(*argv, "--cells=6") == 0
+    err = capsys.readouterr().err
+    many = json.loads((tmp_path / "ranking.json").read_text())["cells"]
+    assert many[: len(few)] == few and f"{len(many)}/6 cells" in err
+    best = max(many, key=lambda cell: cell["mean"])
+    assert Genotype.load(tmp_path / "genotype.json") == Genotype.from_dict(best["genotype"])
+    # The mean is that of the cell's own network.
+    policy, mask = load_policy(root, "search"), Mask(SPACE)
+    play = PairedReturns(policy, 8)
+    mask.assign(one_hot(Genotype.from_dict(best["genotype"]), SPACE))
+    with masked({"policy": policy.encoder}, mask):
+        assert play().mean() == best["mean"]
+    (tmp_path / "ranking.json").write_text("{}")
+    assert discretized(*argv) == 2
+    assert "holds no ranking" in capsys.readouterr().err
+
+
 BAD = {
+    "an option of another criterion": (("RUN", "--episodes=9"), "episodes: not with --by=p"),
     "no run": (("nowhere", "--by=return"), "'nowhere' is no run directory"),
     "a step that there is not": (("RUN", "--by=return", "--step=7"), "step 7"),
     "one episode": (("RUN", "--by=return", "--episodes=1"), "episodes must be an integer of at"),

@@ -102,6 +102,7 @@ def test_a_report_is_complete_and_needs_nothing_else(tmp_path):
     text = (tmp_path / "report.html").read_text("utf-8")
     page = Page(text)
     assert not {"script", "link", "iframe", "object", "b"} & set(page.tags)
+    assert "<th>game</th>" not in text, "the title says it"
     # Nothing is loaded: every picture is in the file, and is an SVG picture.
     assert len(page.sources) == 2 + 1 + 4 * 2 + 2
     for source in page.sources:
@@ -156,8 +157,9 @@ def test_stages_on_other_games_than_the_search_say_so(tmp_path):
     content["stages"]["search"] = {**content["stages"]["search"], "game": "a, b, c, d"}
     (run / "summary.json").write_text(json.dumps(content))
     assert data.read_run(run).game == "4 games"
-    page = Page(report.make_page([run]))
-    assert "4 games" in page.text and "<b>maze</b>" in page.text
+    text = report.make_page([run])
+    page = Page(text)
+    assert "<th>game</th>" in text and "4 games" in page.text and "<b>maze</b>" in page.text
     svg = base64.b64decode(page.sources[0].partition(",")[2]).decode()
     assert "supernet (4 games)" in svg and "maze" in svg
 
@@ -174,6 +176,32 @@ def test_a_run_that_has_not_ended_has_a_report_too(tmp_path):
     run = make_run(tmp_path / "run", finished=False)
     page = Page(report.make_page([run]))
     assert "running or stopped" in page.text and "10,000" in page.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "game"),
+    [
+        ("CatchSettings.rows = 10", "catch"),
+        ("search/GymnasiumSettings.env = 'MinAtar/Breakout-v1'", "MinAtar/Breakout-v1"),
+        (
+            "DMControlSettings.domain_name = 'cheetah'\nDMControlSettings.task_name = 'run'",
+            "cheetah/run",
+        ),
+        ("ProcgenSettings.game = ['maze', 'miner']\nProcgenSettings.retired = 3", "maze, miner"),
+        ("ProcgenSettings.game = 'all'\nsearch/ProcgenSettings.game = 'miner'", "miner"),
+        ("ProcgenSettings.game = 'nonsense'", "?"),
+        ("PPOSettings.num_envs = 3", "?"),
+    ],
+)
+def test_until_a_stage_has_ended_its_game_is_that_of_the_settings(settings, game, tmp_path):
+    run = make_run(tmp_path / "run", finished=False)
+    (run / "config.gin").write_text(settings)
+    assert data.read_run(run).game == game
+    page = Page(report.make_page([run]))
+    assert page.text.count(game) >= (1 if game == "?" else 3)
+    assert ("nonsense" in settings) == any(
+        "ProcgenSettings" in p for p in data.read_run(run).problems
+    )
 
 
 def test_what_is_damaged_is_told_and_the_rest_is_shown(tmp_path):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gin
 import numpy as np
 import pytest
 import tensorflow as tf
-from learner_paths import PATHS
+from learner_paths import PATHS, PPOPath
 from spaces import MICRO_2
 
 from rldarts_tf import ConfigError, ImpalaCNN, Supernet, search
 from rldarts_tf.launch import gin_files
 from rldarts_tf.search import SearchSettings
-from rldarts_tf.training.settings import TrainingSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
+SEARCHES = Path(__file__).resolve().parents[1] / "gin" / "searches"
 OWN = SearchSettings(alpha_learning_rate=1e-2, alpha_weight_decay=0.1)
 
 
@@ -169,3 +172,55 @@ def test_gin_gives_the_search_its_method_and_names_none_by_default():
     with pytest.raises(ConfigError, match=r"SearchSettings\.warm_up = 0\.5 is of"):
         gin_files.search_settings()
     gin.clear_config()
+
+
+def test_the_entropy_bonus_trains_theta_and_not_alpha_where_they_alternate():
+    # With no reward and no value loss the bonus is all there is to learn from.
+    def path(coefficient):
+        tf.keras.utils.set_random_seed(0)
+        own = SearchSettings(alpha_learning_rate=0.5, alpha_weight_decay=0.0, alternate=True)
+        made = PPOPath(Supernet(MICRO_2, [2], features=8, search=own))
+        made.agent._entropy_regularization = coefficient
+        return made
+
+    with_bonus, without = path(1e3), path(0.0)
+    for made in (with_bonus, without):
+        made.step()
+    theta = [made.encoder.cells[0].get_weights() for made in (with_bonus, without)]
+    assert not np.array_equal(theta[0][0], theta[1][0])
+    without.encoder.set_weights(with_bonus.encoder.get_weights())
+    for mine, theirs in zip(without.head, with_bonus.head):
+        mine.assign(theirs)
+    for made in (with_bonus, without):
+        made.step()
+    of_alpha = [values(made.encoder.alpha.trainable_weights) for made in (with_bonus, without)]
+    assert np.any(of_alpha[0][0] != 0)
+    assert_all_close(*of_alpha)
+
+
+@pytest.mark.parametrize("relaxation", ["gumbel", "dirichlet"])
+def test_an_agent_learns_with_samples_and_its_target_network_has_them(relaxation):
+    settings = SearchSettings(relaxation=relaxation, alpha_learning_rate=0.5)
+    path = PATHS["sac"](Supernet(MICRO_2, [2], features=8, search=settings))
+    for _ in range(3):
+        path.step()
+    assert int(path.encoder.alpha.draws) == 3
+    (target,) = search.supernets(path.learner._target_critics)
+    assert target is not path.encoder and int(target.alpha.draws) == 2
+    assert np.any(path.encoder.alpha.logits["normal"][1].numpy() != 0)
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in SEARCHES.glob("*.gin")))
+def test_every_overlay_of_a_search_gives_a_method_that_a_supernet_can_have(file):
+    gin_files.load(["minatar.gin", f"searches/{file}"])
+    (options,) = gin_files.resolve(EncoderSettings)["search"]
+    found = gin_files.search_settings()
+    gin.clear_config()
+    assert not found.is_default
+    supernet = options.make("supernet", search=found)
+    assert supernet.alpha.search == found
+    # Sigmoid, Gumbel and Dirichlet take α as it is.
+    alone = found.relaxation != "softmax"
+    assert options.inverse_temperature == (1.0 if alone else 5.0)
+    page = (SEARCHES.parents[1] / "docs" / "searching.md").read_text("utf-8")
+    assert f"`{file}`" in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,25 +13,13 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs import summary
 from rldarts_tf.runs.configs import canonical_settings, read_config
 from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.runs.results import read_results
 
 HELP = "show what differs between two genotypes, or between two runs"
 EXAMPLES = """
 python -m rldarts_tf compare one.json other.json
 python -m rldarts_tf compare runs/starpilot-0 runs/starpilot-1
 """
-
-# Fields of a stage's entry in summary.json.
-_RESULTS = (
-    "exit_state",
-    "encoder",
-    "env_steps",
-    "return_mean",
-    "eval_train_return_mean",
-    "eval_test_return_mean",
-    "parameters",
-    "multiply_adds",
-    "wall_time_s",
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,15 +84,11 @@ def _settings(run: Path) -> Mapping[str, Any]:
 
 
 def _results(run: Path) -> Mapping[str, Any]:
-    path = RunPaths(run).summary_path
-    if not path.exists():
-        return {}
     return {
-        f"{stage} {name}": entry[name]
-        for stage, entry in summary.read_summary(path)["stages"].items()
-        if isinstance(entry, dict)
-        for name in _RESULTS
-        if entry.get(name) is not None
+        f"{stage} {name}": value
+        for stage, result in read_results(RunPaths(run).summary_path).items()
+        for name, value in dataclasses.asdict(result).items()
+        if value is not None
     }
 
 

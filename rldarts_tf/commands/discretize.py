@@ -5,24 +5,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rldarts_tf.commands import inputs
-from rldarts_tf.discretization import discretize, unmoved_warning
-from rldarts_tf.errors import ConfigError, RunError
+from rldarts_tf.commands.recorded_alpha import read_recorded
+from rldarts_tf.discretization import discretize, discretize_strengths, unmoved_warning
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.perturbation.settings import PerturbationSettings
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
-from rldarts_tf.runs.alpha_checkpoint import read_logits
-from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
-from rldarts_tf.runs.configs import read_search_space, read_settings
-from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
-from rldarts_tf.search_space import SearchSpace, get_search_space
+from rldarts_tf.runs.adoption import check_replaceable
+from rldarts_tf.runs.paths import RunPaths
 
 HELP = "make a genotype from a search, at any step and with any K"
 EXAMPLES = """
@@ -30,33 +25,38 @@ python -m rldarts_tf discretize runs/starpilot
 python -m rldarts_tf discretize runs/starpilot --step=1000000 --top_k=1 --output=early.json
 python -m rldarts_tf discretize runs/starpilot/search/checkpoints/ckpt-2000000
 python -m rldarts_tf discretize alphas.npz --space=micro
+python -m rldarts_tf discretize runs/breakout --by=contribution --max_parameter_free=4
 python -m rldarts_tf discretize runs/breakout --by=return --episodes=128
 python -m rldarts_tf discretize runs/breakout --by=return --fine_tune_steps=8192 --max_skips=2
+python -m rldarts_tf discretize runs/breakout --by=random --cells=1000 --episodes=16
 """
 
 BY = {
     "p": "the op weights (Algorithm 4)",
+    "contribution": "their share in what a node becomes, on states that the policy visits",
     "return": "the return without each op, in the same episodes",
+    "loss": "the loss without each op, on held-out experience (PPO)",
+    "random": "the return of whole cells that are drawn at random, with the supernet's weights",
+    "evolution": "the same, of cells that evolve",
 }
+_CAPS = ("top_k", "max_skips", "max_parameter_free")
+_OPTIONS = {
+    "p": ("space", "output_mode", "threshold", *_CAPS),
+    "contribution": ("states", "seed", "threshold", *_CAPS),
+    "return": ("episodes", "max_steps", "greedy", "seed", "fine_tune_steps", "work_dir", *_CAPS),
+    "loss": ("minibatches", "seed", "fine_tune_steps", "work_dir", *_CAPS),
+    "random": ("cells", "episodes", "max_steps", "greedy", "seed", "work_dir"),
+    "evolution": ("cells", "episodes", "max_steps", "greedy", "seed", "work_dir"),
+}
+"""What each of them reads, beside `step` and `output`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument(
-        "source", help="a run directory, an alphas.npz, a checkpoint, or a folder of checkpoints"
+        "source",
+        help="a run directory; by p also an alphas.npz, a checkpoint, or a folder of checkpoints",
     )
-    parser.add_argument(
-        "--step",
-        type=int,
-        help="environment steps: the last record up to this step (default: the last of all); in a "
-        "folder of checkpoints, the one of exactly this step",
-    )
-    parser.add_argument("--top_k", type=inputs.positive, help="K (default: that of the space)")
-    parser.add_argument("--space", help="search space (default: that of the run's config.gin)")
-    parser.add_argument(
-        "--output_mode", help="recorded in the genotype (default: that of config.gin, or concat)"
-    )
-    parser.add_argument("--output", metavar="FILE", help="where the genotype goes (default: shown)")
     parser.add_argument(
         "--by",
         choices=BY,
@@ -64,69 +64,140 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what an op is judged by: {'; '.join(f'{name}: {BY[name]}' for name in BY)} "
         "(default: p)",
     )
-    group = parser.add_argument_group(
-        "by return", "source is a run directory; every decision is saved and not made again"
+    parser.add_argument(
+        "--step",
+        type=int,
+        help="environment steps: the last record up to this step (default: the last of all); of "
+        "checkpoints, the one of exactly this step",
+    )
+    parser.add_argument("--output", metavar="FILE", help="where the genotype goes (default: shown)")
+    parser.add_argument("--space", help="search space (default: that of the run's config.gin)")
+    parser.add_argument(
+        "--output_mode", help="recorded in the genotype (default: that of config.gin, or concat)"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="K is the largest number of edges into a node that are stronger than this, at least 1",
+    )
+    parser.add_argument(
+        "--states",
+        type=inputs.positive,
+        help="observations that contributions are measured on (default: 1024)",
+    )
+    parser.add_argument(
+        "--cells", type=inputs.positive, help="cells that are ranked (default: 100)"
     )
     for field in dataclasses.fields(PerturbationSettings):
-        if field.name != "top_k":
-            _add_setting(group, field)
-    group.add_argument(
+        readers = ", ".join(by for by, names in _OPTIONS.items() if field.name in names)
+        default = "that of the space" if field.name == "top_k" else field.default
+        text = f"{field.metadata['doc']} (by {readers}; default: {default})"
+        if str(field.type) == "bool":
+            parser.add_argument(f"--{field.name}", action="store_true", default=None, help=text)
+        else:
+            parser.add_argument(f"--{field.name}", type=int, help=text)
+    parser.add_argument(
         "--work_dir",
         metavar="DIR",
-        help="where decisions.json, decisions.csv and genotype.json go (default: discretize/BY in "
-        "the run directory)",
+        help="where decisions.json and decisions.csv, or ranking.json, and genotype.json go "
+        "(default: discretize/BY in the run directory); what is there is not measured again",
     )
-
-
-def _add_setting(group: argparse._ArgumentGroup, field: dataclasses.Field[Any]) -> None:
-    """Declares a setting of a discretization by perturbation."""
-    text = f"{field.metadata['doc']} (default: {field.default})"
-    if str(field.type) == "bool":
-        group.add_argument(f"--{field.name}", action="store_true", help=text)
-    else:
-        group.add_argument(f"--{field.name}", type=int, default=field.default, help=text)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints the genotype, or writes it and prints where."""
-    if arguments.by == "p":
-        _by_alpha(arguments)
-    else:
-        _by_perturbation(arguments)
+    for name in dict.fromkeys(name for names in _OPTIONS.values() for name in names):
+        if getattr(arguments, name) is not None and name not in _OPTIONS[arguments.by]:
+            raise ConfigError(f"{name}: not with --by={arguments.by}, which does not use it")
+    given = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(PerturbationSettings)
+        if getattr(arguments, field.name) is not None
+    }
+    settings = PerturbationSettings(**given)
+    ways = {
+        "p": _by_alpha,
+        "contribution": _by_contribution,
+        "random": _by_ranking,
+        "evolution": _by_ranking,
+    }
+    ways.get(arguments.by, _by_perturbation)(arguments, settings)
 
 
-def _by_perturbation(arguments: argparse.Namespace) -> None:
+def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
+    recorded = read_recorded(Path(arguments.source), arguments.step, arguments.space)
+    genotype = discretize(
+        recorded.logits,
+        recorded.space,
+        output_mode=arguments.output_mode or recorded.output_mode,
+        threshold=arguments.threshold,
+        **_limits(settings, recorded.space),
+    )
+    _give(genotype, arguments)
+    print(f"from {recorded.origin}", file=sys.stderr)
+    warning = unmoved_warning(recorded.logits)
+    if warning is not None:
+        print(warning, file=sys.stderr)
+
+
+def _by_contribution(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
+    from rldarts_tf.export.playing import visited
+    from rldarts_tf.export.policies import load_policy
+    from rldarts_tf.search.contribution import contributions
+
+    policy = load_policy(Path(arguments.source), "search", arguments.step)
+    images = visited(policy, arguments.states or 1024, settings.seed)
+    supernet: Any = policy.encoder
+    strengths = {t: c.numpy() for t, c in contributions(supernet, images).items()}
+    genotype = discretize_strengths(
+        strengths,
+        supernet.space,
+        output_mode=supernet.output_mode,
+        threshold=arguments.threshold,
+        **_limits(settings, supernet.space),
+    )
+    _give(genotype, arguments)
+    print(f"from checkpoint of step {policy.step:,}, {len(images)} states", file=sys.stderr)
+
+
+def _limits(settings: PerturbationSettings, space: Any) -> dict[str, Any]:
+    """K and caps, as arguments of `discretize`."""
+    caps = {}
+    if (settings.max_skips, settings.max_parameter_free) != (None, None):
+        from rldarts_tf.caps import make_caps
+
+        caps = make_caps(space, settings.max_skips, settings.max_parameter_free)
+    return {"top_k": settings.top_k, "caps": caps}
+
+
+def _by_perturbation(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
     from rldarts_tf.perturbation import session
 
-    names = [field.name for field in dataclasses.fields(PerturbationSettings)]
-    settings = PerturbationSettings(**{name: getattr(arguments, name) for name in names})
     run_paths = RunPaths(Path(arguments.source))
-    work_dir = arguments.work_dir or run_paths.discretization_dir(arguments.by)
-    found = session.discretize_run(
-        run_paths.root, arguments.by, settings, Path(work_dir), arguments.step
-    )
+    work_dir = Path(arguments.work_dir or run_paths.discretization_dir(arguments.by))
+    found = session.discretize_run(run_paths.root, arguments.by, settings, work_dir, arguments.step)
     _give(found.genotype, arguments)
     summary.print_table(str(work_dir), session.rows(found), sys.stderr)
 
 
-def _by_alpha(arguments: argparse.Namespace) -> None:
-    source = Path(arguments.source)
-    logits, told = _logits(source, arguments.step)
-    config = _config_of(source)
-    settings = {} if config is None else read_settings(config, "search").get("EncoderSettings", {})
-    of_run = None if arguments.space or config is None else read_search_space(config)
-    space = _space(arguments.space or of_run, logits, told.get("history"))
-    genotype = discretize(
-        logits,
-        space,
-        top_k=arguments.top_k,
-        output_mode=arguments.output_mode or settings.get("output_mode", "concat"),
-    )
-    _give(genotype, arguments)
-    print(f"from {told['from']}", file=sys.stderr)
-    warning = unmoved_warning(logits)
-    if warning is not None:
-        print(warning, file=sys.stderr)
+def _by_ranking(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
+    from rldarts_tf.perturbation import session
+
+    root, work_dir = _directories(arguments)
+    number = arguments.cells or 100
+    ranking = session.rank_run(root, arguments.by, number, settings, work_dir, arguments.step)
+    _give(ranking.best[0].genotype, arguments)
+    rows = [
+        (f"cell {place}", f"{scored.mean:.4g} ± {scored.error:.2g}")
+        for place, scored in enumerate(ranking.best[:10], start=1)
+    ]
+    summary.print_table(str(work_dir), rows, sys.stderr)
+
+
+def _directories(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The run directory, and where what is measured goes."""
+    run_paths = RunPaths(Path(arguments.source))
+    return run_paths.root, Path(arguments.work_dir or run_paths.discretization_dir(arguments.by))
 
 
 def _give(genotype: Genotype, arguments: argparse.Namespace) -> None:
@@ -134,68 +205,15 @@ def _give(genotype: Genotype, arguments: argparse.Namespace) -> None:
     if arguments.output is None:
         print(genotype_text(genotype))
         print(genotype.to_json())
-    else:
-        try:
-            genotype.save(arguments.output)
-        except OSError as error:
-            raise ConfigError(
-                f"output: {arguments.output!r} cannot be written: {error.strerror}"
-            ) from None
-        print(arguments.output)
-
-
-def _logits(source: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Reads z = β α, per cell type [E, |O|], and where it is from."""
-    if source.is_dir():
-        for stage in (RunPaths(source).stage("search"), StagePaths(source)):
-            if stage.alphas_path.exists():
-                return _of_log(stage.alphas_path, step)
-        return _of_checkpoint(find_checkpoint(source, step))
-    if source.suffix == ".npz":
-        return _of_log(source, step)
-    if step is not None:
-        raise ConfigError("step: a checkpoint is of one step; give its folder or an alphas.npz")
-    return _of_checkpoint(source)
-
-
-def _of_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    return read_logits(path), {"from": f"checkpoint {path}"}
-
-
-def _of_log(path: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    history = read_alphas(path)
+        return
+    output = Path(arguments.output)
+    run_paths = RunPaths(output.absolute().parent)
+    if output.name == run_paths.genotype_path.name:
+        check_replaceable(run_paths, genotype)
     try:
-        found, logits = history.at(step)
-    except RunError as error:
-        raise RunError(f"{str(path)!r}: {error}") from None
-    return logits, {"from": f"{path}, step {found:,}", "history": history}
-
-
-def _config_of(source: Path) -> Path | None:
-    """Returns the config.gin of the run that the source is part of."""
-    for folder in (source, *source.absolute().parents)[:5]:
-        config = RunPaths(folder).config_path
-        if config.is_file():
-            return config
-    return None
-
-
-def _space(
-    name: SearchSpace | str | None, logits: Mapping[str, np.ndarray], history: AlphaHistory | None
-) -> SearchSpace:
-    """Returns the space that α belongs to, after checking that it fits."""
-    if name is None:
-        raise ConfigError("space: no config.gin of the run names it; give --space=NAME")
-    space = name if isinstance(name, SearchSpace) else get_search_space(name)
-    if history is not None:
-        try:
-            history.check(space)
-        except RunError as error:
-            raise ConfigError(f"space: {error}") from None
-    # A checkpoint names no ops.
-    elif set(logits) != set(space.cell_types):
+        genotype.save(output)
+    except OSError as error:
         raise ConfigError(
-            f"space: {space.name!r} has {', '.join(space.cell_types)} cells, "
-            f"α is of {', '.join(logits)}"
-        )
-    return space
+            f"output: {arguments.output!r} cannot be written: {error.strerror}"
+        ) from None
+    print(arguments.output)

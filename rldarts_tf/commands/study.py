@@ -9,14 +9,15 @@ from rldarts_tf.commands.inputs import positive
 from rldarts_tf.errors import ConfigError
 
 HELP = "run a study: searches, their cells, random cells and baselines, on all cores or a cluster"
-EXAMPLES = """
-python -m rldarts_tf study --gin_file=studies/search_pays.gin \\
-    --gin_file=studies/sizes/smoke.gin --root_dir=runs/smoke
-python -m rldarts_tf study --gin_file=studies/search_pays.gin \\
-    --gin_file=studies/sizes/laptop.gin --root_dir=runs/pays
-python -m rldarts_tf study --gin_file=studies/search_pays.gin --root_dir=/shared/pays \\
-    --engine=ray --ray_address=auto --gpus=1
-"""
+EXAMPLES = "\n".join(
+    (
+        "python -m rldarts_tf study --gin_file=studies/search_pays.gin "
+        "--gin_file=studies/sizes/smoke.gin --root_dir=runs/smoke",
+        "python -m rldarts_tf study --gin_file=my_study.gin --root_dir=runs/mine --processes=2",
+        "python -m rldarts_tf study --gin_file=studies/scores.gin --root_dir=/shared/scores "
+        "--engine=ray --ray_address=auto --gpus=1",
+    )
+)
 ENGINES = ("local", "ray")
 
 

@@ -7,6 +7,7 @@ family whose actions it can choose.
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 import importlib
 from collections.abc import Mapping, Sequence
@@ -100,7 +101,10 @@ class Suite(abc.ABC):
     """
 
     settings_class: ClassVar[type]
-    """Frozen dataclass, configurable by gin, whose name tells which suite a config.gin is of."""
+    """Frozen dataclass, configurable by gin, whose name tells which suite a config.gin is of.
+
+    It has a property `games`, unless the suite itself names its games.
+    """
 
     flags: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """Flags of a launcher: by name, (the field of the settings that it sets, help)."""
@@ -115,9 +119,9 @@ class Suite(abc.ABC):
         self.settings = settings
 
     @property
-    @abc.abstractmethod
     def games(self) -> tuple[str, ...]:
-        """Names of the games or tasks."""
+        """Names of the games or tasks; by default those of the settings."""
+        return tuple(self.settings.games)
 
     @property
     @abc.abstractmethod
@@ -305,10 +309,33 @@ def suite_of(settings_name: str) -> type[Suite]:
     return _SUITES[settings_name]
 
 
+def games_of(settings_name: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the games of a suite; needs none of the simulators of those of the package.
+
+    Args:
+      settings_name: one of `suite_names`.
+      values: its settings. Those that this version does not know are left out.
+
+    Raises:
+      ConfigError: a value is not valid.
+    """
+    suite = _SUITES.get(settings_name)
+    kind: Any = (
+        suite.settings_class if suite else getattr(_settings_module(settings_name), settings_name)
+    )
+    known = {field.name for field in dataclasses.fields(kind)}
+    settings = kind(**{name: value for name, value in values.items() if name in known})
+    return suite(settings).games if suite else tuple(settings.games)
+
+
 def import_settings() -> None:
     """Imports the settings of every suite of the package, which needs none of their simulators.
 
     gin then knows their names, also in files that serve launchers of several suites.
     """
-    for module in _MODULES.values():
-        importlib.import_module(f"{module.rpartition('.')[0]}.settings")
+    for name in _MODULES:
+        _settings_module(name)
+
+
+def _settings_module(settings_name: str) -> Any:
+    return importlib.import_module(f"{_MODULES[settings_name].rpartition('.')[0]}.settings")

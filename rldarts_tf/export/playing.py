@@ -81,6 +81,27 @@ def play(
         environment.close()
 
 
+def visited(policy: Policy, number: int, seed: int = 0) -> np.ndarray:
+    """Observations that a policy meets when it acts as in training, where it draws its actions.
+
+    Of 16 environments or one of each game, every fourth step: [number, H, W, C].
+    """
+    num_envs = max(len(policy.suite.games), 16)
+    environment = policy.suite.make(num_envs, seed)
+    try:
+        observation = environment.reset().observation
+        draws = "logits" in policy.outputs(tf.constant(observation))
+        act = _actor(policy, seed if draws else None)
+        seen = []
+        for step in range(4 * -(-number // num_envs)):
+            observation = environment.step(act(observation)).observation
+            if step % 4 == 3:
+                seen.append(observation)
+    finally:
+        environment.close()
+    return np.concatenate(seen)[:number]
+
+
 def _actor(policy: Policy, seed: int | None) -> Act:
     """Acts greedily; with a seed, draws actions."""
     outputs = tf.function(policy.outputs, autograph=False)

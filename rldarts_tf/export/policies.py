@@ -76,24 +76,14 @@ class TrainedStage:
       algorithm: what trained it.
       settings: the algorithm's.
       suite: the environments.
-      encoder_settings: of its encoder.
-      search: the method, of a supernet.
-      kind: of its encoder.
-      genotype: of a discrete network.
+      make_encoder: makes an encoder like the stage's, with new weights.
     """
 
     checkpoint: Path
     algorithm: Algorithm
     settings: Any
     suite: Suite
-    encoder_settings: EncoderSettings
-    search: SearchSettings
-    kind: str
-    genotype: Genotype | None
-
-    def make_encoder(self) -> Encoder:
-        """Makes an encoder like the stage's, with new weights."""
-        return self.encoder_settings.make(self.kind, self.genotype, self.search)
+    make_encoder: Callable[[], Encoder]
 
     def load(self) -> Policy:
         """Makes the networks and restores them.
@@ -159,9 +149,13 @@ def read_stage(root: Path, stage: str, step: int | None = None) -> TrainedStage:
     suite = kind_of_suite(settings(kind_of_suite.settings_class))
     algorithm = _algorithm(config, recorded)
     numbers = settings(algorithm.settings, algorithm.retired)
-    method = settings(SearchSettings)
+    method = _search(config)
     return TrainedStage(
-        checkpoint, algorithm, numbers, suite, encoder_settings, method, kind, genotype
+        checkpoint,
+        algorithm,
+        numbers,
+        suite,
+        lambda: encoder_settings.make(kind, genotype, method),
     )
 
 
@@ -183,6 +177,14 @@ def observations(policy: Policy, number: int) -> np.ndarray:
     finally:
         environment.close()
     return np.concatenate(frames)[:number]
+
+
+def _search(config: Path) -> SearchSettings:
+    """The search method of a run; the cell that it found may follow it."""
+    try:
+        return SearchSettings(**read_settings(config, "search").get("SearchSettings", {}))
+    except TypeError as error:
+        raise RunError(f"{str(config)!r}: {error}") from None
 
 
 def _suite(config: Path, recorded: Container[str]) -> type[Suite]:

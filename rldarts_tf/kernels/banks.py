@@ -14,6 +14,7 @@ p are op weights; θ, the weights of the ops, are called variables.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +25,8 @@ from typing_extensions import override
 
 from rldarts_tf.errors import naming
 from rldarts_tf.kernels.dilation import SpatialShape, as_dense, deinterleave, spatial_shape
-from rldarts_tf.kernels.mixing import IDENTITY, Functions, apply_function, mix
+from rldarts_tf.kernels.mixing import IDENTITY, Functions, apply_function, mix, mix_normalized
+from rldarts_tf.kernels.normalization import unit_rms
 from rldarts_tf.kernels.precision import bias_add
 from rldarts_tf.kernels.terms import ConvolutionTerm, MapTerm, MixtureTerm, Term, add
 
@@ -36,11 +38,14 @@ class Bank(tf.keras.layers.Layer):
 
     Args:
       fan_out: n, the number of targets.
+      unit_ops: bring the result of each op for each target to root mean square 1 per image, so that
+        p alone says how much of it there is.
     """
 
-    def __init__(self, fan_out: int, **kwargs: Any) -> None:
+    def __init__(self, fan_out: int, unit_ops: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fan_out = fan_out
+        self.unit_ops = unit_ops
 
     def call(
         self, x: tf.Tensor, p: tf.Tensor | None = None, training: bool | None = None
@@ -63,6 +68,24 @@ class Bank(tf.keras.layers.Layer):
         They are not yet computed where the target can do so together with terms of other banks.
         """
         return [[MapTerm(y)] for y in self(x, p)]
+
+    def selected(
+        self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """As `call`, but computes those ops alone that are active, where the kind of bank can.
+
+        Args:
+          x: images [B, H, W, C].
+          p: op weights [ops, n].
+          active: bool [k, ops, n]: k layers of at most one op per target, no op in two of them; p
+            of all others is 0.
+          training: see `call`.
+
+        Returns:
+          (maps that each target receives, [B, H', W', filters], or none of them; the same as maps
+          [B, H', W', k * filters], of k active ops side by side, or none).
+        """
+        return self(x, p, training=training), []
 
     @property
     def cheap_to_recompute(self) -> bool:
@@ -164,7 +187,9 @@ class ConvolutionBank(Bank):
     @override
     def cheap_to_recompute(self) -> bool:
         # That is: whether the bank is linear.
-        return all(op.activation is None and op.normalization is None for op in self._ops)
+        return not self.unit_ops and all(
+            op.activation is None and op.normalization is None for op in self._ops
+        )
 
     @property
     @override
@@ -181,8 +206,8 @@ class ConvolutionBank(Bank):
             maps, stride, dilation = as_dense(x, self.stride, op.dilation)
             if dilation == 1:
                 dense.append(self._apply(index, maps, stride, p_o, training))
-            elif op.normalization == "batch":
-                # The padding of maps of odd size must not count in the batch's statistics.
+            elif op.normalization == "batch" or self.unit_ops:
+                # The padding of maps of odd size must not count in statistics of maps.
                 after = (dilation, spatial_shape(x))
                 dense.append(self._apply(index, maps, 1, p_o, training, after))
             else:
@@ -193,6 +218,42 @@ class ConvolutionBank(Bank):
         height, width = (None if s is None else -(-s // self.stride) for s in x.shape[1:3])
         y = tf.ensure_shape(add(dense), [None, height, width, self.fan_out * self.filters])
         return tf.split(y, self.fan_out, axis=-1)
+
+    @override
+    def selected(
+        self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        pieces = []
+        computed = tf.reduce_any(active, axis=0)
+        for index, p_o in enumerate(self._per_channel(p)):
+            of_op = computed[index]
+            channels = tf.where(tf.repeat(of_op, self.filters))[:, 0]
+            y = tf.cond(
+                tf.reduce_any(of_op),
+                functools.partial(self._alone, index, x, p_o, training, channels),
+                functools.partial(self._nothing, x),
+            )
+            sizes = self.filters * tf.cast(of_op, tf.int32)
+            pieces.append(tf.split(y, sizes, axis=-1, num=self.fan_out))
+        return [], [tf.concat(of_target, axis=-1) for of_target in zip(*pieces)]
+
+    def _alone(
+        self,
+        index: int,
+        x: tf.Tensor,
+        p_o: tf.Tensor | None,
+        training: bool | None,
+        channels: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """One op for all targets side by side, or for those of `channels` of the wide kernel."""
+        maps, stride, dilation = as_dense(x, self.stride, self._ops[index].dilation)
+        after = None if dilation == 1 else (dilation, spatial_shape(x))
+        return self._apply(index, maps, stride, p_o, training, after, channels)
+
+    def _nothing(self, x: tf.Tensor) -> tf.Tensor:
+        """Maps without channels, of the size of the results."""
+        size = [-(-s // self.stride) for s in spatial_shape(x)]
+        return tf.zeros([tf.shape(x)[0], *size, 0], x.dtype)
 
     @override
     def terms(self, x: tf.Tensor, p: tf.Tensor | None = None) -> list[list[Term]]:
@@ -217,10 +278,15 @@ class ConvolutionBank(Bank):
         return tf.unstack(p @ spread)
 
     def _folded(
-        self, index: int, p_o: tf.Tensor | None, dtype: tf.DType
+        self,
+        index: int,
+        p_o: tf.Tensor | None,
+        dtype: tf.DType,
+        channels: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The wide kernel and bias of an op, times its op weights per channel if there are any."""
-        kernel, bias = tf.convert_to_tensor(self.kernels[index]), self.biases[index]
+        kernel = _some(tf.convert_to_tensor(self.kernels[index]), channels)
+        bias = _some(tf.convert_to_tensor(self.biases[index]), channels)
         if p_o is not None:
             p_o = tf.cast(p_o, kernel.dtype)
             kernel, bias = kernel * p_o, bias * p_o
@@ -234,19 +300,30 @@ class ConvolutionBank(Bank):
         p_o: tf.Tensor | None,
         training: bool | None,
         interleaved: tuple[int, SpatialShape] | None = None,
+        channels: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """One op; `interleaved`: undo that of (dilation, (H, W)) right after the convolution."""
+        """One op.
+
+        `interleaved`: undo that of (dilation, (H, W)) right after the convolution. `channels`:
+        those of the wide kernel that are computed, or all.
+        """
         op = self._ops[index]
-        foldable = op.normalization is None and op.activation in (None, "relu")
-        kernel, bias = self._folded(index, p_o if foldable else None, x.dtype)
+        p_o = None if p_o is None else _some(p_o, channels)
+        foldable = not self.unit_ops and (
+            op.normalization is None and op.activation in (None, "relu")
+        )
+        kernel, bias = self._folded(index, p_o if foldable else None, x.dtype, channels)
         y = tf.nn.conv2d(x, kernel, strides=stride, padding="SAME")
         if interleaved is not None:
             y = deinterleave(y, *interleaved)
         if op.normalization is not None:
-            y = self._normalize(index, y, training) * tf.cast(self.scales[index], y.dtype)
+            scale = _some(tf.convert_to_tensor(self.scales[index]), channels)
+            y = self._normalize(index, y, training) * tf.cast(scale, y.dtype)
         y = bias_add(y, bias)
         if op.activation is not None:
             y = tf.keras.activations.get(op.activation)(y)
+        if self.unit_ops:
+            y = self._per_edge(y, lambda edges: unit_rms(edges, (1, 2, 4)))
         if p_o is not None and not foldable:
             y = y * tf.cast(p_o, y.dtype)
         return y
@@ -255,12 +332,18 @@ class ConvolutionBank(Bank):
         normalizer = self.normalizers[index]
         if normalizer is not None:
             return normalizer(y, training=training)
-        # Layer normalization over the channels of each edge, so that the edges of a bank stay
-        # independent of each other.
+
+        def over_channels(edges: tf.Tensor) -> tf.Tensor:
+            mean, variance = tf.nn.moments(edges, axes=[-1], keepdims=True)
+            return (edges - mean) * tf.math.rsqrt(variance + 1e-3)
+
+        return self._per_edge(y, over_channels)
+
+    def _per_edge(self, y: tf.Tensor, normalize: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """Normalizes [B, H, W, targets, filters], so that edges stay independent of each other."""
         shape = tf.shape(y)
-        edges = tf.reshape(y, tf.concat([shape[:3], [self.fan_out, self.filters]], axis=0))
-        mean, variance = tf.nn.moments(edges, axes=[-1], keepdims=True)
-        return tf.reshape((edges - mean) * tf.math.rsqrt(variance + 1e-3), shape)
+        edges = tf.reshape(y, tf.concat([shape[:3], [-1, self.filters]], axis=0))
+        return tf.reshape(normalize(edges), shape)
 
     @override
     def edge_variables(self, op_index: int, target: int) -> list[Any]:
@@ -284,6 +367,11 @@ class ConvolutionBank(Bank):
         if normalizer is not None:
             candidates += normalizer.weights
         return [variable for variable in candidates if variable is not None]
+
+
+def _some(of_channels: tf.Tensor, channels: tf.Tensor | None) -> tf.Tensor:
+    """Values [..., channels] of some of the channels, or of all."""
+    return of_channels if channels is None else tf.gather(of_channels, channels, axis=-1)
 
 
 class ParameterFreeBank(Bank):
@@ -318,7 +406,7 @@ class ParameterFreeBank(Bank):
         window = {"ksize": 3, "strides": self.stride, "padding": "SAME"}
         pools: dict[str, Callable[[], tf.Tensor]] = {
             IDENTITY: lambda: x,
-            "max_pool_3x3": lambda: tf.nn.max_pool2d(x, **window),
+            "max_pool_3x3": lambda: _max_pool(x, self.stride),
             "avg_pool_3x3": lambda: tf.nn.avg_pool2d(x, **window),
         }
         return [pools[pool]() for pool in self._pools]
@@ -326,13 +414,16 @@ class ParameterFreeBank(Bank):
     @property
     @override
     def cheap_to_recompute(self) -> bool:
-        return True
+        return not self.unit_ops
 
     @override
     def call(
         self, x: tf.Tensor, p: tf.Tensor | None = None, training: bool | None = None
     ) -> list[tf.Tensor]:
         bases = self.bases(x)
+        if self.unit_ops:
+            p = tf.ones([len(self._op_indices), self.fan_out], x.dtype) if p is None else p
+            return mix_normalized(bases, self.functions, tf.gather(p, self._op_indices))
         if p is None:
             terms = [
                 apply_function(name, base)
@@ -343,12 +434,37 @@ class ParameterFreeBank(Bank):
         return mix(bases, self.functions, tf.gather(p, self._op_indices))
 
     @override
+    def selected(
+        self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        if self.unit_ops:
+            return super().selected(x, p, active, training)
+        layers = tf.gather(active, self._op_indices, axis=1)
+        p = tf.gather(p, self._op_indices)
+        return mix(self.bases(x), self.functions, p, layers), []
+
+    @override
     def terms(self, x: tf.Tensor, p: tf.Tensor | None = None) -> list[list[Term]]:
+        if self.unit_ops:
+            return super().terms(x, p)
         bases = tuple(self.bases(x))
         if p is None:
             p = tf.ones([len(self._op_indices), self.fan_out], x.dtype)
         columns = tf.unstack(tf.gather(p, self._op_indices), axis=1)
         return [[MixtureTerm(bases, self.functions, p_t)] for p_t in columns]
+
+
+def _max_pool(x: tf.Tensor, stride: int) -> tf.Tensor:
+    """Max-pool 3x3, SAME; also with a second derivative that is right.
+
+    On CPUs TensorFlow's kernel for it (MaxPoolGradGrad, 2.15) may write its result over the input
+    that it still reads, where both have one shape. With the padding made before they differ.
+    """
+    if stride == 1:
+        around = [[0, 0], [1, 1], [1, 1], [0, 0]]
+        x = tf.pad(x, around, constant_values=x.dtype.min)
+        return tf.nn.max_pool2d(x, 3, 1, padding="VALID")
+    return tf.nn.max_pool2d(x, 3, stride, padding="SAME")
 
 
 class LayerBank(Bank):
@@ -380,6 +496,8 @@ class LayerBank(Bank):
         # Some layers have a policy of their own, whatever that of the network.
         with naming(f"op {self._op!r}"):
             results = [tf.cast(layer(x, **keywords), x.dtype) for layer in self.layers]
+        if self.unit_ops:
+            results = [unit_rms(y, (1, 2, 3)) for y in results]
         if p is None:
             return results
         return [tf.cast(p_t, y.dtype) * y for p_t, y in zip(tf.unstack(p[0]), results)]

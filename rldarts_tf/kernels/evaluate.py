@@ -2,7 +2,8 @@
 
 A node is the sum of what leaves the nodes before it for it. There are two ways to compute the
 nodes: `by_source` fan-out by fan-out, `by_target` with the terms of a node taken together. They
-are the same function. `recomputed` is forward by target, and backward by source.
+are the same function; `by_selection` leaves out ops that a sample left out. `recomputed` is forward
+by target, and backward by source.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tensorflow.python.ops import control_flow_util
 from rldarts_tf.kernels.banks import Bank
 from rldarts_tf.kernels.plan import FanOut
 from rldarts_tf.kernels.terms import Term, add, total
+from rldarts_tf.search_space import edge_row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Parts:
       banks: one per fan-out.
       op_columns: the ops in the order of the columns of p; empty where no p is passed.
       output_mode: see `rldarts_tf.cells.Cell`.
+      stride: of the edges that leave node 0.
       output_conv: the Conv1x1 of output mode "concat".
       output_weights: [I], those of "weighted_sum".
+      partial: ops see the first 1 / partial of the channels of a node; see `_completed`.
     """
 
     num_nodes: int
@@ -40,8 +44,10 @@ class Parts:
     banks: Sequence[Bank]
     op_columns: Sequence[str]
     output_mode: str
+    stride: int = 1
     output_conv: tf.keras.layers.Layer | None = None
     output_weights: tf.Variable | None = None
+    partial: int = 1
 
 
 def by_source(
@@ -58,10 +64,85 @@ def by_source(
     nodes = [x]
     incoming: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
     for source in range(parts.num_nodes):
-        for target, y in _leaving(source, nodes[source], parts, p, training):
+        for target, y in _leaving(source, _mixed_part(nodes[source], parts), parts, p, training):
             incoming[target].append(y)
-        nodes.append(add(incoming[source + 1]))
+        nodes.append(_completed(add(incoming[source + 1]), nodes, parts, p))
     return nodes
+
+
+def _mixed_part(x: tf.Tensor, parts: Parts) -> tf.Tensor:
+    """The channels of a node that ops see."""
+    return x if parts.partial == 1 else x[..., : x.shape[-1] // parts.partial]
+
+
+def _completed(
+    mixed: tf.Tensor, nodes: Sequence[tf.Tensor], parts: Parts, p: tf.Tensor | None
+) -> tf.Tensor:
+    """Node j of what its ops gave and, of partial channels, of what passed them by.
+
+    The other channels of each input are added with the sum of the edge's op weights, max-pooled
+    where the stride is 2. Then channels are shuffled, so that other ones are mixed next (Xu et al.
+    2020, "PC-DARTS", arXiv:1907.05737, section 3.2).
+
+    Args:
+      mixed: [B, H, W, filters / partial].
+      nodes: x_0, ..., x_{j - 1}.
+      parts: of the cell.
+      p: op weights, [E, |O|].
+    """
+    if parts.partial == 1:
+        return mixed
+    groups, beside = parts.partial, []
+    for i, node in enumerate(nodes):
+        rest = node[..., node.shape[-1] // groups :]
+        if i == 0 and parts.stride == 2:
+            rest = tf.nn.max_pool2d(rest, 2, 2, "SAME")
+        weight = 1.0 if p is None else tf.reduce_sum(p[edge_row(i, len(nodes))])
+        beside.append(tf.cast(weight, rest.dtype) * rest)
+    y = tf.concat([mixed, add(beside)], axis=-1)
+    shape, size = tf.shape(y), y.shape[-1] // groups
+    shuffled = tf.reshape(y, tf.concat([shape[:3], [groups, size]], axis=0))
+    return tf.ensure_shape(tf.reshape(tf.linalg.matrix_transpose(shuffled), shape), y.shape)
+
+
+def by_selection(
+    x: tf.Tensor, parts: Parts, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+) -> list[tf.Tensor]:
+    """x_0, ..., x_I of active ops alone: convolutions that are not active are not computed.
+
+    Args:
+      x: [B, H, W, filters].
+      parts: of the cell.
+      p: op weights, float [E, |O|].
+      active: bool [k, E, |O|]: k layers of at most one op per edge; p of all others is 0.
+      training: passed to normalizations.
+    """
+    nodes = [x]
+    maps: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
+    pieces: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
+    for source in range(parts.num_nodes):
+        for fan_out, bank in _fan_outs_of(source, parts):
+            places = fan_out.places(parts.op_columns)
+            of_bank = tf.stack([tf.gather_nd(layer, places) for layer in tf.unstack(active)])
+            seen = _mixed_part(nodes[source], parts)
+            found = bank.selected(seen, tf.gather_nd(p, places), of_bank, training)
+            for incoming, of_targets in zip((maps, pieces), found):
+                for target, y in zip(fan_out.targets, of_targets):
+                    incoming[target].append(y)
+        of_node = pieces[source + 1]
+        if of_node:
+            side_by_side = tf.concat(of_node, axis=-1)
+            filters = x.shape[-1] // parts.partial
+            shape = tf.concat([tf.shape(side_by_side)[:3], [-1, filters]], axis=0)
+            y = tf.reduce_sum(tf.reshape(side_by_side, shape), axis=3)
+            maps[source + 1].append(tf.ensure_shape(y, [*of_node[0].shape[:3], filters]))
+        nodes.append(_completed(add(maps[source + 1]), nodes, parts, p))
+    return nodes
+
+
+def in_xla() -> bool:
+    """Whether this is traced for XLA, which must know the shape of everything."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def by_target(x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None) -> list[tf.Tensor]:
@@ -93,6 +174,33 @@ def output(nodes: Sequence[tf.Tensor], parts: Parts) -> tf.Tensor:
         return tf.add_n([w * node for w, node in zip(weights, inner)])
     y = tf.add_n(inner)
     return y if parts.output_mode == "sum" else y / len(inner)
+
+
+def contributions(x: tf.Tensor, parts: Parts, p: tf.Tensor) -> tf.Tensor:
+    """RMS(p_o · o(x_i)) / RMS(x_j) of every op and edge (i, j), float32 [E, |O|].
+
+    A bank is asked for each of its ops alone, with the op weights of the others at zero.
+    """
+    nodes = by_source(x, parts, p)
+    sizes = [_rms(node) for node in nodes]
+    places, values = [], []
+    for fan_out, bank in zip(parts.plan, parts.banks):
+        of_ops = fan_out.places(parts.op_columns)
+        weights = tf.gather_nd(p, of_ops)
+        for op, of_op in enumerate(of_ops):
+            alone = tf.one_hot(op, len(fan_out.ops), dtype=weights.dtype)[:, None] * weights
+            places += of_op
+            values += [
+                tf.math.divide_no_nan(_rms(y), sizes[target])
+                for target, y in zip(
+                    fan_out.targets, bank(_mixed_part(nodes[fan_out.source], parts), alone)
+                )
+            ]
+    return tf.scatter_nd(places, tf.stack(values), p.shape)
+
+
+def _rms(y: tf.Tensor) -> tf.Tensor:
+    return tf.sqrt(tf.reduce_mean(tf.square(tf.cast(y, tf.float32))))
 
 
 def recomputed(x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None) -> tf.Tensor:
@@ -194,7 +302,7 @@ def _after(gradient: tf.Tensor, nodes: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     there each node has a zero added that depends on the gradient in a way it cannot see through.
     (XLA's optimization barrier would say the same; on CPUs it is removed too early.)
     """
-    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+    if in_xla():
         value = tf.reduce_sum(gradient[:1, :1, :1, :1])  # one of its elements, if it has any
         zero = tf.where(tf.math.is_nan(value), value, tf.zeros_like(value))
         return [node + tf.cast(zero, node.dtype) for node in nodes]

@@ -18,6 +18,8 @@ import tensorflow as tf
 # No public name says whether tf.debugging.enable_check_numerics is on.
 from tensorflow.python.framework import op_callbacks
 
+from rldarts_tf.kernels.normalization import unit_rms
+
 IDENTITY = "identity"
 
 Functions = tuple[tuple[str, ...], ...]
@@ -74,7 +76,32 @@ def _base_gradient(
     return tape.gradient(results, base, output_gradients=cotangents)
 
 
-def mix(bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor) -> list[tf.Tensor]:
+@_compiled
+def mix_normalized(
+    bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor
+) -> list[tf.Tensor]:
+    """As `mix`, of functions whose results have been brought to root mean square 1 per image.
+
+    Their gradient is left to TensorFlow: it depends on the statistics too.
+    """
+    results = [
+        unit_rms(apply_function(name, base), (1, 2, 3))
+        for base, names in zip(bases, functions)
+        for name in names
+    ]
+    cast = tf.cast(p, bases[0].dtype)
+    return [
+        functools.reduce(tf.add, [p_f * y for p_f, y in zip(tf.unstack(p_t), results)])
+        for p_t in tf.unstack(cast, axis=1)
+    ]
+
+
+def mix(
+    bases: Sequence[tf.Tensor],
+    functions: Functions,
+    p: tf.Tensor,
+    layers: tf.Tensor | None = None,
+) -> list[tf.Tensor]:
     """Σ_b Σ_f p_bft · f(base_b) for each of n targets t.
 
     The gradient reads each map once per target, and needs no map but the bases from the forward
@@ -84,6 +111,8 @@ def mix(bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor) -> list[
       bases: maps [B, H, W, C].
       functions: per base.
       p: op weights, float [functions, n], in the order of `functions`.
+      layers: bool [k, functions, n], at most one function per target in each: no other p has a
+        gradient, and of these k are computed for each target.
 
     Returns:
       n maps [B, H, W, C].
@@ -94,16 +123,30 @@ def mix(bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor) -> list[
         cast = tf.cast(p, bases[0].dtype)
         results = [combine([], bases, functions, p_t) for p_t in tf.unstack(cast, axis=1)]
 
+        def of_all(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+            """The gradient of p: one function after the other, for every target."""
+            ys = (apply_function(f, base) for base, names in zip(bases, functions) for f in names)
+            return tf.stack([tf.stack([_dot(g, y, p.dtype) for g in gradients]) for y in ys])
+
+        def of_selected(gradients: Sequence[tf.Tensor], layer: tf.Tensor) -> tf.Tensor:
+            """That of one function for each target."""
+            one = tf.unstack(tf.cast(layer, bases[0].dtype), axis=1)
+            ys = [combine([], bases, functions, one_t) for one_t in one]
+            dots = tf.stack([_dot(g, y, p.dtype) for g, y in zip(gradients, ys)])
+            return tf.where(layer, dots, tf.zeros_like(dots))
+
         def gradient(*gradients: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            rows: list[tf.Tensor] = []
-            base_gradients = []
+            of_bases, first = [], 0
             for base, names in zip(bases, functions):
-                part = cast[len(rows) : len(rows) + len(names)]
-                base_gradients.append(_base_gradient(base, names, part, list(gradients)))
-                for name in names:
-                    y = apply_function(name, base)
-                    rows.append(tf.stack([_dot(g, y, p.dtype) for g in gradients]))
-            return (tf.stack(rows), *base_gradients)
+                part = cast[first : first + len(names)]
+                of_bases.append(_base_gradient(base, names, part, list(gradients)))
+                first += len(names)
+            if layers is None:
+                return (of_all(gradients), *of_bases)
+            return (
+                tf.add_n([of_selected(gradients, one) for one in tf.unstack(layers)]),
+                *of_bases,
+            )
 
         return results, gradient
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+
+
+def unit_rms(y: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+    """y / sqrt(ν² + ε), ν² the mean of y² over some axes; sums are in float32 or better.
+
+    Root mean square layer normalization without a gain (Zhang & Sennrich 2019, eq. 4). ε = 1e-6.
+    """
+    wide = tf.cast(y, tf.float32) if y.dtype.size < 4 else y
+    scale = tf.math.rsqrt(tf.reduce_mean(tf.square(wide), axis=axes, keepdims=True) + 1e-6)
+    return y * tf.cast(scale, y.dtype)
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")

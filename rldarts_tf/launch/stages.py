@@ -19,6 +19,7 @@ from rldarts_tf.launch import table
 from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
+from rldarts_tf.runs.adoption import check_replaceable
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import TRAINED_STAGES, StagePaths
@@ -110,7 +111,7 @@ class Pipeline:
                 raise ConfigError(
                     f"genotype: is for --stage=evaluate alone; --stage={stage} would not use it"
                 )
-            self._check_replaceable(self._given)
+            check_replaceable(self._run, self._given)
         elif stage == "evaluate":
             self._genotype()
         elif stage == "discretize":
@@ -170,7 +171,8 @@ class Pipeline:
             history.check(space)
         except RunError as error:
             raise RunError(f"{str(self._run.stage('search').alphas_path)!r}: {error}") from None
-        step, logits = history.at()
+        # A search that was stopped early keeps the cell of before.
+        step, logits = history.at(self._entry("search").get("kept_step"))
         genotype = discretize(logits, space, output_mode=settings.output_mode)
         self._adopt(genotype)
         entry = {"exit_state": "finished", "search_steps": step}
@@ -205,22 +207,10 @@ class Pipeline:
 
     def _adopt(self, genotype: Genotype) -> None:
         """Makes a genotype the run's, with drawings; refuses to replace one that was evaluated."""
-        if self._check_replaceable(genotype):
+        if check_replaceable(self._run, genotype):
             # In this order, so that a genotype.json is never without its drawings.
             drawing.draw_genotype(genotype, self._run.cells_dir)
             genotype.save(self._run.genotype_path)
-
-    def _check_replaceable(self, genotype: Genotype) -> bool:
-        """Whether a genotype differs from the run's, which must not have been evaluated then."""
-        path = self._run.genotype_path
-        if path.exists() and Genotype.load(path) == genotype:
-            return False
-        if self._run.stage("evaluate").path.exists():
-            raise RunError(
-                f"root_dir {str(self._run.root)!r} holds an evaluation of another cell: "
-                "use another root_dir"
-            )
-        return True
 
     def _genotype(self) -> Genotype:
         if not self._run.genotype_path.exists():
@@ -235,8 +225,8 @@ class Pipeline:
         entry = self._entry(name)
         # An entry of an early version has no number of steps.
         steps = entry.get("env_steps", self._num_env_steps[name])
-        return entry.get("exit_state") == "finished" and steps >= self._num_env_steps[name]
+        enough = steps >= self._num_env_steps[name] or "stopped_early" in entry
+        return entry.get("exit_state") == "finished" and enough
 
     def _entry(self, name: str) -> dict[str, Any]:
-        path = self._run.summary_path
-        return summary.read_summary(path)["stages"].get(name, {}) if path.exists() else {}
+        return summary.read_entries(self._run.summary_path).get(name, {})

@@ -39,6 +39,9 @@ def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)",
         ),
     ]
+    if "stopped_early" in entry:
+        kept = number("kept_step", ",d")
+        lines.append(("stopped early", f"{entry['stopped_early']}; step {kept} is kept"))
     evaluations = entry.get("evaluations", {"test": "evaluation", "train": "training levels"})
     for name, shown in evaluations.items():
         key = f"eval_{name}_return"

@@ -73,13 +73,18 @@ class DecisionLog:
                 raise ValueError("another format")
         except RunError:
             raise
-        except (AttributeError, KeyError, LookupError, TypeError, ValueError):
+        except (AttributeError, LookupError, TypeError, ValueError):
             raise RunError(f"{str(self._json)!r} holds no decisions of a discretization") from None
-        for name in dict.fromkeys([*settings, *self._settings]):
-            before, now = settings.get(name), self._settings.get(name)
-            if before != now:
-                raise RunError(
-                    f"{str(self._json)!r} holds decisions made with other settings: {name}: "
-                    f"{before!r} -> {now!r}; go on with the old ones, or give another --work_dir"
-                )
+        check_same_settings(self._json, settings, self._settings)
         self._decisions, self.references = decisions, references
+
+
+def check_same_settings(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises a RunError that names the first setting in which a file differs from now."""
+    for name in dict.fromkeys([*before, *now]):
+        old, new = before.get(name), now.get(name)
+        if old != new:
+            raise RunError(
+                f"{str(path)!r} was made with other settings: {name}: {old!r} -> {new!r}; go on "
+                "with the old ones, or give another --work_dir"
+            )

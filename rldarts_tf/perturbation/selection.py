@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from rldarts_tf.errors import ConfigError
+from rldarts_tf.discretization import Caps, check_caps
 from rldarts_tf.genotype import Edge, Genotype
 from rldarts_tf.perturbation.decisions import Decision, Question
 from rldarts_tf.search_space import NONE, SearchSpace, edge_row, edges
@@ -37,8 +36,8 @@ class Selection:
       space: the search space.
       top_k: K; that of the space if None.
       seed: of the random order.
-      caps: per name of a kind of op, (the ops, how many edges of a cell type may be given one).
-        Counted over all edges, also those that are deleted later.
+      caps: how many edges of a cell may be given an op of a kind, counted over all edges, also
+        those that are deleted later.
 
     Raises:
       ConfigError: with the caps some edge would be left without an op.
@@ -49,11 +48,12 @@ class Selection:
         space: SearchSpace,
         top_k: int | None = None,
         seed: int = 0,
-        caps: Mapping[str, tuple[frozenset[str], int]] | None = None,
+        caps: Caps | None = None,
     ) -> None:
         self._space = space
         self._top_k = space.top_k if top_k is None else top_k
         self._caps = caps or {}
+        check_caps(space, self._caps)
         self._kept: dict[tuple[str, int, int], str | None] = {}  # None: deleted
         rng = np.random.default_rng(seed)
         all_edges = [(t, *edge) for t in space.cell_types for edge in edges(space.num_nodes)]
@@ -61,13 +61,6 @@ class Selection:
         crowded = range(self._top_k + 1, space.num_nodes + 1)
         nodes = [(cell_type, j) for cell_type in space.cell_types for j in crowded]
         self._nodes = [nodes[i] for i in rng.permutation(len(nodes))]
-        capped = frozenset().union(*(ops for ops, _ in self._caps.values()))
-        for cell_type in space.cell_types:
-            if capped >= {op for op in space.ops(cell_type) if op != NONE}:
-                raise ConfigError(
-                    f"{', '.join(self._caps)}: all ops of {cell_type} cells of {space.name!r} are "
-                    "limited: nothing could take their place"
-                )
 
     def question(self) -> Question | None:
         """The next question; None when the cell is complete."""
@@ -167,13 +160,3 @@ class Selection:
             *(ops for ops, most in self._caps.values() if sum(op in ops for op in given) >= most)
         )
         return tuple(op for op in self._space.ops(cell_type) if op != NONE and op not in full)
-
-
-def replay(selection: Selection, decisions: Sequence[Decision]) -> None:
-    """Takes decisions of an earlier process, in order.
-
-    Raises:
-      ValueError: they are not those of this discretization.
-    """
-    for decision in decisions:
-        selection.take(decision)

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from rldarts_tf.encoders import Supernet
+from rldarts_tf.caps import make_caps
 from rldarts_tf.errors import RunError
-from rldarts_tf.export.policies import Policy, TrainedStage, read_stage
 from rldarts_tf.genotype import Genotype
-from rldarts_tf.ops import parameter_free
 from rldarts_tf.perturbation.decisions import Decision, decide, standard_error
-from rldarts_tf.perturbation.fine_tuning import FineTuning
+from rldarts_tf.perturbation.inherited import evolution, one_hot, random_cells
 from rldarts_tf.perturbation.log import DecisionLog
-from rldarts_tf.perturbation.masks import Mask, masked
-from rldarts_tf.perturbation.returns import PairedReturns
+from rldarts_tf.perturbation.ranking import Ranking
+from rldarts_tf.perturbation.restored import MaskedSearch, Value, restored
 from rldarts_tf.perturbation.selection import Selection
 from rldarts_tf.perturbation.settings import PerturbationSettings
-from rldarts_tf.runs.directory import RunDirectory
-from rldarts_tf.runs.paths import RunPaths, StagePaths, checkpoint_steps
-from rldarts_tf.search_space import SKIP_CONNECT, SearchSpace
-
-Value = Callable[[], np.ndarray]
-"""The value of the supernet as it is now, of every sample [samples]; larger is better."""
 
 
 class Found(NamedTuple):
@@ -55,81 +45,82 @@ def discretize_run(
       RunError: there is no search, or the folder holds decisions of other settings.
       ConfigError: the caps leave an edge without an op.
     """
-    stage = read_stage(root, "search", step)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(RunDirectory(folder))
-        if settings.fine_tune_steps:
-            # Replay is read where a search that is running would write.
-            stack.enter_context(RunDirectory(root))
-        found = _discretize(stage, by, settings, folder, RunPaths(root).stage("search"), stack)
-    return found
-
-
-def _discretize(
-    stage: TrainedStage,
-    by: str,
-    settings: PerturbationSettings,
-    folder: Path,
-    stage_dir: StagePaths,
-    stack: contextlib.ExitStack,
-) -> Found:
-    (found,) = checkpoint_steps([stage.checkpoint])
-    log = DecisionLog(folder, {"by": by, "step": found, **dataclasses.asdict(settings)})
-    policy = stage.load()
-    supernet = policy.encoder
-    assert isinstance(supernet, Supernet)
-    selection = Selection(
-        supernet.space, settings.top_k, settings.seed, caps(supernet.space, settings)
-    )
-    try:
-        for decision in log.decisions:
-            selection.take(decision)
-    except ValueError as error:
-        raise RunError(f"{str(folder)!r} holds decisions of another search: {error}") from None
-    mask = Mask(supernet.space)
-    stack.enter_context(masked({"policy": supernet}, mask))
-    value = _value(policy, by, settings)
-    if "supernet" not in log.references:
-        log.references["supernet"] = _reference(value)
-    mask.assign(selection.weights())
-    tuning: FineTuning | None = None
-    if settings.fine_tune_steps:
-        tuning = stack.enter_context(
-            FineTuning(stage, mask, stage_dir, folder, settings.fine_tune_steps, settings.seed)
-        )
-
-    def prepare() -> None:
-        checkpoint = None if tuning is None else tuning.catch_up(len(log.decisions))
-        if checkpoint is not None:
-            policy.restore(checkpoint)
-
-    _decide_all(selection, mask, value, log, prepare)
-    if "cell" not in log.references:
-        log.references["cell"] = _reference(value)
-    log.write()
-    genotype = selection.genotype(supernet.output_mode)
+    with restored(root, by, settings, folder, step) as measured:
+        log = DecisionLog(folder, {**measured.told, **dataclasses.asdict(settings)})
+        space = measured.supernet.space
+        caps = make_caps(space, settings.max_skips, settings.max_parameter_free)
+        selection = Selection(space, settings.top_k, settings.seed, caps)
+        try:
+            for decision in log.decisions:
+                selection.take(decision)
+        except ValueError as error:
+            raise RunError(f"{str(folder)!r} holds decisions of another search: {error}") from None
+        if "supernet" not in log.references:
+            log.references["supernet"] = _reference(measured.value)
+        measured.mask.assign(selection.weights())
+        _decide_all(selection, measured, log)
+        if "cell" not in log.references:
+            log.references["cell"] = _reference(measured.value)
+        log.write()
+        genotype = selection.genotype(measured.supernet.output_mode)
     genotype.save(folder / "genotype.json")
     return Found(genotype, log)
 
 
-def caps(
-    space: SearchSpace, settings: PerturbationSettings
-) -> dict[str, tuple[frozenset[str], int]]:
-    """The caps that the settings ask for, as `Selection` takes them."""
-    found: dict[str, tuple[frozenset[str], int]] = {}
-    if settings.max_skips is not None:
-        found["max_skips"] = (frozenset([SKIP_CONNECT]), settings.max_skips)
-    if settings.max_parameter_free is not None:
-        ops = {op for cell_type in space.cell_types for op in space.ops(cell_type)}
-        found["max_parameter_free"] = (parameter_free(ops), settings.max_parameter_free)
-    return found
+def rank_run(
+    root: Path,
+    by: str,
+    number: int,
+    settings: PerturbationSettings,
+    folder: Path,
+    step: int | None = None,
+) -> Ranking:
+    """Ranks whole cells by their return with the weights of a run's supernet.
 
+    Args:
+      root: the run directory, as in `discretize_run`.
+      by: "random" or "evolution".
+      number: cells.
+      settings: of episodes and the seed.
+      folder: where the ranking and the best genotype go.
+      step: of the checkpoint; None: the newest.
 
-def _value(policy: Policy, by: str, settings: PerturbationSettings) -> Value:
-    assert by == "return"
-    return PairedReturns(
-        policy, settings.episodes, settings.seed, settings.max_steps, settings.greedy
-    )
+    Raises:
+      RunError: there is no search, or the folder holds a ranking of other settings.
+    """
+    with restored(root, "return", settings, folder, step) as measured:
+        space = measured.supernet.space
+
+        def measure(genotype: Genotype) -> np.ndarray:
+            measured.mask.assign(one_hot(genotype, space))
+            return measured.value()
+
+        # Not the number: more cells may be asked for later.
+        told = {**measured.told, "by": by, **dataclasses.asdict(settings)}
+        ranking = Ranking(folder, told, measure)
+        begun, before = time.monotonic(), len(ranking)
+
+        def score(genotype: Genotype) -> float:
+            known = len(ranking)
+            mean = ranking(genotype)
+            if len(ranking) > known:
+                seconds = (time.monotonic() - begun) / (len(ranking) - before)
+                left = seconds * (number - len(ranking))
+                print(
+                    f"discretize: {len(ranking)}/{number} cells, the best "
+                    f"{ranking.best[0].mean:.4g}, {left:.0f} s left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            return mean
+
+        arguments = (space, score, number, settings.seed, measured.supernet.output_mode)
+        if by == "random":
+            random_cells(*arguments)
+        else:
+            evolution(*arguments)
+    ranking.best[0].genotype.save(folder / "genotype.json")
+    return ranking
 
 
 def _reference(value: Value) -> tuple[float, float]:
@@ -137,35 +128,21 @@ def _reference(value: Value) -> tuple[float, float]:
     return float(samples.mean()), standard_error(samples)
 
 
-def _decide_all(
-    selection: Selection,
-    mask: Mask,
-    value: Value,
-    log: DecisionLog,
-    prepare: Callable[[], None],
-) -> None:
-    """Answers every question that is left; shows how far it is on standard error.
-
-    Args:
-      selection: with the decisions of the log.
-      mask: with what is decided.
-      value: of the supernet.
-      log: takes the decisions.
-      prepare: called before each question, and after the last one.
-    """
+def _decide_all(selection: Selection, measured: MaskedSearch, log: DecisionLog) -> None:
+    """Answers every question that is left; shows how far it is on standard error."""
     left, begun, made = selection.evaluations_left(), time.monotonic(), 0
-    prepare()
+    measured.catch_up(len(log.decisions))
     while (question := selection.question()) is not None:
         values = []
         if len(question.candidates) > 1:
             for candidate in range(len(question.candidates)):
-                mask.assign(selection.weights(question, candidate))
-                values.append(value())
+                measured.mask.assign(selection.weights(question, candidate))
+                values.append(measured.value())
         decision = decide(question, values)
         selection.take(decision)
-        mask.assign(selection.weights())
+        measured.mask.assign(selection.weights())
         log.add(decision)
-        prepare()
+        measured.catch_up(len(log.decisions))
         made += len(values)
         per_evaluation = (time.monotonic() - begun) / max(made, 1)
         seconds = per_evaluation * selection.evaluations_left()

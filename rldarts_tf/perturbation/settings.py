@@ -17,6 +17,9 @@ class PerturbationSettings(Settings):
         2000, "actions after which an episode is stopped; its return so far counts", least=1
     )
     greedy: bool = setting(False, "PPO: the most probable actions; else they are drawn")
+    minibatches: int = setting(
+        16, "minibatches of held-out experience that an op is judged by", least=2
+    )
     seed: int = setting(
         0, "of environments, actions and the order of the questions", least=0, most=INT32_MAX
     )

@@ -13,7 +13,7 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, StagePaths
-from rldarts_tf.runs.summary import read_summary, short_game
+from rldarts_tf.runs.summary import read_entries, short_game
 
 
 class NoValuesError(RunError):
@@ -152,11 +152,8 @@ def stage_games(run_dirs: Sequence[PathLike]) -> dict[str, str]:
     """
     found: dict[str, tuple[str, PathLike]] = {}
     for run_dir in run_dirs:
-        path = RunPaths(Path(run_dir)).summary_path
-        if not path.exists():
-            continue
-        for stage, entry in read_summary(path)["stages"].items():
-            if not isinstance(entry, dict) or not isinstance(entry.get("game"), str):
+        for stage, entry in read_entries(RunPaths(Path(run_dir)).summary_path).items():
+            if not isinstance(entry.get("game"), str):
                 continue
             game, other = found.setdefault(stage, (entry["game"], run_dir))
             if game != entry["game"]:
@@ -170,9 +167,8 @@ def stage_games(run_dirs: Sequence[PathLike]) -> dict[str, str]:
 def evaluation_label(run_dirs: Sequence[PathLike], column: str) -> str | None:
     """Words for a column of evaluations, those of its suite; None where no summary has them."""
     for run_dir in run_dirs:
-        path = RunPaths(Path(run_dir)).summary_path
-        for entry in read_summary(path)["stages"].values() if path.exists() else ():
-            words = entry.get("evaluations") if isinstance(entry, dict) else None
+        for entry in read_entries(RunPaths(Path(run_dir)).summary_path).values():
+            words = entry.get("evaluations")
             for name, shown in words.items() if isinstance(words, dict) else ():
                 if column == f"eval_{name}_return_mean":
                     return f"mean return, evaluation on {shown}"

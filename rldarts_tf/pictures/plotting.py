@@ -152,20 +152,23 @@ def op_weights_picture(
 
 
 def edge_weights_picture(
-    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]]
+    op_weights: Mapping[str, np.ndarray],
+    ops: Mapping[str, Sequence[str]],
+    label: str = "softmax weight",
 ) -> bytes:
-    """Draws the softmax weight of each op on each edge as a heat map; one panel per cell type.
+    """Draws the weight of each op on each edge as a heat map; one panel per cell type.
 
     Args:
       op_weights: p, per cell type [E, |O|]: a row per edge in the order of
         `search_space.edge_row`.
       ops: per cell type the names of the ops.
+      label: what is drawn, if it is something else.
 
     Returns:
       The content of a PNG file.
     """
     with figures.style(**STYLE):
-        return figures.encode(_edge_weights_figure(op_weights, ops), "png")
+        return figures.encode(_edge_weights_figure(op_weights, ops, label), "png")
 
 
 def format_steps(steps: float) -> str:
@@ -196,7 +199,9 @@ def _returns_figure(
     picture = new_figure()
     axes = picture.subplots()
     for k, (label, band) in enumerate(bands.items()):
-        _draw_band(axes, k, label, band)
+        seeds = f" ({band.num_seeds} seeds)" if band.num_seeds > 1 else ""
+        style = _LINE_STYLES[k // len(PALETTE) % len(_LINE_STYLES)]
+        draw_band(axes, label + seeds, band, PALETTE[k % len(PALETTE)], style)
     for k, (label, value) in enumerate(reference.items()):
         axes.axhline(
             value,
@@ -206,7 +211,7 @@ def _returns_figure(
             label=f"{label}: {value:.3g}",
             zorder=2.5,
         )
-    _finish_axes(axes, max(int(band.steps[-1]) for band in bands.values()))
+    finish_axes(axes, max(int(band.steps[-1]) for band in bands.values()))
     axes.set_ylabel(ylabel)
     if title:
         axes.set_title(title, loc="left", weight="bold", wrap=True)
@@ -214,19 +219,17 @@ def _returns_figure(
     return picture
 
 
-def _draw_band(axes: Any, k: int, label: str, band: Band) -> None:
-    """Draws the k-th line, and the deviation of its seeds around it."""
-    colour = PALETTE[k % len(PALETTE)]
-    seeds = f" ({band.num_seeds} seeds)" if band.num_seeds > 1 else ""
+def draw_band(axes: Any, label: str, band: Band, colour: str, linestyle: str = "-") -> None:
+    """Draws a line, and the deviation of its seeds around it."""
     axes.plot(
         band.steps,
         band.mean,
         color=colour,
         linewidth=2.0,
-        linestyle=_LINE_STYLES[k // len(PALETTE) % len(_LINE_STYLES)],
+        linestyle=linestyle,
         marker=_marker(band.steps),
         markersize=5,
-        label=label + seeds,
+        label=label,
         zorder=3,
     )
     if band.deviation is not None:
@@ -246,7 +249,7 @@ def _add_legend(picture: Any, axes: Any, bands: Mapping[str, Band]) -> None:
         lines,
         labels,
         loc="outside lower center",
-        ncols=_num_columns(labels, _LEGEND_CHARACTERS),
+        ncols=num_columns(labels, _LEGEND_CHARACTERS),
         frameon=False,
         title="; ".join(notes),
         handlelength=2.6,
@@ -275,12 +278,12 @@ def _op_weights_figure(
                 label=op,
                 zorder=2 if op == NONE else 3,
             )
-        _finish_axes(axes, int(steps[-1]))
+        finish_axes(axes, int(steps[-1]))
         axes.set_title(f"{cell} cell", loc="left", weight="bold")
         axes.legend(
             loc="upper center",
             bbox_to_anchor=(0.5, -0.12),
-            ncols=_num_columns(list(ops), _LEGEND_CHARACTERS // len(weights)),
+            ncols=num_columns(list(ops), _LEGEND_CHARACTERS // len(weights)),
             frameon=False,
             handlelength=2.2,
         )
@@ -290,14 +293,16 @@ def _op_weights_figure(
 
 
 def _edge_weights_figure(
-    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]]
+    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]], label: str
 ) -> Any:
     most = max(map(len, op_weights.values()))
     picture = new_figure((5.5 * len(op_weights) + 1.0, 0.42 * most + 2.2))
     panels = picture.subplots(1, len(op_weights), squeeze=False)[0]
     for axes, (cell, weights) in zip(panels, op_weights.items()):
         rows = edges(num_nodes_of(len(weights)))
-        image = axes.imshow(weights, vmin=0.0, vmax=1.0, cmap="Blues", aspect="auto")
+        image = axes.imshow(
+            weights, vmin=0.0, vmax=max(1.0, weights.max()), cmap="Blues", aspect="auto"
+        )
         for row, column in np.ndindex(*weights.shape):
             weight = weights[row, column]
             ink = "white" if weight > 0.6 else INK
@@ -310,11 +315,12 @@ def _edge_weights_figure(
             if row and source == 0:
                 axes.axhline(row - 0.5, color=GREY, linewidth=1.0)
         axes.set_title(f"{cell} cell", loc="left", weight="bold")
-    picture.colorbar(image, ax=list(panels), label="softmax weight")
+    picture.colorbar(image, ax=list(panels), label=label)
     return picture
 
 
-def _finish_axes(axes: Any, last_step: int) -> None:
+def finish_axes(axes: Any, last_step: int) -> None:
+    """Gives axes of environment steps their range, ticks, label and grid."""
     from matplotlib import ticker
 
     # A little room, so that the last marker is whole.
@@ -329,7 +335,7 @@ def _marker(steps: np.ndarray) -> str:
     return "o" if len(steps) <= _MARKED_UP_TO else ""
 
 
-def _num_columns(labels: Sequence[str], width: int) -> int:
+def num_columns(labels: Sequence[str], width: int) -> int:
     """Returns how many columns a legend of about `width` characters can have."""
     widest = max(len(label) for label in labels) + 6  # the line before the text
     possible = max(1, min(len(labels), width // widest, 5))

@@ -129,7 +129,7 @@ class RunPaths:
         return self.root / f"{stage}.{file_format}"
 
     def discretization_dir(self, by: str) -> Path:
-        """The folder of a discretization by perturbation: "return" or "loss"."""
+        """The folder of what a discretization measures, by its criterion, such as "return"."""
         return self.root / "discretize" / by
 
     @property

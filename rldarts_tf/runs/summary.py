@@ -97,6 +97,16 @@ def read_summary(path: PathLike) -> dict[str, Any]:
     return content
 
 
+def read_entries(path: PathLike) -> dict[str, dict[str, Any]]:
+    """Reads the entries of a summary.json by stage; none if there is no such file yet.
+
+    Raises:
+      RunError: it is not a summary.
+    """
+    stages = read_summary(path)["stages"] if Path(path).exists() else {}
+    return {stage: entry for stage, entry in stages.items() if isinstance(entry, dict)}
+
+
 def short_game(game: str) -> str:
     """Returns the game of an entry; where it names more than three, only how many."""
     count = len(game.split(", "))

@@ -9,9 +9,22 @@ from typing import TYPE_CHECKING
 from rldarts_tf.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer
+    from rldarts_tf.search.contribution import contributions
+    from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer, supernets
+    from rldarts_tf.search.relaxations import Relaxation, make_relaxation
     from rldarts_tf.search.settings import SearchSettings
 
-__all__ = ["SearchOptimizer", "SearchSettings", "SplitOptimizer", "optimizer"]
+__all__ = [
+    "Relaxation",
+    "SearchOptimizer",
+    "SearchSettings",
+    "SplitOptimizer",
+    "contributions",
+    "make_relaxation",
+    "optimizer",
+    "supernets",
+]
 
-__getattr__ = lazy_names(__name__, ("settings", "optimizers"), __all__)
+__getattr__ = lazy_names(
+    __name__, ("settings", "relaxations", "optimizers", "contribution"), __all__
+)

@@ -33,8 +33,10 @@ def supernets(*modules: tf.Module) -> list[Supernet]:
 class SearchOptimizer(tf.Module):
     """Adam of the α of supernets that have settings in common, and the decay of their θ.
 
-    A gradient step is one of θ and of α; in the warm-up of θ alone. The gradient g of α is that of
-    the loss, plus `alpha_weight_decay` α (the L2 penalty of DARTS' Adam, arXiv:1806.09055).
+    A gradient step is one of θ and of α, or where they alternate of either in turn (equation 1 of
+    RL-DARTS, first order); in the warm-up of θ alone. The gradient g of α is that of the loss and
+    of the method's penalty, plus `alpha_weight_decay` α (the L2 penalty of DARTS' Adam,
+    arXiv:1806.09055).
 
     Args:
       parts: the supernets, not necessarily built.
@@ -52,6 +54,7 @@ class SearchOptimizer(tf.Module):
         of_alpha = [w for part in parts for w in part.alpha.trainable_weights]
         self._variables = self._no_dependency(of_alpha)
         own = self._variables if self.has_own_adam else ()
+        self.turn = tf.Variable(0, dtype=tf.int64, trainable=False, name="turn")
         self.num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="alpha_steps")
         self.moments = [
             [tf.Variable(tf.zeros_like(w), trainable=False, name=name) for w in own]
@@ -92,14 +95,36 @@ class SearchOptimizer(tf.Module):
           learning_rate: of θ.
           apply: applies the gradients of θ.
         """
-        self._decay([variable for _, variable in of_theta], learning_rate)
-        apply()
+
+        def apply_theta() -> None:
+            self._decay([variable for _, variable in of_theta], learning_rate)
+            apply()
+
+        moves = self._alpha_moves()
+        if self._settings.alternate:
+            apply_if(tf.logical_not(moves), apply_theta)
+            self.turn.assign_add(1)
+        else:
+            apply_theta()
         if of_alpha:
             gradients = {variable.ref(): gradient for gradient, variable in of_alpha}
-            apply_if(tf.logical_not(self._resting()), lambda: self._apply_adam(gradients))
+            apply_if(moves, lambda: self._apply_adam(gradients))
 
-    def _resting(self) -> tf.Tensor:
-        return self._supernets[0].alpha.progress < self._settings.warm_up
+    def of_theta_alone(self, term: tf.Tensor) -> tf.Tensor:
+        """A term of the loss, without its gradient in a step of α alone.
+
+        Such as PPO's entropy bonus, which the loss of α need not have (RL-DARTS A.2.2). Where a
+        step trains both there is one loss, and it has the term.
+        """
+        if not self._settings.alternate:
+            return term
+        return tf.where(self._alpha_moves(), tf.stop_gradient(term), term)
+
+    def _alpha_moves(self) -> tf.Tensor:
+        """Whether the next step is one of α; where they alternate, of α alone."""
+        awake = self._supernets[0].alpha.progress >= self._settings.warm_up
+        is_turn = tf.equal(self.turn % 2, 1) if self._settings.alternate else True
+        return tf.logical_and(awake, is_turn)
 
     def _decay(self, variables: Sequence[tf.Variable], learning_rate: Any) -> None:
         """θ <- (1 - η λ) θ of the kernels in the supernets (Loshchilov & Hutter 2019)."""
@@ -117,8 +142,9 @@ class SearchOptimizer(tf.Module):
         settings = self._settings
         self.num_steps.assign_add(1)
         t = tf.cast(self.num_steps, tf.float32)
-        for variable, m, v in zip(self._variables, *self.moments):
-            g = tf.convert_to_tensor(gradients[variable.ref()])
+        penalties = self._penalty_gradients()
+        for variable, penalty, m, v in zip(self._variables, penalties, *self.moments):
+            g = tf.convert_to_tensor(gradients[variable.ref()]) + penalty
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=m.handle,
@@ -131,6 +157,12 @@ class SearchOptimizer(tf.Module):
                 epsilon=1e-8,
                 grad=g + settings.alpha_weight_decay * variable,
             )
+
+    def _penalty_gradients(self) -> list[tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(list(self._variables))
+            penalty = tf.add_n([part.alpha.penalty() for part in self._supernets])
+        return tape.gradient(penalty, list(self._variables), unconnected_gradients="zero")
 
 
 class SplitOptimizer(tf.Module):

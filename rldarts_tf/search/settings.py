@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.settings_fields import Settings, setting
+from rldarts_tf.settings_fields import Settings, one_of, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,81 @@ class SearchSettings(Settings):
         least=0,
     )
 
+    relaxation: str = setting(
+        "softmax",
+        "how op weights follow from α: softmax, sigmoid (FairDARTS), gumbel (GDAS), gumbel_2 (its "
+        "variant with two ops) or dirichlet (DrNAS)",
+        check=one_of("softmax", "sigmoid", "gumbel", "gumbel_2", "dirichlet"),
+    )
+    gumbel_temperature_start: float = setting(
+        10.0, "τ of the gumbel relaxations at the beginning; it changes linearly", positive=True
+    )
+    gumbel_temperature_end: float = setting(
+        0.1, "τ of the gumbel relaxations at the end", positive=True
+    )
+    zero_one_penalty: float = setting(
+        10.0, "weight of FairDARTS' loss that pushes each sigmoid to 0 or 1", least=0
+    )
+    dirichlet_penalty: float = setting(
+        1e-3, "weight of DrNAS' divergence from the uniform distribution", least=0
+    )
+    auxiliary_skip: float = setting(
+        0.0,
+        "weight of DARTS-'s skip beside every edge at the beginning, 0 at the end",
+        least=0,
+    )
+    smoothing: float = setting(
+        0.0, "reach of SDARTS' noise on op weights at the end, from a tenth of it", least=0, most=1
+    )
+    partial_channels: int = setting(
+        1, "ops see the first of so many parts of the channels (PC-DARTS: 4); 1: all", least=1
+    )
+    edge_normalization: bool = setting(
+        False, "op weights are multiplied by a softmax over the inputs of a node (PC-DARTS)"
+    )
+    entropy_penalty: float = setting(
+        0.0,
+        "weight of the mean entropy of p at the end, from 0 linearly",
+        least=0,
+    )
+    beta_decay: float = setting(
+        0.0, "weight of β-DARTS' mean of logsumexp(α) at the end, from 0 linearly", least=0
+    )
+    inverse_temperature_end: float | None = setting(
+        None, "β at the end, to which it goes geometrically; None: it stays", positive=True
+    )
+    alternate: bool = setting(
+        False, "θ and α learn in turn, each from every other minibatch (first-order DARTS)"
+    )
+    unit_ops: str | None = setting(
+        None,
+        "where the output of every op is brought to root mean square 1 per image, so that op "
+        "weights are comparable: in the supernet ('search'), or also in the cell found ('always')",
+        check=one_of(None, "search", "always"),
+    )
+
+    record_contributions: bool = setting(
+        False, "record what each op contributes, in the states in which the environments stand"
+    )
+
+    # When it stops.
+    stop_by: str | None = setting(
+        None,
+        "what ends the search early, with the cell of before: 'eigenvalue', a rise of the largest "
+        "one of the α-Hessian (PPO), or 'parameter_free', too many ops without weights in a cell",
+        check=one_of(None, "eigenvalue", "parameter_free"),
+    )
+    stop_measurements: int = setting(25, "measurements of that in a whole search", least=2)
+    stop_after: float = setting(
+        0.2, "fraction of the search in which it never stops", least=0, most=1
+    )
+    stop_factor: float = setting(
+        1.3, "rise of the mean of 5 eigenvalues within 4 measurements that ends it", positive=True
+    )
+    stop_parameter_free: int = setting(
+        2, "edges of a cell that may have an op without weights", least=0
+    )
+
     @property
     def is_default(self) -> bool:
         """Whether this is RL-DARTS' own method."""
@@ -46,9 +123,24 @@ class SearchSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        needs_own = [name for name in ("warm_up",) if getattr(self, name)]
+        own = ("warm_up", "alternate", "entropy_penalty", "beta_decay")
+        needs_own = [name for name in own if getattr(self, name)]
+        penalties = {"sigmoid": "zero_one_penalty", "dirichlet": "dirichlet_penalty"}
+        penalty = penalties.get(self.relaxation)
+        if penalty is not None and getattr(self, penalty):
+            needs_own.append(penalty)
         if self.alpha_learning_rate is None and needs_own:
             raise ConfigError(
                 f"{type(self).__name__}.{needs_own[0]} = {getattr(self, needs_own[0])!r} is of α's "
                 "own optimizer: set alpha_learning_rate, such as 3e-3"
             )
+        if self.smoothing and self.relaxation not in ("softmax", "sigmoid"):
+            raise ConfigError(
+                f"{type(self).__name__}.smoothing must be 0 with relaxation = "
+                f"{self.relaxation!r}, which draws op weights itself"
+            )
+
+
+def as_search_settings(value: SearchSettings | Mapping[str, Any] | None) -> SearchSettings:
+    """Settings from themselves, their fields, or None for the defaults."""
+    return value if isinstance(value, SearchSettings) else SearchSettings(**value or {})

@@ -1,7 +1,8 @@
-"""`child.py PARENT ARGUMENT ...`: `python -m rldarts_tf ARGUMENT ...`, which ends with its parent.
+"""`python -m rldarts_tf.studies.child PARENT ARGUMENT ...`: a command that ends with its parent.
 
-When the process PARENT dies, however that happens, the kernel sends SIGTERM: a training then stops
-with a checkpoint. Otherwise it would go on, unseen, in a run directory that nobody else can use.
+The command is `python -m rldarts_tf ARGUMENT ...`. When the process PARENT dies, however that
+happens, the kernel sends SIGTERM: a training then stops with a checkpoint. Otherwise it would go
+on, unseen, in a run directory that nobody else can use.
 """
 
 from __future__ import annotations

@@ -56,6 +56,7 @@ class Display(Closing):
         self._stream = stream if stream is not None else sys.stderr
         self._speeds: dict[str, float] = {}
         self._counts = ""
+        self._left = math.inf
         self._live: Any = None
         if is_terminal(self._stream):
             # Without rich the plain lines do.
@@ -80,6 +81,8 @@ class Display(Closing):
         text = f"{self._counts}{trial.name}: {what}"
         if what == "finished":
             text += _returns(self._paths, trial)
+            if 0 < self._left < math.inf:
+                text += f"; {duration(self._left)} left of all"
         with _forgiving():
             if self._live is not None:
                 self._live.console.print(text, markup=False, highlight=False)
@@ -103,17 +106,17 @@ class Display(Closing):
           failed: of those that have failed, with the reasons.
         """
         self._counts = f"[{len(finished)}/{len(trials)}] "
-        if self._live is None:
-            return
         rows = {
             trial.name: read_progress(self._paths, trial)
             for trial in trials
             if trial.name in running
         }
-        left = self._seconds_left(trials, finished, failed, rows)
+        self._left = self._seconds_left(trials, finished, failed, rows)
+        if self._live is None:
+            return
         title = (
             f"{self._label}: {len(finished)} of {len(trials)} finished, {len(running)} running"
-            f"{f', {len(failed)} failed' if failed else ''}, {duration(left)} left"
+            f"{f', {len(failed)} failed' if failed else ''}, {duration(self._left)} left"
         )
         with _forgiving():
             self._live.update(_table(title, trials, rows), refresh=True)
@@ -126,18 +129,18 @@ class Display(Closing):
         rows: Mapping[str, Progress],
     ) -> float:
         """Time for all trials that are left, at the speeds of those that run or ran lately."""
-        steps = 0.0
+        for trial in trials:
+            if trial.name in rows and rows[trial.name].speed > 0:
+                self._speeds[trial.stage] = rows[trial.name].speed
+        if not self._speeds:
+            return math.inf
+        # A stage that has not run yet may be as slow as the slowest that has.
+        slowest = min(self._speeds.values())
         seconds = 0.0
         for trial in trials:
-            progress = rows.get(trial.name)
-            if progress is not None and progress.speed > 0:
-                self._speeds[trial.stage] = progress.speed
-        for trial in trials:
             if trial.name not in finished and trial.name not in failed:
-                done = rows[trial.name].step if trial.name in rows else 0.0
-                speed = self._speeds.get(trial.stage) or max(self._speeds.values(), default=0.0)
-                steps = max(trial.steps - done, 0.0)
-                seconds += steps / speed if speed else math.inf
+                left = trial.steps - rows.get(trial.name, Progress()).step
+                seconds += max(left, 0.0) / self._speeds.get(trial.stage, slowest)
         return seconds / max(len(rows), 1)
 
 

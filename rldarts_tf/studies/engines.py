@@ -73,12 +73,19 @@ class RayEngine:
       address: of the cluster, as `ray.init` takes it; None starts one on this machine.
       threads: CPUs of a trial.
       gpus: GPUs of a trial; a fraction shares one.
+      start: starts the process of a command, on the machine of the trial.
 
     Raises:
       ConfigError: Ray is not installed, or the cluster does not answer.
     """
 
-    def __init__(self, address: str | None, threads: int, gpus: float = 0) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        threads: int,
+        gpus: float = 0,
+        start: Start = start_process,
+    ) -> None:
         try:
             import ray
         except ImportError:
@@ -93,11 +100,13 @@ class RayEngine:
         # -1: a machine may die as often as it likes. A trial that fails returns a text instead.
         remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=-1)
         self._run = remote(run_trial)
+        self._start = start
         self._submitted: list[object] = []
 
     def submit(self, task: Task) -> concurrent.futures.Future[str]:
         """See `Engine`."""
-        reference = self._run.options(name=task.trial.name).remote(task)
+        run = self._run.options(name=task.trial.name)
+        reference = run.remote(task, start=self._start)
         self._submitted.append(reference)
         return reference.future()
 

@@ -50,6 +50,7 @@ def run_study(
       ConfigError: the settings are not valid.
       RunError: the directory holds another study or is in use; or trials have failed.
     """
+    check_choice("StudySettings.kind", settings.kind, PLANS)
     with RunDirectory(root_dir) as directory:
         runner = Runner(settings, StudyPaths(directory.root), engine, threads, display)
         runner.run(stopping)
@@ -79,7 +80,6 @@ class Runner:
         threads: int,
         display: Display | None = None,
     ) -> None:
-        check_choice("StudySettings.kind", settings.kind, PLANS)
         self._settings = settings
         self._paths = paths
         self._engine = engine

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.studies.pruning import prune
 from rldarts_tf.studies.trials import ROOT, StudyPaths, Trial
 
 FINISHED = ""
@@ -36,23 +37,6 @@ class Process(Protocol):
         """Sends SIGTERM."""
 
 
-Start = Callable[[Sequence[str], BinaryIO], Process]
-"""(arguments of `python -m rldarts_tf`, what its output is appended to) -> the process."""
-
-
-def start_process(arguments: Sequence[str], log: BinaryIO) -> subprocess.Popen[bytes]:
-    """Starts a command that ends with this process."""
-    child = str(Path(__file__).with_name("child.py"))
-    return subprocess.Popen(
-        [sys.executable, child, str(os.getpid()), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        # Ctrl-C in the terminal is for the study alone, which tells its trials.
-        start_new_session=True,
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A trial, and what a machine needs to know to run it.
@@ -68,6 +52,26 @@ class Task:
     trial: Trial
     threads: int
     folder: str
+
+
+Start = Callable[[Sequence[str], BinaryIO, Task], Process]
+"""(arguments of `python -m rldarts_tf`, what its output is appended to, whose) -> the process."""
+
+
+def start_process(arguments: Sequence[str], log: BinaryIO, task: Task) -> subprocess.Popen[bytes]:
+    """Starts a command that ends with this process."""
+    threads = str(task.threads)
+    return subprocess.Popen(
+        [sys.executable, "-m", "rldarts_tf.studies.child", str(os.getpid()), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=task.folder,
+        # For the commands that have no flags for them.
+        env={**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads},
+        # Ctrl-C in the terminal is for the study alone, which tells its trials.
+        start_new_session=True,
+    )
 
 
 def run_trial(
@@ -92,13 +96,14 @@ def run_trial(
         return STOPPED if stopping() else "its run directory is in use by another process"
     with log_path.open("ab") as log:
         for command in task.trial.commands:
-            code = _run_to_end(start(_arguments(command, task), log), stopping)
+            code = _run_to_end(start(_arguments(command, task), log, task), stopping)
             if stopping() and paths.state(task.trial) != "finished":
                 return STOPPED
             if code:
                 return f"exit code {code}: {_last_line(log_path)}"
     if paths.state(task.trial) != "finished":
         return "was interrupted by somebody else"
+    prune(paths.run(task.trial).stage(task.trial.stage))
     return FINISHED
 
 

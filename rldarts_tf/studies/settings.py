@@ -144,14 +144,17 @@ def changed_setting(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | Non
     """The first setting whose change would make trials other than they are, with both values.
 
     Args:
-      old: settings of a study, as `StudySettings.plain` has them.
+      old: settings of a study, as `StudySettings.plain` has them. One that is missing, because an
+        earlier version did not know it, has its default.
       new: those it is started with.
 
     Returns:
       None if there is none: all are equal, or have grown (`GROWING`).
     """
-    for name in dict.fromkeys((*old, *new)):
-        before, after = old.get(name), new.get(name)
+    defaults = {field.name: field.default for field in dataclasses.fields(StudySettings)}
+    known = {**json.loads(json.dumps(defaults)), **old}
+    for name, before in known.items():
+        after = new.get(name)
         if before != after and not (name in GROWING and _grown(before, after)):
             return f"StudySettings.{name}: {before!r} -> {after!r}"
     return None

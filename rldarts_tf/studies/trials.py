@@ -20,7 +20,7 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike, write_text
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 from rldarts_tf.runs.reading import parse_json, read_bytes
-from rldarts_tf.runs.summary import read_summary
+from rldarts_tf.runs.results import read_results
 
 FORMAT = 1
 """Version of study.json."""
@@ -127,6 +127,11 @@ class StudyPaths:
         """The folder of the cells that no search of the study found."""
         return self.root / "genotypes"
 
+    @property
+    def report_path(self) -> Path:
+        """The default file of `report`, report.html."""
+        return self.root / "report.html"
+
     def run(self, trial: Trial) -> RunPaths:
         """The run directory of a trial."""
         return RunPaths(self.root / "trials" / trial.name)
@@ -143,10 +148,9 @@ class StudyPaths:
         """
         run = self.run(trial)
         made = trial.makes is None or (self.root / trial.makes).exists()
-        if made and run.summary_path.exists():
-            entry = read_summary(run.summary_path)["stages"].get(trial.stage, {})
-            if entry.get("exit_state") == "finished":
-                return "finished"
+        result = read_results(run.summary_path).get(trial.stage)
+        if made and result is not None and result.exit_state == "finished":
+            return "finished"
         return "interrupted" if run.stage(trial.stage).path.exists() else "waiting"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints
 from rldarts_tf.runs.metrics import MetricsWriter
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.training.early_stopping import make_early_stopping
 from rldarts_tf.training.evaluation import Evaluator
 from rldarts_tf.training.program import AgentProgram, MakeProgram, StageSettings
 from rldarts_tf.training.progress import Progress
@@ -79,16 +81,19 @@ class Training(Closing):
         self._step = 0
         self._seconds = 0.0
         self._saving_since: float | None = None
+        self._early = make_early_stopping(encoder, self._program, self._end, seed)
         self._checkpoints = Checkpoints(
             stage_dir,
             {**self._program.trackables, "program": ArrayState(self._state, self._set_state)},
         )
         try:
+            if isinstance(encoder, Supernet):
+                encoder.alpha.seed_draws(seed)
             restored = self._checkpoints.restore()
             self._resume_step = self._saved_step = self._step if restored else None
-            self._recorder = make_recorder(encoder, stage_dir, self._resume_step)
+            self._recorder = make_recorder(encoder, stage_dir, self._resume_step, self._observe)
             self._set_progress()
-            if self._step < self._end:
+            if not self._done:
                 self._program.start()
         except BaseException:
             self._program.close()
@@ -98,6 +103,11 @@ class Training(Closing):
     def step(self) -> int:
         """Environment steps made so far."""
         return self._step
+
+    @property
+    def _done(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self._step >= self._end or self._early.stop is not None
 
     @property
     def program(self) -> AgentProgram:
@@ -119,12 +129,13 @@ class Training(Closing):
                 self._recorder.record(0)
                 if self._settings.training.pictures:
                     metrics.write_pictures(0, self._recorder.pictures())
-            while self._step < self._end and not interrupted:
+            while not self._done and not interrupted:
                 begun, before = time.monotonic(), self._step
                 row = self._update()
                 # Where a stop came before there was a step, there is nothing new to be recorded.
                 if self._step > before:
                     row |= self._recorder.record(self._step)
+                    row |= self._early.after_update(before, self._step)
                     if self._pictures.due(before, self._step):
                         metrics.write_pictures(self._step, self._recorder.pictures())
                     if self._evaluation.due(before, self._step):
@@ -134,9 +145,17 @@ class Training(Closing):
                     if math.isfinite(progress.seconds_left):
                         row["seconds_left"] = progress.seconds_left
                     metrics.write(self._step, row)
-                interrupted = self._stopping() and self._step < self._end
-                if self._checkpoint.due() or interrupted or self._step >= self._end:
+                interrupted = self._stopping() and not self._done
+                if self._checkpoint.due() or interrupted or self._done:
                     self._save()
+        if self._early.stop is not None:
+            reason, kept = self._early.stop.reason, self._early.stop.step
+            print(
+                f"{self._label}: stopped early at step {self._step:,}: {reason}; "
+                f"the cell of step {kept:,} is kept",
+                file=sys.stderr,
+                flush=True,
+            )
         # The last evaluation may take minutes; the next start makes it.
         interrupted = interrupted or self._stopping()
         final_episodes = self._settings.training.final_evaluation_episodes
@@ -146,6 +165,7 @@ class Training(Closing):
 
     @override
     def close(self) -> None:
+        self._early.close()
         self._program.close()
 
     def _open_metrics(self) -> MetricsWriter:
@@ -166,6 +186,7 @@ class Training(Closing):
             "speed": ("steps_per_second", "seconds_left", *(f"seconds_{part}" for part in parts)),
             "evaluation": self._evaluator.columns,
             **self._recorder.columns,
+            **({"stopping": self._early.columns} if self._early.columns else {}),
         }
 
     def _update(self) -> dict[str, float]:
@@ -189,6 +210,10 @@ class Training(Closing):
             f"no environment step in {_MOST_EMPTY_UPDATES} updates in a row: the environments only "
             "begin episodes"
         )
+
+    def _observe(self) -> np.ndarray:
+        """The states in which the environments stand, [B, ...]."""
+        return self._program.environment.current_time_step().observation
 
     def _set_progress(self) -> None:
         """Sets the clock of a search."""
@@ -229,7 +254,7 @@ class Training(Closing):
     def _summary(
         self, evaluated: Mapping[str, float], cost: Cost, interrupted: bool
     ) -> dict[str, Any]:
-        returns = self._returns.metrics()
+        returns, stop = self._returns.metrics(), self._early.stop
         return {
             "exit_state": "interrupted" if interrupted else "finished",
             "encoder": type(self._encoder).__name__,
@@ -246,6 +271,7 @@ class Training(Closing):
             "wall_time_s": round(self._seconds, 1),
             "env_steps_per_second": round(self._step / self._seconds, 1) if self._seconds else None,
             **dataclasses.asdict(cost),
+            **({} if stop is None else {"stopped_early": stop.reason, "kept_step": stop.step}),
         }
 
     def _state(self) -> dict[str, np.ndarray]:
@@ -256,6 +282,7 @@ class Training(Closing):
         return {
             **with_prefix("agent", self._program.state()),
             **with_prefix("returns", self._returns.state()),
+            **with_prefix("stopping", self._early.state()),
             "step": np.array(self._step, np.int64),
             "seconds": np.array(seconds, np.float64),
         }
@@ -263,6 +290,7 @@ class Training(Closing):
     def _set_state(self, state: Mapping[str, np.ndarray]) -> None:
         self._program.set_state(part_of(state, "agent"))
         self._returns.set_state(part_of(state, "returns"))
+        self._early.set_state(part_of(state, "stopping"))
         self._step = int(state["step"])
         self._seconds = float(state["seconds"])
 

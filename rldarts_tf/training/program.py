@@ -16,6 +16,7 @@ from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.evaluation import Policy
+from rldarts_tf.training.held_out import HeldOut
 from rldarts_tf.training.settings import TrainingSettings
 from rldarts_tf.training.stopwatch import Stopwatch
 
@@ -95,6 +96,18 @@ class AgentProgram(Closing):
           seed: of the run; what is drawn follows from it anew with each policy that this returns.
             One of them is used at a time.
         """
+
+    def held_out(self, seed: int) -> HeldOut:
+        """Returns experience apart from that of training, and the loss on it.
+
+        Args:
+          seed: what is drawn follows from it; not that of the run.
+
+        Raises:
+          ConfigError: the algorithm has no such thing.
+        """
+        del seed
+        raise ConfigError(f"{type(self).__name__} has no loss on held-out experience; PPO has")
 
     @abc.abstractmethod
     def state(self) -> dict[str, np.ndarray]:

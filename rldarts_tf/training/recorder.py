@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
+import tensorflow as tf
 from typing_extensions import override
 
 from rldarts_tf.encoders import Encoder, Supernet
@@ -12,6 +14,7 @@ from rldarts_tf.errors import RLDartsError
 from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
+from rldarts_tf.search.contribution import contributions
 
 
 class Recorder:
@@ -35,10 +38,15 @@ class Recorder:
         """Writes what is held in memory; to be called before a checkpoint."""
 
 
-def make_recorder(encoder: Encoder, stage_dir: StagePaths, resume_step: int | None) -> Recorder:
+def make_recorder(
+    encoder: Encoder,
+    stage_dir: StagePaths,
+    resume_step: int | None,
+    observe: Callable[[], np.ndarray] | None = None,
+) -> Recorder:
     """The recorder of an encoder; see `SearchRecorder`."""
     if isinstance(encoder, Supernet):
-        return SearchRecorder(stage_dir, encoder, resume_step)
+        return SearchRecorder(stage_dir, encoder, resume_step, observe)
     return Recorder()
 
 
@@ -49,18 +57,25 @@ class SearchRecorder(Recorder):
       stage_dir: where the logs go.
       supernet: whose α is recorded.
       resume_step: the step of the restored checkpoint, or None.
+      observe: gives states [B, H, W, C], which the contributions of ops are measured on, where the
+        search method has them recorded.
     """
 
-    def __init__(self, stage_dir: StagePaths, supernet: Supernet, resume_step: int | None) -> None:
+    def __init__(
+        self,
+        stage_dir: StagePaths,
+        supernet: Supernet,
+        resume_step: int | None,
+        observe: Callable[[], np.ndarray] | None = None,
+    ) -> None:
         self._supernet = supernet
+        self._observe = observe if supernet.alpha.search.record_contributions else None
+        # Traced once: states have one shape.
+        self._contributions = tf.function(lambda x: contributions(supernet, x), autograph=False)
         self._told = False
         space = supernet.space
-        self._alphas = AlphaLog(
-            stage_dir.alphas_path,
-            {cell_type: space.ops(cell_type) for cell_type in space.cell_types},
-            space.num_nodes,
-            resume_step,
-        )
+        ops = {cell_type: space.ops(cell_type) for cell_type in space.cell_types}
+        self._alphas = AlphaLog(stage_dir.alphas_path, ops, space.num_nodes, resume_step)
         self._genotypes = GenotypeLog(stage_dir.genotypes_path, resume_step)
 
     @property
@@ -72,12 +87,27 @@ class SearchRecorder(Recorder):
                 f"op_weights_{t}": tuple(f"op_weight_{t}_{op}" for op in space.ops(t))
                 for t in space.cell_types
             },
+            **({} if self._observe is None else self._contribution_columns()),
             "search": (
                 *(f"alpha_entropy_{t}" for t in space.cell_types),
                 "distinct_genotypes",
                 "last_genotype_step",
             ),
         }
+
+    def _contribution_columns(self) -> dict[str, tuple[str, ...]]:
+        space = self._supernet.space
+        return {
+            f"contributions_{t}": tuple(f"contribution_{t}_{op}" for op in space.ops(t))
+            for t in space.cell_types
+        }
+
+    def _measured(self) -> dict[str, np.ndarray]:
+        """Contributions by cell type; none where they are not recorded, or θ does not exist yet."""
+        if self._observe is None or not self._supernet.built:
+            return {}
+        found = self._contributions(tf.constant(self._observe()))
+        return {cell_type: c.numpy() for cell_type, c in found.items()}
 
     @override
     def record(self, step: int) -> dict[str, float]:
@@ -98,6 +128,11 @@ class SearchRecorder(Recorder):
         }
         return {
             **means,
+            **{
+                f"contribution_{cell_type}_{op}": float(mean)
+                for cell_type, c in self._measured().items()
+                for op, mean in zip(self._supernet.space.ops(cell_type), c.mean(axis=0))
+            },
             **entropy,
             "distinct_genotypes": len(self._genotypes),
             "last_genotype_step": self._genotypes.last_step or 0,
@@ -113,13 +148,19 @@ class SearchRecorder(Recorder):
         ops = {cell_type: space.ops(cell_type) for cell_type in space.cell_types}
         try:
             weights = plotting.edge_weights_picture(self._supernet.alpha.numpy_op_weights(), ops)
+            measured = self._measured()
+            beside = {}
+            if measured:
+                shares = plotting.edge_weights_picture(measured, ops, "contribution")
+                beside = {"contributions": shares}
             cells = drawing.cell_pictures(self._supernet.discretize(), "png")
         except RLDartsError as error:
             if not self._told:
                 print(f"no pictures in TensorBoard: {error}", file=sys.stderr, flush=True)
             self._told = True
             return {}
-        return {"op_weights": weights, **{f"cell/{name}": data for name, data in cells.items()}}
+        of_cells = {f"cell/{name}": data for name, data in cells.items()}
+        return {"op_weights": weights, **beside, **of_cells}
 
     @override
     def flush(self) -> None:

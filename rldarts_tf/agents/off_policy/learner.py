@@ -16,7 +16,7 @@ from acme.utils import counting, loggers
 
 from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
-from rldarts_tf.search.optimizers import apply_if
+from rldarts_tf.search.optimizers import apply_if, supernets
 from rldarts_tf.training.stopwatch import Stopwatch
 
 _OVERFLOWED = "overflowed"
@@ -52,6 +52,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="learner_steps")
         self._num_skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_updates")
         self._skipped_in_a_row = 0
+        self._supernets = supernets(network)
         self.loss_scale = LossScale.needed_by(network)
         self._counter = counter or counting.Counter()
         self._logger = logger or loggers.NoOpLogger()
@@ -123,6 +124,11 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
     def _most_in_a_row(self) -> int:
         """Consecutive non-finite steps after which the run ends."""
         return 100 if self._settings.skip_nonfinite_updates else 1
+
+    def _draw(self) -> None:
+        """Draws what a search method samples anew, after a step; to be called in a trace."""
+        for supernet in self._supernets:
+            supernet.alpha.draw()
 
     def _differentiate(
         self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]

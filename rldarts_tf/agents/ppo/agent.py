@@ -9,11 +9,11 @@ import copy
 from typing import Any
 
 import tensorflow as tf
-from tf_agents.agents.ppo import ppo_clip_agent
+from tf_agents.agents.ppo import ppo_clip_agent, ppo_utils
 from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
-from tf_agents.utils import value_ops
+from tf_agents.utils import common, value_ops
 
 from rldarts_tf.agents.adam import MeasuredAdam
 from rldarts_tf.agents.gradients import NORMS, architecture_variables
@@ -83,12 +83,53 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
             next_time_steps._replace(reward=rewards, discount=discounts), value_preds
         )
 
+    def entropy_regularization_loss(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+        """The entropy bonus, which a search may keep from α."""
+        loss = super().entropy_regularization_loss(*args, **kwargs)
+        search = self._optimizer.search
+        return loss if search is None else search.of_theta_alone(loss)
+
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss of PPOAgent; its gradient is scaled where the optimizer has a loss scale."""
         with self._shared_encoder.shared_computation():
             info = super().get_loss(*args, **kwargs)
         loss_scale = self._optimizer.loss_scale
         return info if loss_scale is None else info._replace(loss=loss_scale.scaled(info.loss))
+
+    def loss_of(self, minibatch: trajectory.Trajectory, advantages: tf.Tensor) -> tf.Tensor:
+        """The loss of a minibatch that is not trained on, without a scale: a float32 scalar.
+
+        Args:
+          minibatch: [M, 1, ...], as `preprocess_sequence` leaves it.
+          advantages: normalized, [M, 1].
+        """
+        info = minibatch.policy_info
+        old_policy = ppo_utils.distribution_from_spec(
+            self._action_distribution_spec, info["dist_params"], legacy_distribution_network=True
+        )
+        log_probabilities = common.log_probability(old_policy, minibatch.action, self.action_spec)
+        with self._shared_encoder.shared_computation():
+            return (
+                super()
+                .get_loss(
+                    ts.TimeStep(
+                        minibatch.step_type,
+                        minibatch.reward,
+                        minibatch.discount,
+                        minibatch.observation,
+                    ),
+                    minibatch.action,
+                    log_probabilities,
+                    info["return"],
+                    advantages,
+                    info["dist_params"],
+                    ppo_utils.make_trajectory_mask(minibatch),
+                    self.train_step_counter,
+                    debug_summaries=False,
+                    old_value_predictions=info["value_prediction"],
+                )
+                .loss
+            )
 
 
 def tensor_specs(observation_spec: Any, action_spec: Any) -> tuple[ts.TimeStep, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from tf_agents.trajectories import time_step as ts
@@ -12,14 +12,17 @@ from typing_extensions import override
 from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo import collect
+from rldarts_tf.agents.ppo.held_out import PPOHeldOut
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.search.optimizers import supernets
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.seeds import derived_seed, make_generator
+from rldarts_tf.training.state import part_of
 from rldarts_tf.training.stopwatch import Stopwatch
 
 PARTS = ("act", "simulate", "store", "learn")
@@ -47,6 +50,7 @@ class PPOProgram(AgentProgram):
     ) -> None:
         del stage_dir
         self._settings = settings
+        self._suite = suite
         self._skipped = 0
         self.stopwatch = Stopwatch(*PARTS)
         self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
@@ -55,6 +59,7 @@ class PPOProgram(AgentProgram):
         )
         self.agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
         generator = make_generator(seed, "actions and minibatches")
+        self._supernets = supernets(encoder)
         self._loss_scale = self.agent.optimizer.loss_scale
         scale = () if self._loss_scale is None else ("loss_scale",)
         self.columns = (*ppo.LOSSES, "skipped_updates", *self.environment.counters(), *scale)
@@ -64,12 +69,7 @@ class PPOProgram(AgentProgram):
             self.environment,
             self._act,
             settings.steps_per_update,
-            RewardNormalizer(
-                settings.num_envs,
-                settings.reward_discount,
-                settings.reward_clip,
-                groups=self.environment.games,
-            ),
+            self._normalizer(self.environment.games),
             self.stopwatch,
         )
         self.trackables = {
@@ -88,6 +88,8 @@ class PPOProgram(AgentProgram):
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """Collects one batch of experience and makes one update of PPO."""
         del stopping
+        for supernet in self._supernets:
+            supernet.alpha.draw()
         with self.stopwatch.measure("store"):
             experience = self._collector.collect()
         steps = int(np.sum(experience.next_step_type[:, :-1] != ts.StepType.FIRST))
@@ -118,6 +120,23 @@ class PPOProgram(AgentProgram):
     def evaluation_policy(self, seed: int) -> Policy:
         act = self._act.drawing_from(make_generator(seed, "evaluation actions"))
         return lambda observations: collect.checked_act(act, observations)[0]
+
+    @override
+    def held_out(self, seed: int) -> PPOHeldOut:
+        settings = self._settings
+        environment = self._suite.make(
+            settings.num_envs, derived_seed(seed, "held-out environments")
+        )
+        normalizer = self._normalizer(environment.games)
+        normalizer.set_state(part_of(self._collector.state(), "normalizer"))
+        act = self._act.drawing_from(make_generator(seed, "held-out actions"))
+        return PPOHeldOut(self.agent, act, settings, environment, normalizer)
+
+    def _normalizer(self, games: Sequence[str]) -> RewardNormalizer:
+        settings = self._settings
+        return RewardNormalizer(
+            settings.num_envs, settings.reward_discount, settings.reward_clip, groups=games
+        )
 
     @override
     def state(self) -> dict[str, np.ndarray]:

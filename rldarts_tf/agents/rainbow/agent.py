@@ -245,6 +245,7 @@ class RainbowLearner(ReplayLearner):
             loss,
             gradients,
         )
+        self._draw()
         self._num_steps.assign_add(1)
         metrics = {
             "loss": loss,

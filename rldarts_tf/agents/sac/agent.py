@@ -352,6 +352,7 @@ class SACLearner(ReplayLearner):
         finite = tf.math.is_finite(j_q + j_pi + j_t + length)
         applied = self._apply(finite, apply, j_q, gradients["critic"])
         self._update_targets()
+        self._draw()
         self._num_steps.assign_add(1)
         return {
             "critic_loss": j_q,

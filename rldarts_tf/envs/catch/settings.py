@@ -18,3 +18,8 @@ class CatchSettings(Settings):
     columns: int = setting(5, "width of the image", least=1)
     channels: int = setting(1, "channels of the image; all of them are the same", least=1)
     miss_reward: float = setting(-1.0, "reward for a ball that is missed; a caught one pays 1")
+
+    @property
+    def games(self) -> tuple[str, ...]:
+        """One name."""
+        return ("catch",)

@@ -26,11 +26,6 @@ class CatchSuite(Suite):
 
     @property
     @override
-    def games(self) -> tuple[str, ...]:
-        return ("catch",)
-
-    @property
-    @override
     def label(self) -> str:
         return f"catch_{self.settings.rows}x{self.settings.columns}"
 

@@ -38,3 +38,8 @@ class DMControlSettings(Settings):
     frame_stack: int = setting(3, "frames in an observation, the newest last", least=1)
     image_size: int = setting(64, "height and width of a frame, in pixels", least=8)
     step_timeout: float = setting(60.0, "seconds that a step may take", check=check_seconds)
+
+    @property
+    def games(self) -> tuple[str, ...]:
+        """One name, "domain/task"."""
+        return (f"{self.domain_name}/{self.task_name}",)

@@ -33,12 +33,6 @@ class DMControlSuite(Suite):
 
     @property
     @override
-    def games(self) -> tuple[str, ...]:
-        """One name, "domain/task"."""
-        return (f"{self.settings.domain_name}/{self.settings.task_name}",)
-
-    @property
-    @override
     def label(self) -> str:
         return f"{self.settings.domain_name}_{self.settings.task_name}"
 

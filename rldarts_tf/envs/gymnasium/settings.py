@@ -94,6 +94,11 @@ class GymnasiumSettings(Settings):
         "in time ends",
         check=check_seconds,
     )
+    render: bool = setting(
+        False,
+        "the image is the picture that the environment draws of itself, RGB, instead of its "
+        "observation (AddRenderObservation)",
+    )
     image_key: str | None = setting(
         None,
         "the entry of a Dict observation that is the image; None if it is no Dict",
@@ -136,6 +141,18 @@ class GymnasiumSettings(Settings):
         "to 0 and 1; those of other ids are left raw",
         check=_check_references,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.render and (self.image_key is not None or self.channels_first):
+            raise ConfigError(
+                "GymnasiumSettings.image_key and channels_first have no effect where render is True"
+            )
+
+    @property
+    def games(self) -> tuple[str, ...]:
+        """One id."""
+        return (self.env,)
 
     @property
     def label(self) -> str:

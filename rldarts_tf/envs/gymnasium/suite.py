@@ -34,12 +34,6 @@ class GymnasiumSuite(Suite):
 
     @property
     @override
-    def games(self) -> tuple[str, ...]:
-        """One id."""
-        return (self.settings.env,)
-
-    @property
-    @override
     def label(self) -> str:
         return self.settings.label
 

@@ -37,6 +37,8 @@ def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
     options = dict(settings.kwargs or {})
     if settings.max_episode_steps is not None:
         options["max_episode_steps"] = settings.max_episode_steps
+    if settings.render:
+        options["render_mode"] = "rgb_array"
     vector_kwargs: dict[str, Any] = {}
     if mode != "vector_entry_point":
         # Ours are checked by what they return. Nobody keeps the array that they write into.
@@ -62,6 +64,8 @@ def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
 def _wrappers(settings: GymnasiumSettings, wrappers: Any) -> list[Wrap]:
     """Wrappers of each environment, the innermost first."""
     chosen: list[Wrap] = []
+    if settings.render:
+        chosen.append(wrappers.AddRenderObservation)
     if settings.image_key is not None:
         chosen.append(lambda env: wrappers.TransformObservation(env, *_entry(env, settings)))
     if settings.sticky_actions:

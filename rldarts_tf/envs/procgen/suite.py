@@ -41,11 +41,6 @@ class ProcgenSuite(Suite):
 
     @property
     @override
-    def games(self) -> tuple[str, ...]:
-        return self.settings.games
-
-    @property
-    @override
     def label(self) -> str:
         return self.settings.label
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.pictures.curves import has_values
 from rldarts_tf.pictures.report import data
+from rldarts_tf.pictures.report.rendering import embedded, render
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES
@@ -41,33 +40,25 @@ def write_report(run_dirs: Sequence[PathLike], output: PathLike) -> None:
 
 def make_page(run_dirs: Sequence[PathLike]) -> str:
     """Returns the content of the file that `write_report` writes."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise RunError("no report: install jinja2 (pip install rldarts_tf[report])") from error
     roots = [Path(run_dir) for run_dir in run_dirs]
     if len({root.resolve() for root in roots}) != len(roots):
         raise RunError("a run directory is given twice")
     runs = [data.read_run(root) for root in roots]
     groups = data.group(runs)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rldarts_tf.pictures.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    sections = [_group(members) for members in groups]
+    return render(
+        __name__,
+        "page.html.j2",
         title=", ".join(dict.fromkeys(run.game for run in runs)),
-        made=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        groups=[_group(members, len(groups)) for members in groups],
+        groups=sections,
+        several_games=len({row["game"] for group in sections for row in group["rows"]}) > 1,
         differing=data.differing_settings(groups),
         returns=_returns(groups),
         runs=[_run(run) for run in runs],
     )
 
 
-def _group(members: Sequence[data.Run], num_groups: int) -> dict[str, Any]:
+def _group(members: Sequence[data.Run]) -> dict[str, Any]:
     return {
         "label": _label(members),
         "names": [run.name for run in members],
@@ -139,7 +130,7 @@ def _returns(groups: Sequence[Sequence[data.Run]]) -> list[dict[str, str]]:
                     curves[label] = [run.metrics[stage] for run in shown]
         if curves:
             picture = plotting.returns_picture(curves, "svg", column=column)
-            pictures.append({"caption": f"Returns of {what}", "source": _embedded(picture)})
+            pictures.append({"caption": f"Returns of {what}", "source": embedded(picture)})
     return pictures
 
 
@@ -148,7 +139,7 @@ def _run(run: data.Run) -> dict[str, Any]:
     weights = None
     if run.alphas is not None:
         changes = [step for step, _ in run.genotypes[1:]]
-        weights = _embedded(plotting.op_weights_picture(run.alphas, "svg", changes))
+        weights = embedded(plotting.op_weights_picture(run.alphas, "svg", changes))
     evolution = data.spans(run) if run.genotypes and "search" in run.metrics else []
     shown = data.chosen(evolution, _MOST_CELLS)
     last = max((end for _, end, _ in evolution), default=0) or 1
@@ -184,7 +175,7 @@ def _run(run: data.Run) -> dict[str, Any]:
 
 def _cells(genotype: Genotype) -> list[dict[str, str]]:
     pictures = drawing.cell_pictures(genotype, "svg")
-    return [{"name": name, "source": _embedded(content)} for name, content in pictures.items()]
+    return [{"name": name, "source": embedded(content)} for name, content in pictures.items()]
 
 
 def _video(stage: str, path: Path) -> dict[str, Any]:
@@ -193,20 +184,20 @@ def _video(stage: str, path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     return {
         "name": f"the {_STAGE_NAMES[stage]}'s policy at play",
-        "file": f"{path.name} ({size / 1e6:.1f} MB)",
+        "file": f"{path.name} ({_size(size)})",
         "moving": kind.startswith("video"),
-        "source": _embedded(path.read_bytes(), kind) if size <= _LARGEST_VIDEO else None,
+        "source": embedded(path.read_bytes(), kind) if size <= _LARGEST_VIDEO else None,
     }
 
 
-def _embedded(content: bytes, kind: str = "image/svg+xml") -> str:
-    """Returns a picture or a video as a source, from where it cannot reach the page."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _number(value: Any, form: str = ",.2f") -> str:
     is_number = isinstance(value, (int, float)) and value == value
-    return format(value, form) if is_number else "–"
+    text = format(value, form) if is_number else "–"
+    return "0.00" if text == "-0.00" else text
 
 
 def _with_deviation(entry: Any, name: str) -> str:
@@ -217,5 +208,7 @@ def _with_deviation(entry: Any, name: str) -> str:
 def _duration(seconds: Any) -> str:
     if not isinstance(seconds, (int, float)):
         return "–"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
     minutes = int(seconds // 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

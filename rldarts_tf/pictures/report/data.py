@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rldarts_tf.envs.suite import games_of, suite_names
 from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.pictures import video
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.runs.configs import canonical_settings, read_config
+from rldarts_tf.runs.configs import canonical_settings, read_config, read_settings
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 from rldarts_tf.runs.search_log import read_genotypes
@@ -29,6 +30,7 @@ class Run:
     Attributes:
       root: its path.
       settings: config.gin, {setting: value as text}.
+      planned_games: the games of each stage, by config.gin.
       results: summary.json, {stage: entry}.
       versions: those that summary.json names.
       metrics: the stages that have a metrics.csv with rows, and its path.
@@ -41,6 +43,7 @@ class Run:
 
     root: Path
     settings: Mapping[str, str]
+    planned_games: Mapping[str, str]
     results: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
     metrics: Mapping[str, Path]
@@ -57,24 +60,20 @@ class Run:
 
     @property
     def game(self) -> str:
-        """The game or task: that of the search first, from the summary or else the settings."""
-        if self.games:
-            return self.games.get("search", next(iter(self.games.values())))
-        # Until a stage has ended, by what settings of environments call their game.
-        for setting in ("Settings.game", "Settings.domain_name", "Settings.env"):
-            found = {n: v for n, v in self.settings.items() if n.endswith(setting)}
-            for name in sorted(found, key=lambda name: not name.startswith("search/")):
-                return found[name].strip("'\"")
-        return "?"
+        """The game or task, that of the search first."""
+        games = self.games or self.planned_games
+        return games.get("search", next(iter(games.values()), "?"))
 
     @property
     def games(self) -> dict[str, str]:
-        """The games of the stages that have ended: a cell may be evaluated on other ones."""
-        return {
+        """The games of the stages that have begun: a cell may be evaluated on other ones."""
+        ended = {
             stage: short_game(entry["game"])
             for stage, entry in self.results.items()
             if isinstance(entry.get("game"), str)
         }
+        begun = {k: self.planned_games[k] for k in self.metrics if k in self.planned_games}
+        return {**begun, **ended}
 
     @property
     def last_step(self) -> int:
@@ -120,6 +119,7 @@ def read_run(root: Path) -> Run:
     return Run(
         root=root,
         settings=attempt(_read_settings, paths.config_path, {}),
+        planned_games=attempt(_read_games, paths.config_path, {}),
         results={k: v for k, v in summary["stages"].items() if isinstance(v, dict)},
         versions=versions if isinstance(versions, dict) else {},
         metrics={stage: path for stage, path in tables.items() if attempt(_has_rows, path, False)},
@@ -127,7 +127,7 @@ def read_run(root: Path) -> Run:
         genotypes=attempt(_read_cells, search.genotypes_path, []),
         genotype=attempt(_read_genotype, paths.genotype_path, None),
         videos=_videos(paths),
-        problems=problems,
+        problems=list(dict.fromkeys(problems)),
     )
 
 
@@ -143,6 +143,16 @@ def _videos(paths: RunPaths) -> dict[str, Path]:
 
 def _read_settings(path: Path) -> dict[str, str]:
     return canonical_settings(read_config(path), repr(str(path)))
+
+
+def _read_games(path: Path) -> dict[str, str]:
+    games = {}
+    for stage in TRAINED_STAGES:
+        settings = read_settings(path, stage)
+        for name in suite_names():
+            if name in settings:
+                games[stage] = short_game(", ".join(games_of(name, settings[name])))
+    return games
 
 
 def _has_rows(metrics: Path) -> bool:

@@ -1,9 +1,11 @@
-"""Trains a supernet on with what is decided so far."""
+"""The agent of a search, restored to be trained on and to measure its loss."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import tensorflow as tf
 from typing_extensions import override
 
 from rldarts_tf.closing import Closing
@@ -11,22 +13,23 @@ from rldarts_tf.export.policies import TrainedStage, restore
 from rldarts_tf.perturbation.masks import Mask, masked
 from rldarts_tf.runs.checkpoints import ArrayState, Checkpoints
 from rldarts_tf.runs.paths import StagePaths, checkpoint_steps, find_checkpoint
+from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.state import part_of, with_prefix
 
 
-class FineTuning(Closing):
-    """The agent of a search, which goes on after each decision.
+class SearchAgent(Closing):
+    """The agent of a search, with a mask.
 
-    Everything goes on as it was: optimizer, learning rate, replay, and α of what is undecided.
-    Checkpoints are numbered by decisions. With Rainbow and SAC each start begins with the replay
-    of the search.
+    It goes on as it was: optimizer, learning rate, replay, and α of what is undecided. Checkpoints
+    are numbered by decisions. With Rainbow and SAC each start begins with the replay of the search.
 
     Args:
       stage: the search.
       mask: of the op weights, as `masks.masked` takes it.
       stage_dir: of the search, which replay is read from.
-      folder: where checkpoints go.
-      steps: environment steps after each decision; the update that reaches them is completed.
+      folder: where checkpoints go, and from where the newest is restored.
+      fine_tune_steps: environment steps after each decision; the update that reaches them is
+        completed.
       seed: of what the search's checkpoint does not have.
 
     Raises:
@@ -39,10 +42,11 @@ class FineTuning(Closing):
         mask: Mask,
         stage_dir: StagePaths,
         folder: Path,
-        steps: int,
+        fine_tune_steps: int,
         seed: int,
     ) -> None:
-        self._steps = steps
+        self._steps = fine_tune_steps
+        self._seed = seed
         self._own = StagePaths(folder)
         self._program = stage.algorithm.program(
             stage.make_encoder(), stage.suite, stage.suite.fit(stage.settings), seed, stage_dir
@@ -59,7 +63,8 @@ class FineTuning(Closing):
             self._checkpoints = Checkpoints(self._own, objects)
             if not self._checkpoints.restore():
                 restore(objects, stage.checkpoint)
-            self._program.start()
+            if fine_tune_steps:
+                self._program.start()
         except BaseException:
             self._program.close()
             raise
@@ -71,9 +76,9 @@ class FineTuning(Closing):
           decisions: how many have been made.
 
         Returns:
-          The path of the present checkpoint; None before the first decision.
+          The path of the present checkpoint; None where nothing was trained yet.
         """
-        if not decisions:
+        if not decisions or not self._steps:
             return None
         folder = self._own.checkpoints_dir
         if decisions not in checkpoint_steps(folder.glob("*.json")):
@@ -83,6 +88,33 @@ class FineTuning(Closing):
             self._checkpoints.save(decisions)
         return find_checkpoint(folder, decisions)
 
+    def held_out_loss(self, groups: int) -> HeldOutLoss:
+        """The loss on experience that is collected now, by the policy as it is.
+
+        Raises:
+          ConfigError: the algorithm has none.
+        """
+        return HeldOutLoss(self._program, groups, self._seed)
+
     @override
     def close(self) -> None:
         self._program.close()
+
+
+class HeldOutLoss:
+    """Minus the loss on held-out experience, of each of its minibatches.
+
+    Args:
+      program: of the agent.
+      groups: minibatches.
+      seed: of environments and actions.
+    """
+
+    def __init__(self, program: AgentProgram, groups: int, seed: int) -> None:
+        with program.held_out(seed) as held_out:
+            self._experience = held_out.collect(groups)
+        self._losses = tf.function(held_out.losses, autograph=False)
+
+    def __call__(self) -> np.ndarray:
+        """float64 [groups]."""
+        return -self._losses(self._experience).numpy().astype(np.float64)

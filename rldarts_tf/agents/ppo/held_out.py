@@ -1,0 +1,101 @@
+"""PPO's loss on held-out experience."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from tf_agents.trajectories import time_step as ts
+from tf_agents.trajectories import trajectory
+from typing_extensions import override
+
+from rldarts_tf.agents.ppo.agent import Actor, SharedEncoderPPOClipAgent
+from rldarts_tf.agents.ppo.collect import Collector
+from rldarts_tf.agents.ppo.settings import PPOSettings
+from rldarts_tf.envs.reward import RewardNormalizer
+from rldarts_tf.envs.suite import Environments
+from rldarts_tf.training.held_out import HeldOut
+
+_WARM_UP = 256
+"""Steps before the first experience, so that it is not of beginnings of episodes alone."""
+_LEAST_STEPS = 16
+
+
+class PPOHeldOut(HeldOut):
+    """`HeldOut` of PPO: the loss of equation 9 of Schulman et al. 2017 on minibatches.
+
+    Advantages, returns and the old policy are those of the moment of collecting; on experience of
+    the same policy the ratio is 1 and its loss is only that of value and entropy. What a mask or
+    another α changes is then how well the network still fits what it has seen.
+
+    Args:
+      agent: the agent.
+      act: its policy, with a source of randomness of its own.
+      settings: the numbers.
+      environment: fresh environments, which are this object's from now on.
+      normalizer: of rewards; its statistics go on from those of training.
+    """
+
+    def __init__(
+        self,
+        agent: SharedEncoderPPOClipAgent,
+        act: Actor,
+        settings: PPOSettings,
+        environment: Environments,
+        normalizer: RewardNormalizer,
+    ) -> None:
+        self._agent = agent
+        self._settings = settings
+        self._environment = environment
+        # Enough for a minibatch, and long enough for advantages.
+        needed = -(-settings.minibatch_size // settings.num_envs)
+        num_steps = min(max(needed, _LEAST_STEPS), settings.steps_per_update)
+        self._collector = Collector(environment, act, num_steps, normalizer)
+        self._warm_up = -(-_WARM_UP // num_steps)
+        self._rng = np.random.default_rng(0)
+
+    @override
+    def collect(self, groups: int) -> trajectory.Trajectory:
+        while self._warm_up:
+            self._collector.collect()
+            self._warm_up -= 1
+        size = self._settings.minibatch_size
+        batches: list[trajectory.Trajectory] = []
+        found = 0
+        while found < groups * size:
+            batches.append(self._transitions())
+            found += len(batches[-1].reward)
+        order = self._rng.permutation(found)[: groups * size]
+        return tf.nest.map_structure(
+            lambda *parts: tf.constant(
+                np.concatenate(parts)[order].reshape(groups, size, 1, *parts[0].shape[1:])
+            ),
+            *batches,
+        )
+
+    def _transitions(self) -> trajectory.Trajectory:
+        """Numpy arrays [B, ...] of steps that are transitions."""
+        processed = self._agent.preprocess_sequence(
+            tf.nest.map_structure(tf.constant, self._collector.collect())
+        )
+        begun = processed.next_step_type[:, :-1].numpy().reshape(-1) == ts.StepType.FIRST
+        return tf.nest.map_structure(
+            lambda x: x[:, :-1].numpy().reshape(-1, *x.shape[2:])[~begun], processed
+        )
+
+    @override
+    def losses(self, experience: trajectory.Trajectory) -> tf.Tensor:
+        advantages = experience.policy_info["advantage"]
+        mean, variance = tf.nn.moments(advantages, axes=[0, 1, 2])
+        normalized = (advantages - mean) * tf.math.rsqrt(variance + 1e-8)
+        arguments = (experience, normalized)
+        if experience.reward.shape[0] == 1:
+            return self._agent.loss_of(*tf.nest.map_structure(lambda x: x[0], arguments))[None]
+        # One after another, in one trace of the loss; AutoGraph knows no `super`.
+        loss_of = tf.autograph.experimental.do_not_convert(
+            lambda group: self._agent.loss_of(*group)
+        )
+        return tf.map_fn(loss_of, arguments, fn_output_signature=tf.float32)
+
+    @override
+    def close(self) -> None:
+        self._environment.close()

@@ -1,0 +1,39 @@
+"""The share that each op has in what a node becomes, which p alone does not tell.
+
+Where nothing fixes the size of an op's output, θ can take from p and give back: p · (k * x) with
+half of p and twice the kernel is the same function. The contribution is measured on the result:
+
+    c_eo = RMS(p_eo · o(x_i)) / RMS(x_j),  e = (i, j)
+
+over images, pixels and channels. No rescaling of θ that leaves the function as it is changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from rldarts_tf.encoders import Supernet
+
+
+def contributions(
+    supernet: Supernet, images: tf.Tensor, op_weights: Mapping[str, Any] | None = None
+) -> dict[str, tf.Tensor]:
+    """Contributions of the ops of a supernet, each a mean over the cells of its type.
+
+    Args:
+      supernet: a supernet with weights.
+      images: states that it meets, [B, H, W, C].
+      op_weights: p by cell type, [E, |O|]; the supernet's own if None.
+
+    Returns:
+      Per cell type float32 [E, |O|], rows in the order of `search_space.edge_row`; `none`
+      contributes 0. They do not sum to 1: the ops of a node may cancel each other.
+    """
+    p = supernet.op_weights() if op_weights is None else op_weights
+    found: dict[str, list[tf.Tensor]] = {}
+    for cell, cell_type, x in supernet.cell_inputs(images, p):
+        found.setdefault(cell_type, []).append(cell.contributions(x, p[cell_type]))
+    return {cell_type: tf.add_n(of_type) / len(of_type) for cell_type, of_type in found.items()}

@@ -1,0 +1,70 @@
+"""The interface of relaxations."""
+
+from __future__ import annotations
+
+import abc
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+
+class Moment(NamedTuple):
+    """What op weights depend on beside z.
+
+    Attributes:
+      progress: of the search, float32 scalar in 0 to 1.
+      seed: of what is drawn, int64 [2]; None: nothing is, and p is the mean. The same seed draws
+        the same: acting and learning see one network until another one is drawn (`Alpha.draw`).
+        PPO's ratio π/π_old is then 1 before θ moves, as it has to be.
+    """
+
+    progress: tf.Tensor
+    seed: tf.Tensor | None
+
+    def uniform(self, z: tf.Tensor) -> tf.Tensor:
+        """Random numbers in (0, 1) of the shape of z."""
+        tiny = np.finfo(np.float32).tiny
+        return tf.random.stateless_uniform(tf.shape(z), self.seed, tiny, 1.0, z.dtype)
+
+
+class Relaxation(abc.ABC):
+    """How op weights of the edges of one cell type follow from z.
+
+    Attributes:
+      samples: whether they depend on what is drawn.
+      selects: whether most ops of an edge are not even computed: see `selected`.
+    """
+
+    samples: bool = False
+    selects: bool = False
+
+    @abc.abstractmethod
+    def op_weights(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
+        """p >= 0 of logits z, both float32 [E, |O|], rows are edges."""
+
+    def selected(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
+        """Which ops must be computed; of the others p is 0 and has no gradient.
+
+        Returns:
+          bool [k, E, |O|]: k layers, each of at most one op of an edge, no op in two of them.
+        """
+        raise NotImplementedError
+
+    def penalty(self, z: tf.Tensor) -> tf.Tensor | None:
+        """What the relaxation adds to the loss of α, a scalar; None: nothing."""
+        del z
+        return None
+
+    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+        """Logits of which Algorithm 4 makes the cell that this relaxation stands for.
+
+        Args:
+          z: float64 [E, |O|].
+          none: the column of `none`, which no cell has.
+
+        Returns:
+          float64 [E, |O|]: z itself, unless op weights are no softmax of it.
+        """
+        del none
+        return z

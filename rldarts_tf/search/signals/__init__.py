@@ -1,0 +1,1 @@
+"""Signals that a search goes wrong, and rules by which it stops."""

@@ -1,0 +1,170 @@
+"""The answers of a study, one sentence per question and environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from rldarts_tf.studies.report.analysis import Analysis
+from rldarts_tf.studies.report.findings import Arm, Game
+from rldarts_tf.studies.report.tables import Format, minutes, number, percent, shown
+from rldarts_tf.studies.results import RANDOM
+from rldarts_tf.studies.statistics.estimates import Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A question and its answers."""
+
+    question: str
+    answers: Sequence[str]
+
+
+def verdicts(analysis: Analysis) -> list[Verdict]:
+    """The questions that the study has results for."""
+    reference = "random ones" if analysis.reference == RANDOM else str(analysis.reference)
+    questions = {
+        "Do the games ask for an architecture at all?": _variances(analysis),
+        f"Are the cells better than {reference}?": _comparisons(analysis),
+        "Does a search pay, if random search has the same time?": _equal_times(analysis),
+        "Are found cells better than the hand-designed encoder?": _baselines(analysis),
+        "Do cells become better as a search goes on?": _trajectories(analysis),
+        "Over all games?": _overall(analysis),
+        "Does the return of a supernet tell which cell is good?": _correlations(analysis),
+    }
+    answered = ((question, list(answers)) for question, answers in questions.items())
+    return [Verdict(question, answers) for question, answers in answered if answers]
+
+
+def _variances(analysis: Analysis) -> Iterator[str]:
+    for game in analysis.games:
+        icc, seeds = (
+            game.variance.icc,
+            f"{game.variance.cells} cells, {game.variance.runs} trainings",
+        )
+        share = f"{_interval(icc, percent)} of the variance of a training's return"
+        if math.isnan(icc.low):
+            yield f"{game.name}: not known yet ({seeds}); it takes two cells with two seeds."
+        elif icc.low > 0:
+            yield f"{game.name}: yes. {share} is between cells ({seeds})."
+        else:
+            yield (
+                f"{game.name}: not shown. {share} is between cells ({seeds}); it may be none, and "
+                "then no comparison of cells can show anything."
+            )
+
+
+def _comparisons(analysis: Analysis) -> Iterator[str]:
+    for game in analysis.games:
+        for arm in game.arms:
+            if arm.difference is None or arm.name in analysis.baselines:
+                continue
+            yield f"{game.name}: {_beaten(arm)}{_difference(arm.difference.welch)}{_few(arm)}"
+
+
+def _beaten(arm: Arm) -> str:
+    name = (
+        f"the {arm.name} cell"
+        if len(arm.scores) == 1
+        else f"the {len(arm.scores)} {arm.name} cells"
+    )
+    if not arm.ranks:
+        return f"{name}: "
+    ranks = list(arm.ranks.values())
+    beaten = float(np.mean([rank.beaten for rank in ranks]))
+    on_average = " on average" if len(ranks) > 1 else ""
+    verb = "beat" if len(ranks) > 1 else "beats"
+    text = format(beaten, ".1f").removesuffix(".0")
+    return f"{name} {verb} {text} of {ranks[0].cells} random ones{on_average}; "
+
+
+def _difference(estimate: Estimate) -> str:
+    outcome = {1: "better", -1: "worse", 0: "no difference is shown"}[estimate.sign]
+    if math.isnan(estimate.low):
+        outcome = "a single training has no interval"
+    return f"difference of means {_interval(estimate)}: {outcome}."
+
+
+def _few(arm: Arm) -> str:
+    if arm.searched and len(arm.scores) == 1:
+        return " It is one search: nothing is said about the next one."
+    return ""
+
+
+def _equal_times(analysis: Analysis) -> Iterator[str]:
+    for game, arm in _searched(analysis):
+        times = arm.times
+        if times is None:
+            continue
+        begin = (
+            f"{game.name}: in the {minutes(times.search + times.cell)} minutes of a search and its "
+            f"cell ({arm.name}) random search tries {times.cells} cells"
+        )
+        if times.result is None:
+            yield f"{begin}; too few have two finished trainings yet."
+            continue
+        gain = times.result.gain
+        outcome = {1: "it pays", -1: "it does not pay", 0: "not shown"}[gain.sign]
+        yield (
+            f"{begin}, of which the best is expected to score {number(times.result.best)}; the "
+            f"found cells' mean is {_interval(gain)} above it: {outcome}."
+        )
+
+
+def _baselines(analysis: Analysis) -> Iterator[str]:
+    for game, arm in _searched(analysis):
+        for baseline in analysis.baselines:
+            compared = analysis.between(game, arm.name, baseline)
+            if compared is not None:
+                yield (f"{game.name}: {arm.name} beside {baseline}: {_difference(compared.welch)}")
+
+
+def _trajectories(analysis: Analysis) -> Iterator[str]:
+    for game in analysis.games:
+        for search, cells in analysis.trajectories(game).items():
+            found = analysis.progress(cells)
+            if not math.isnan(found.value):
+                outcome = {1: "yes", -1: "they become worse", 0: "not shown"}[found.sign]
+                yield (
+                    f"{game.name}, {search}: rank correlation of step and return "
+                    f"{_interval(found)} over {len(cells)} cells: {outcome}."
+                )
+
+
+def _overall(analysis: Analysis) -> Iterator[str]:
+    overall = analysis.overall
+    if overall is None or len(overall.games) < 2:
+        return
+    for arm, chance in overall.improvement.items():
+        outcome = {1: "above one half", -1: "below one half", 0: "one half is in the interval"}
+        shifted = Estimate(chance.value - 0.5, chance.low - 0.5, chance.high - 0.5)
+        yield (
+            f"A training of {arm} is better than one of {analysis.reference} with probability "
+            f"{_interval(chance, percent)}, mean over {len(overall.games)} games: "
+            f"{outcome[shifted.sign]}."
+        )
+
+
+def _correlations(analysis: Analysis) -> Iterator[str]:
+    for arm, pairs in analysis.pairs.items():
+        found = analysis.correlation(arm)
+        if not math.isnan(found.value):
+            outcome = {1: "yes", -1: "the other way round", 0: "not shown"}[found.sign]
+            yield (
+                f"{arm}: rank correlation {_interval(found)} over {len(pairs)} searches: {outcome}."
+            )
+
+
+def _searched(analysis: Analysis) -> Iterator[tuple[Game, Arm]]:
+    for game in analysis.games:
+        for arm in game.arms:
+            if arm.searched:
+                yield game, arm
+
+
+def _interval(estimate: Estimate, form: Format = number) -> str:
+    """An estimate as text: "1.20 (95 % interval 0.30 to 2.10)"."""
+    return shown(estimate, form).replace("(", "(95 % interval ", 1)

@@ -1,0 +1,85 @@
+"""A search that stops early: when, what it says and keeps, and that measuring changes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_agents")
+
+from trainings import TINY, registers
+
+from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.envs.catch.settings import CatchSettings
+from rldarts_tf.envs.catch.suite import CatchSuite
+from rldarts_tf.errors import ConfigError
+from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.search.settings import SearchSettings
+from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import AgentProgram, StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
+
+SPACE = SearchSpace("stopped", ("relu",), num_nodes=1, top_k=1)
+SUITE = CatchSuite(CatchSettings(4, 3))
+UPDATES = 5
+
+registered = registers(SPACE)
+
+
+def search(folder, **settings):
+    """Searches for some updates, with a measurement after each; (variables, summary, metrics)."""
+    method = SearchSettings(stop_measurements=UPDATES, stop_after=0.0, **settings)
+    encoder = EncoderSettings(SPACE.name, [2], features=4).make("supernet", search=method)
+    training = TrainingSettings(
+        num_env_steps=24 * UPDATES, pictures=0, evaluation_interval=0, final_evaluation_episodes=1
+    )
+    stage_settings = StageSettings(TINY["ppo"], SUITE, training)
+    with Training(StagePaths(folder), "search", encoder, PPOProgram, stage_settings) as session:
+        summary = session.run()
+    return [v.numpy() for v in encoder.variables], summary, read_metrics(folder / "metrics.csv")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A search whose rule lets it go on."""
+    return search(tmp_path_factory.mktemp("whole"), stop_by="parameter_free", stop_parameter_free=1)
+
+
+def test_a_rule_that_is_not_met_ends_nothing(whole):
+    _, summary, metrics = whole
+    assert summary["env_steps"] >= 24 * UPDATES and "stopped_early" not in summary
+    assert set(metrics["parameter_free_ops"][:-1]) == {1.0}
+
+
+def test_a_search_that_is_stopped_says_why_and_keeps_the_cell_of_before(tmp_path, capsys):
+    method = {"stop_by": "parameter_free", "stop_parameter_free": 0}
+    _, summary, metrics = search(tmp_path, **method)
+    steps = metrics["step"].tolist()
+    assert summary["exit_state"] == "finished" and summary["env_steps"] == steps[-1]
+    assert len(steps) == 2 and summary["kept_step"] == steps[0]
+    assert "is 1, more than 0" in summary["stopped_early"]
+    assert f"the cell of step {steps[0]} is kept" in capsys.readouterr().err
+    # Started again, it has nothing left to do.
+    _, again, metrics = search(tmp_path, **method)
+    assert metrics["step"].tolist() == steps
+    assert {name: again[name] for name in ("env_steps", "kept_step", "stopped_early")} == {
+        name: summary[name] for name in ("env_steps", "kept_step", "stopped_early")
+    }
+
+
+def test_measuring_the_eigenvalue_changes_nothing_of_the_search(whole, tmp_path):
+    variables, _, metrics = search(tmp_path, stop_by="eigenvalue", stop_factor=1e9)
+    for found, expected in zip(variables, whole[0]):
+        np.testing.assert_array_equal(found, expected)
+    measured = metrics["alpha_eigenvalue"]
+    assert np.isfinite(measured[:-1]).all() and np.any(measured[:-1] != 0)
+
+
+def test_an_algorithm_without_held_out_experience_is_refused():
+    class Other(PPOProgram):
+        held_out = AgentProgram.held_out
+
+    with pytest.raises(ConfigError, match="Other has no loss on held-out experience"):
+        Other.held_out(object.__new__(Other), 0)

@@ -1,0 +1,315 @@
+"""Relaxations against hand-worked numbers, and ops that are left out against all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from reference import randomize
+from spaces import MICRO_2
+
+from rldarts_tf import ConfigError, SearchSpace, Supernet, count_cost, discretize, search
+from rldarts_tf.cells import Cell
+from rldarts_tf.genotype import dense_topology
+from rldarts_tf.search import SearchSettings, make_relaxation
+from rldarts_tf.search.relaxations import Moment
+
+OPS = ("relu", "conv_3x3", "skip_connect", "none")
+Z = tf.constant([[0.0, 1.0, -1.0, 0.5], [2.0, 0.0, 0.0, -3.0]])
+OWN = {"alpha_learning_rate": 1e-2}
+
+
+def moment(progress=0.0, draw=0):
+    return Moment(tf.constant(progress), tf.constant([draw, 0], tf.int64))
+
+
+def softmax(z):
+    powers = np.exp(z)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def test_softmax_is_the_default_to_the_bit():
+    p = make_relaxation(SearchSettings(), OPS).op_weights(Z, moment())
+    np.testing.assert_array_equal(p, tf.nn.softmax(Z))
+
+
+def test_sigmoid_and_its_zero_one_penalty():
+    relaxation = make_relaxation(SearchSettings(relaxation="sigmoid", **OWN), OPS)
+    expected = 1 / (1 + np.exp(-Z.numpy()))
+    np.testing.assert_allclose(relaxation.op_weights(Z, moment()), expected, rtol=1e-6)
+    penalty = -10 * np.mean((expected - 0.5) ** 2)
+    np.testing.assert_allclose(relaxation.penalty(Z), penalty, rtol=1e-6)
+    # Edges rank by their largest sigmoid, whatever their other ops.
+    z = np.array([[0.1, 0.0, 0.0, 9.0], [0.2, 0.2, 0.2, -9.0], [0.3, 0.3, 0.3, 9.0]])
+    space = SearchSpace("ranking", OPS[:2], num_nodes=2, top_k=1)
+    genotype = discretize({"normal": relaxation.ranking(z.copy(), 3)}, space)
+    assert genotype.cells["normal"] == (((0, "relu"),), ((1, "relu"),))
+    ranked = relaxation.ranking(z.copy(), 3)
+    odds = ranked[:, 0] - np.log(np.exp(ranked[:, 1:]).sum(axis=1))
+    np.testing.assert_allclose(odds - odds[0], z[:, 0] - z[0, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5])
+def test_hard_gumbel_draws_one_op_and_its_gradient_is_that_of_the_softmax(progress):
+    relaxation = make_relaxation(SearchSettings(relaxation="gumbel"), OPS)
+    now = moment(progress, draw=3)
+    noise = -np.log(-np.log(now.uniform(Z).numpy()))
+    y = np.log(softmax(Z.numpy())) + noise
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(Z)
+        p = relaxation.op_weights(Z, now)
+        drawn = tf.reduce_sum(p * tf.constant([[1.0, 2.0, 3.0, 4.0]] * 2))
+    np.testing.assert_array_equal(p, np.eye(4)[y.argmax(axis=1)])
+    np.testing.assert_array_equal(relaxation.selected(Z, now), (p.numpy() == 1)[None])
+    # d(c_k q_k)/dz with q = softmax(y / τ): c_k q_k (δ_kj - q_j) / τ for the drawn k alone, and
+    # log softmax(z) differs from z by what no softmax sees.
+    tau = 10.0 - 9.9 * progress
+    q = softmax(y / tau)
+    expected = np.zeros((2, 4))
+    for e, k in enumerate(y.argmax(axis=1)):
+        expected[e] = (k + 1) * q[e, k] * (np.eye(4)[k] - q[e]) / tau
+    np.testing.assert_allclose(tape.gradient(drawn, Z), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_gumbel_draws_with_the_probabilities_of_the_softmax():
+    relaxation = make_relaxation(SearchSettings(relaxation="gumbel"), OPS)
+    z = tf.repeat(Z[:1], 4000, axis=0)
+    frequencies = tf.reduce_mean(relaxation.op_weights(z, moment()), axis=0)
+    np.testing.assert_allclose(frequencies, softmax(Z.numpy()[0]), atol=0.03)
+
+
+def test_of_two_gumbel_ops_one_counts_and_both_have_gradients():
+    relaxation = make_relaxation(SearchSettings(relaxation="gumbel_2"), OPS)
+    now = moment(0.5, draw=1)
+    y = np.log(softmax(Z.numpy())) - np.log(-np.log(now.uniform(Z).numpy()))
+    order = np.argsort(-y, axis=1)
+    with tf.GradientTape() as tape:
+        tape.watch(Z)
+        p = relaxation.op_weights(Z, now)
+        value = tf.reduce_sum(p * tf.constant([[1.0, 2.0, 3.0, 4.0]] * 2))
+    np.testing.assert_array_equal(p, np.eye(4)[order[:, 0]])
+    gradient = tape.gradient(value, Z).numpy()
+    for e, (a, b) in enumerate(order[:, :2]):
+        q = 1 / (1 + np.exp(-(y[e, a] - y[e, b]) / 5.05))
+        expected = np.zeros(4)
+        # c_a q + c_b (1 - q)
+        expected[a] = (a - b) * q * (1 - q) / 5.05
+        expected[b] = -expected[a]
+        np.testing.assert_allclose(gradient[e], expected, rtol=1e-4, atol=1e-7)
+        assert set(relaxation.selected(Z, now).numpy()[:, e].argmax(axis=1)) == {a, b}
+
+
+def test_dirichlet_has_the_mean_of_its_concentrations_and_a_gradient():
+    relaxation = make_relaxation(SearchSettings(relaxation="dirichlet", **OWN), OPS)
+    c = np.where(Z > 0, Z + 1, np.exp(np.minimum(Z, 0)))
+    z = tf.repeat(Z[:1], 4000, axis=0)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        p = relaxation.op_weights(z, moment())
+        mean = tf.reduce_mean(p[:, 1])
+    np.testing.assert_allclose(tf.reduce_mean(p, axis=0), c[0] / c[0].sum(), atol=0.02)
+    np.testing.assert_allclose(tf.reduce_sum(p, axis=1), 1.0, rtol=1e-5)
+    # The mean of p_1 is c_1 / Σ c, and c_1 = z_1 + 1 there.
+    expected = (c[0].sum() - c[0, 1]) / c[0].sum() ** 2
+    np.testing.assert_allclose(tf.reduce_sum(tape.gradient(mean, z)[:, 1]), expected, atol=0.02)
+    ranked = relaxation.ranking(Z.numpy().astype(np.float64), 3)
+    np.testing.assert_allclose(softmax(ranked), c / c.sum(axis=1, keepdims=True), rtol=1e-6)
+    # Uniform: nothing to pay. Dir(2, 1) beside Dir(1, 1): E log(2 p) = log 2 - 1/2.
+    assert float(relaxation.penalty(tf.zeros([3, 4]))) == pytest.approx(0, abs=1e-8)
+    two = relaxation.penalty(tf.constant([[1.0, 0.0]]))
+    assert float(two) == pytest.approx(1e-3 * (np.log(2) - 0.5), rel=1e-4)
+
+
+def test_the_auxiliary_skip_fades():
+    relaxation = make_relaxation(SearchSettings(auxiliary_skip=1.0), OPS)
+    for progress, extra in ((0.0, 1.0), (0.25, 0.75), (1.0, 0.0)):
+        difference = relaxation.op_weights(Z, moment(progress)) - softmax(Z.numpy())
+        np.testing.assert_allclose(difference, [[0, 0, extra, 0]] * 2, atol=1e-6)
+
+
+def test_smoothing_reaches_as_far_as_it_says():
+    relaxation = make_relaxation(SearchSettings(smoothing=0.3), OPS)
+    z = tf.zeros([500, 4])
+    for progress, reach in ((0.0, 0.03), (1.0, 0.3)):
+        p = relaxation.op_weights(z, moment(progress)).numpy()
+        assert reach * 0.95 < np.abs(p - 0.25).max() <= reach or progress == 1.0
+        assert p.min() >= 0 and abs(p.mean() - 0.25) < 0.02
+    with pytest.raises(ConfigError, match="smoothing"):
+        make_relaxation(SearchSettings(smoothing=0.3, relaxation="gumbel"), OPS)
+
+
+def test_the_penalties_of_alpha_grow_with_the_search():
+    settings = SearchSettings(entropy_penalty=2.0, beta_decay=3.0, **OWN)
+    alpha = Supernet(MICRO_2, [2], inverse_temperature=4.0, search=settings).alpha
+    values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    for node, rows in zip(alpha.logits["normal"], (values[:1], values[1:])):
+        node.assign(rows)
+    p = softmax(4 * values)
+    entropy = -np.sum(p * np.log(p), axis=1).mean()
+    decay = np.log(np.exp(values).sum(axis=1)).mean()
+    for progress in (0.0, 0.5, 1.0):
+        alpha.set_progress(progress)
+        expected = progress * (2 * entropy + 3 * decay)
+        np.testing.assert_allclose(alpha.penalty(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_beta_goes_geometrically_to_its_end():
+    search_settings = SearchSettings(inverse_temperature_end=20.0)
+    alpha = Supernet(MICRO_2, [2], inverse_temperature=5.0, search=search_settings).alpha
+    for progress, beta in ((0.0, 5.0), (0.5, 10.0), (1.0, 20.0)):
+        alpha.set_progress(progress)
+        assert float(alpha.inverse_temperature) == pytest.approx(beta)
+
+
+def test_theta_and_alpha_learn_in_turn_after_the_warm_up():
+    settings = SearchSettings(alternate=True, warm_up=0.5, **OWN)
+    supernet = Supernet(MICRO_2, [2], features=4, search=settings)
+    supernet(np.zeros((1, 4, 4, 1), np.float32))
+    split = search.optimizer(tf.keras.optimizers.SGD(0.1), supernet)
+    variables = supernet.trainable_weights
+    of_alpha = {w.ref() for w in supernet.alpha.trainable_weights}
+
+    @tf.function
+    def step():
+        split.apply_gradients(zip([tf.ones_like(w) for w in variables], variables))
+
+    moved = []
+    for progress in (0.0, 0.0, 0.5, 0.5, 0.5, 0.5):
+        supernet.alpha.set_progress(progress)
+        before = [w.numpy() for w in variables]
+        step()
+        moved.append(
+            {w.ref() in of_alpha for w, b in zip(variables, before) if (w != b).numpy().any()}
+        )
+    assert moved == [{False}, {False}, {False}, {True}, {False}, {True}]
+
+
+# --- ops that are left out ---------------------------------------------------------------------
+
+BOTH = SearchSpace(
+    "test_selection",
+    ["conv_3x3_relu", "conv_3x3", "dil_conv_3x3", "tanh"],
+    ["conv_3x3", "max_pool_3x3", "relu"],
+    num_reduction=1,
+    num_nodes=2,
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "normalization"),
+    [({"relaxation": "gumbel"}, None), ({"relaxation": "gumbel_2", "unit_ops": "search"}, "layer")],
+)
+def test_ops_that_are_left_out_change_neither_features_nor_gradients(
+    float64, settings, normalization
+):
+    images = np.random.default_rng(0).uniform(size=(2, 9, 8, 3))
+    supernet = Supernet(
+        BOTH, [2], features=3, normalization=normalization, search=SearchSettings(**settings)
+    )
+    supernet.build((None, *images.shape[1:]))
+    randomize(supernet.trainable_weights, 0)
+
+    def step(images):
+        with tf.GradientTape() as tape:
+            features = supernet(images, training=True)
+            loss = tf.reduce_sum(tf.sin(features))
+        found = tape.gradient(loss, supernet.trainable_weights, unconnected_gradients="zero")
+        return features, found
+
+    steps = {}
+    for everything in (True, False):
+        supernet.computes_all_ops = everything
+        steps[everything] = tf.function(step, autograph=False)
+        steps[everything].get_concrete_function(tf.constant(images))
+    computed = []
+    for _ in range(3):
+        supernet.alpha.draw()
+        (expected, expected_gradients), (features, gradients) = (
+            steps[everything](tf.constant(images)) for everything in (True, False)
+        )
+        np.testing.assert_allclose(features, expected, rtol=1e-6, atol=1e-9)
+        for w, a, b in zip(supernet.trainable_weights, gradients, expected_gradients):
+            tolerance = 1e-6 * (1e-3 + np.abs(b).max())
+            np.testing.assert_allclose(a, b, atol=tolerance, err_msg=w.name)
+        computed.append(features.numpy())
+    assert np.abs(computed[0] - computed[1]).max() > 1e-6  # Another sample, another network.
+
+
+def test_the_cost_of_a_supernet_is_that_of_all_its_ops():
+    costs = [
+        count_cost(Supernet(BOTH, [2], features=3, search=settings), (8, 8, 3)).multiply_adds
+        for settings in (None, SearchSettings(relaxation="gumbel"))
+    ]
+    assert costs[0] == costs[1]
+
+
+def test_a_draw_stays_until_the_next_and_follows_the_seed():
+    alphas = [
+        Supernet(MICRO_2, [2], search=SearchSettings(relaxation="gumbel")).alpha for _ in range(2)
+    ]
+    drawn = []
+    for alpha, seed in zip(alphas, (1, 2)):
+        alpha.seed_draws(seed)
+        weights = []
+        for _ in range(4):
+            alpha.draw()
+            first = alpha.numpy_op_weights()["normal"]
+            np.testing.assert_array_equal(alpha.numpy_op_weights()["normal"], first)
+            weights.append(first)
+        drawn.append(weights)
+        # Under a mask, which is made for all ops of an edge, nothing is drawn.
+        alpha.masking = dict
+        assert alpha.selected_ops() == {"normal": None}
+        np.testing.assert_allclose(alpha.numpy_op_weights()["normal"], 0.2, rtol=1e-6)
+    assert len({w.tobytes() for weights in drawn for w in weights}) > 6
+
+
+# --- partial channels ---------------------------------------------------------------------------
+
+
+def test_a_cell_of_partial_channels_by_hand():
+    topology = dense_topology(("relu", "none"), 2)
+    cell = Cell(topology, 4, stride=2, output_mode="last", op_columns=("relu", "none"), partial=2)
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
+    p = np.array([[0.3, 0.2], [0.4, 0.4], [0.1, 0.9]], np.float32)
+    average = tf.nn.avg_pool2d(x[..., :2], 3, 2, "SAME").numpy()
+    largest = tf.nn.max_pool2d(x[..., 2:], 2, 2, "SAME").numpy()
+    shuffle = [0, 2, 1, 3]
+    first = np.concatenate([0.3 * np.maximum(average, 0), 0.5 * largest], -1)[..., shuffle]
+    mixed = 0.4 * np.maximum(average, 0) + 0.1 * np.maximum(first[..., :2], 0)
+    beside = 0.8 * largest + 1.0 * first[..., 2:]
+    expected = np.concatenate([mixed, beside], -1)[..., shuffle]
+    np.testing.assert_allclose(cell(x, tf.constant(p)), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ConfigError, match="multiple of partial"):
+        Cell(topology, 6, partial=4)
+
+
+def test_edge_normalization_multiplies_p_and_counts_in_the_cell_that_is_read_off():
+    settings = SearchSettings(edge_normalization=True, **OWN)
+    alpha = Supernet(MICRO_2, [2], inverse_temperature=1.0, search=settings).alpha
+    values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    for node, rows in zip(alpha.logits["normal"], (values[:1], values[1:])):
+        node.assign(rows)
+    alpha.edge_logits["normal"][1].assign([2.0, -1.0])
+    shares = np.array([1.0, *softmax(np.array([2.0, -1.0]))])
+    p = shares[:, None] * softmax(values)
+    np.testing.assert_allclose(alpha.op_weights()["normal"], p, rtol=1e-5)
+    assert len(alpha.trainable_weights) == 4
+    ranked = softmax(alpha.numpy_logits()["normal"])
+    np.testing.assert_allclose(ranked[:, :-1], p[:, :-1], rtol=1e-5)
+
+
+def test_samples_and_partial_channels_go_together(float64):
+    settings = SearchSettings(relaxation="gumbel", partial_channels=2, edge_normalization=True)
+    supernet = Supernet(BOTH, [4], features=3, search=settings)
+    images = np.random.default_rng(0).uniform(size=(2, 9, 8, 3))
+    supernet.build((None, *images.shape[1:]))
+    randomize(supernet.trainable_weights, 0)
+    supernet.alpha.draw()
+    features = []
+    for everything in (True, False):
+        supernet.computes_all_ops = everything
+        features.append(supernet(images).numpy())
+    np.testing.assert_allclose(*features, rtol=1e-6, atol=1e-9)
+    with pytest.raises(ConfigError, match="partial_channels"):
+        supernet.extract()
