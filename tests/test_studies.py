@@ -18,7 +18,7 @@ from pathlib import Path
 
 import gin
 import pytest
-from processes import ROOT, Server
+from processes import ROOT
 from tiny import COMMON
 from tiny import PPO as TINY
 
@@ -464,7 +464,7 @@ def test_trials_stop_with_checkpoints_when_the_study_is_killed_and_it_resumes(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_study_of_real_trainings_ends_with_the_results_of_all(tmp_path):
+def test_a_study_of_real_trainings_ends_with_the_results_of_all(tmp_path, server):
     pytest.importorskip("tf_agents")
     settings = dataclasses.replace(
         QUICK,
@@ -474,10 +474,8 @@ def test_a_study_of_real_trainings_ends_with_the_results_of_all(tmp_path):
         random_cells=0,
         baselines=(),
     )
-    paths, imports = StudyPaths(tmp_path), ["rldarts_tf.launch", "rldarts_tf.agents.ppo.program"]
-    with Server([*imports, "rldarts_tf.commands"], tmp_path) as server:
-        program = str(ROOT / "rldarts_tf" / "__main__.py")
-        finished, _ = run(tmp_path, settings, lambda a, log, task: server.start([program, *a]))
+    paths, program = StudyPaths(tmp_path), str(ROOT / "rldarts_tf" / "__main__.py")
+    finished, _ = run(tmp_path, settings, lambda a, log, task: server.start([program, *a]))
     assert finished
     trials = Study.load(tmp_path).trials
     assert [trial.arm for trial in trials] == ["search", "found"]
