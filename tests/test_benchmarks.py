@@ -121,6 +121,9 @@ COMMANDS = {
 }
 
 
+FRESH = ("memory_growth", "dm_control_frames", "sac", "sac_states", "scaling")
+
+
 def script_of(name):
     """One script measures every algorithm."""
     return BENCHMARKS / f"{'agents' if name in ALGORITHMS else name}.py"
@@ -133,8 +136,9 @@ def runs(tmp_path_factory, server):
 
     def launch(name):
         flags = (*COMMANDS[name], f"--output={name}.json")
-        # A new process of theirs is a fork, too, unless its size is what a script looks at.
-        python = sys.executable if name == "memory_growth" else str(server.python)
+        # A new process of theirs is a fork, too, unless its size is what a script looks at, or it
+        # is a worker of DM Control, which chooses a renderer when it is imported.
+        python = sys.executable if name in FRESH else str(server.python)
         return server.run([str(script_of(name)), *flags], cwd=folder, executable=python)
 
     with ThreadPoolExecutor(max_workers=2) as pool:

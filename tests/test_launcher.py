@@ -548,7 +548,7 @@ def test_bad_input_looks_the_same_from_a_fresh_installation(tmp_path, tmp_path_f
     ("flags", "parts"),
     [
         (["--seed=1"], ["TrainingSettings.seed: 0 -> 1"]),
-        (["--num_env_steps=1000"], ["TrainingSettings.num_env_steps: 192 -> 1000"]),
+        (["--num_env_steps=100"], ["TrainingSettings.num_env_steps: 192 -> 100"]),
         (["--env_name=coinrun"], ["ProcgenSettings.game: 'bossfight' -> 'coinrun'"]),
         (
             binding("search/EncoderSettings.depths = [4, 4]"),
@@ -556,7 +556,7 @@ def test_bad_input_looks_the_same_from_a_fresh_installation(tmp_path, tmp_path_f
         ),
         (binding("baseline/PPOSettings.clip = 0.1"), ["baseline/PPOSettings.clip: 0.2 -> 0.1"]),
     ],
-    ids=["seed", "steps", "game", "depths", "setting of another stage"],
+    ids=["seed", "fewer steps", "game", "depths", "setting of another stage"],
 )
 def test_a_run_does_not_continue_with_other_settings(whole, quick, flags, parts):
     before = snapshot(whole.root)

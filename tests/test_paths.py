@@ -28,13 +28,18 @@ OTHER_MEANINGS = {
     "__init__.py": {"cells"},
     "agents/off_policy/program.py": {"replay"},
     "commands/compare.py": {"cells"},
+    "commands/discretize.py": {"cells"},
+    "extras.py": {"tensorboard"},
     "genotype.py": {"cells"},
+    "perturbation/ranking.py": {"cells"},
     "pictures/report/__init__.py": {"cells"},
+    "studies/report/contents.py": {"cells"},
 }
 # What users find, and what programs of theirs may read: written out, so that no change of the
 # module goes unseen.
 LAYOUT = {
     "config_path": "config.gin",
+    "changes_path": "changes.jsonl",
     "genotype_path": "genotype.json",
     "summary_path": "summary.json",
     "cells_dir": "cells",

@@ -349,9 +349,7 @@ def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(
 
     assert set(losses) == {*ppo.LOSSES[:5], *norms, "skipped"}
     assert float(losses["skipped"]) == 0
-    assert norms["gradient_norm_theta"] > 2 * ppo_settings.max_gradient_norm, (
-        "or nothing is clipped"
-    )
+    assert norms["gradient_norm_theta"] > ppo_settings.max_gradient_norm, "or nothing is clipped"
     for name, value in norms.items():
         np.testing.assert_allclose(losses[name], value, rtol=1e-4, err_msg=name)
     for name, value in {
@@ -606,7 +604,7 @@ def test_every_variable_is_in_the_optimizer_exactly_once_alpha_included(agent, s
     assert len([name for name in slots if name.startswith("m/")]) == len(weights)
     assert len([name for name in slots if name.startswith("v/")]) == len(weights)
     logits = supernet.alpha.logits["normal"]
-    assert len(logits) == 4
+    assert len(logits) == supernet.space.num_nodes
     for variable in logits:
         assert variable.ref() in weights
         assert slots.count(f"m/{variable.name}") == slots.count(f"v/{variable.name}") == 1

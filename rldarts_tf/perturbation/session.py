@@ -20,6 +20,7 @@ from rldarts_tf.perturbation.ranking import Ranking
 from rldarts_tf.perturbation.restored import MaskedSearch, Value, restored
 from rldarts_tf.perturbation.selection import Selection
 from rldarts_tf.perturbation.settings import PerturbationSettings
+from rldarts_tf.runs.paths import RunPaths
 
 
 class Found(NamedTuple):
@@ -63,7 +64,7 @@ def discretize_run(
             log.references["cell"] = _reference(measured.value)
         log.write()
         genotype = selection.genotype(measured.supernet.output_mode)
-    genotype.save(folder / "genotype.json")
+    genotype.save(RunPaths(folder).genotype_path)
     return Found(genotype, log)
 
 
@@ -119,7 +120,7 @@ def rank_run(
             random_cells(*arguments)
         else:
             evolution(*arguments)
-    ranking.best[0].genotype.save(folder / "genotype.json")
+    ranking.best[0].genotype.save(RunPaths(folder).genotype_path)
     return ranking
 
 

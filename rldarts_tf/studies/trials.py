@@ -130,7 +130,7 @@ class StudyPaths:
     @property
     def report_path(self) -> Path:
         """The default file of `report`, report.html."""
-        return self.root / "report.html"
+        return RunPaths(self.root).report_path
 
     def run(self, trial: Trial) -> RunPaths:
         """The run directory of a trial."""

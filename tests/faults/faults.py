@@ -66,7 +66,10 @@ def killed_at_random_moments(
         known = len(complete_rows(metrics))
         # At any moment: of the start, or of one of the updates that follow.
         if rng.random() < 0.3:
-            time.sleep(rng.uniform(0, 12))
+            # Not later than in its second update: where starts are quick, few seconds are a run.
+            moment = time.monotonic() + rng.uniform(0, 12)
+            while time.monotonic() < moment and len(complete_rows(metrics)) <= known:
+                time.sleep(0.005)
         else:
             deadline = time.monotonic() + 300
             target = known + rng.randint(0, 2)

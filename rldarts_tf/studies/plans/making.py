@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype, random_genotype
+from rldarts_tf.runs.paths import RunPaths
 from rldarts_tf.search_space import SearchSpace
 from rldarts_tf.studies.settings import StudySettings
 from rldarts_tf.studies.trials import ROOT, StudyPaths, Trial
@@ -86,7 +87,7 @@ class TrialMaker:
         flags = self._flags(environment, variation, seed, self.settings.search_steps, folder)
         train = ("train", self.settings.launcher, *flags)
         commands = [(*train, "--stage=search")]
-        made = f"trials/{folder}/genotype.json"
+        made = RunPaths(Path("trials", folder)).genotype_path.as_posix()
         if cell and variation.discretize:
             run, output = f"{ROOT}/trials/{folder}", f"--output={ROOT}/{made}"
             commands.append(("discretize", run, *variation.discretize, output))
