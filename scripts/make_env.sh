@@ -65,6 +65,9 @@ venv_python=$venv/bin/python
 ready=$venv/.rldarts-ready
 building=$venv/.rldarts-building
 
+# What is behind a link belongs to another checkout.
+[[ ! -L "$venv" ]] || die "$venv is a link: remove it, or choose another place with VENV=..."
+
 # Two `make` at once must not build into the same directory. Locking this file leaves none behind.
 if command -v flock >/dev/null; then
     exec 9<"scripts/make_env.sh"
