@@ -67,9 +67,10 @@ def draw_scores(analysis: Analysis, game: Game, axes: Any) -> None:
                 zorder=3,
             )
     axes.set_ylim(-0.09 * top * (len(rows) + 1), 1.08 * top)
+    counted = game.arm(RANDOM) is not None
     ticks = [tick for tick in axes.get_yticks() if 0 <= tick <= top and tick == round(tick)]
-    axes.set_yticks(ticks)
-    axes.set_ylabel("random cells" if game.arm(RANDOM) else "")
+    axes.set_yticks(ticks if counted else [])
+    axes.set_ylabel("random cells" if counted else "")
     axes.set_xlabel(RETURN)
     plain_axes(axes)
 

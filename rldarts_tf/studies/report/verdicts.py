@@ -116,7 +116,8 @@ def _equal_times(analysis: Analysis) -> Iterator[str]:
 
 def _baselines(analysis: Analysis) -> Iterator[str]:
     for game, arm in _searched(analysis):
-        for baseline in analysis.baselines:
+        # Where there are no random cells, the first baseline is what all are compared with already.
+        for baseline in (name for name in analysis.baselines if name != analysis.reference):
             compared = analysis.between(game, arm.name, baseline)
             if compared is not None:
                 yield (f"{game.name}: {arm.name} beside {baseline}: {_difference(compared.welch)}")
