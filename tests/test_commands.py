@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -92,6 +93,7 @@ def test_the_module_is_run_as_the_examples_say(tmp_path):
         (["show", "."], ["genotype.json", "discretized"]),
         (["show", "x", "--depths=16,0"], ["--depths", "'0'"]),
         (["show", "x", "--image=64x64"], ["--image", "HEIGHTxWIDTHxCHANNELS"]),
+        (["show", "x", "--image=100000x100000x3"], ["--image", "at most 1024"]),
         (["size", "mirco"], ["mirco", "micro"]),
         (["size", "micro", "--top_k=0"], ["--top_k"]),
         (["random", "micro", "--output=/proc/nothing"], ["/proc/nothing"]),
@@ -105,6 +107,20 @@ def test_bad_input_is_one_line_that_names_it(run, argv, parts, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert_refused(run(*argv), *parts)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_of_any_size_is_counted(run):
+    code, out, _ = run("size", "classic", "--num_nodes=1000")
+    assert code == 0 and re.search(r"normal cells +10\^\d+\.\d", out)
+
+
+def test_a_bug_is_one_line_with_the_file_of_its_traceback(run, monkeypatch):
+    monkeypatch.setattr(commands.size, "space_of", lambda arguments: {}["missing"])
+    code, out, err = run("size", "classic")
+    assert code == 1 and out == "" and err.count("\n") == 1
+    (path,) = re.findall(r"unexpected KeyError: 'missing'; the traceback is in (\S+)", err)
+    assert "space_of" in Path(path).read_text("utf-8")
+    Path(path).unlink()
 
 
 # --- show, draw, size, random -------------------------------------------------------------------

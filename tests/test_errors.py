@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from rldarts_tf import errors
@@ -29,3 +32,28 @@ def test_the_length_of_a_line_may_be_chosen():
 def test_a_reported_error_is_one_line_and_exit_code_2(capsys):
     assert errors.report_error(errors.ConfigError("field:\nbad")) == 2
     assert capsys.readouterr() == ("", "error: field: bad\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "line"),
+    [
+        ("KeyboardInterrupt", "interrupted\n"),
+        (
+            "ModuleNotFoundError('no jinja2', name='jinja2.x')",
+            "error: jinja2 is not installed, which this needs; "
+            "run: pip install rldarts_tf[report]\n",
+        ),
+    ],
+)
+def test_what_is_raised_while_a_program_is_imported_is_one_line(raised, line):
+    program = f"from rldarts_tf import errors; errors.shorten_tracebacks(); raise {raised}"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.stderr == line and ended.returncode != 0
+
+
+def test_errors_of_the_users_code_name_it_and_the_packages_own_pass():
+    line = r"^op 'x': ZeroDivisionError: division by zero$"
+    with pytest.raises(errors.ConfigError, match=line), errors.naming("op 'x'"):
+        _ = 1 / 0
+    with pytest.raises(errors.RunError, match=r"^own$"), errors.naming("op 'x'"):
+        raise errors.RunError("own")

@@ -1042,3 +1042,10 @@ def test_csv_readers_understand_the_table(tmp_path):
     with stage.metrics_path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["step"], row['odd, "name"']) for row in rows] == [("1", "2")]
+
+
+def test_progress_ends_at_100_percent_though_the_last_update_goes_beyond():
+    stream = io.StringIO()
+    with Progress(100, "x", stream=stream) as progress:
+        progress.update(128)
+    assert "x: 128/100 steps (100.0 %)" in stream.getvalue()

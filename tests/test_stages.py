@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from reference import reference_discretize
 
+from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.baselines import ImpalaCNN
 from rldarts_tf.encoders import DiscreteNetwork, Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError, RunError
@@ -22,7 +23,8 @@ from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.search_space import CLASSIC, MICRO, num_edges
-from rldarts_tf.training.settings import EncoderSettings
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 ENCODERS = {
     "search": EncoderSettings(depths=[3, 4], output_mode="sum", features=6),
@@ -520,3 +522,10 @@ def test_a_cell_from_an_alpha_that_has_hardly_moved_comes_with_a_warning(run, ca
         Pipeline(other, resting, ENCODERS, LENGTHS).run("search")
         assert Pipeline(other, resting, ENCODERS, LENGTHS).run("discretize")
     assert "warning: α has hardly moved: no op's weight is more than 8" in capsys.readouterr().err
+
+
+def test_a_stage_that_would_end_before_it_learns_is_refused():
+    numbers = SACSettings(min_replay_size=1000)
+    StageSettings(numbers, None, TrainingSettings(num_env_steps=1001)).check("search")
+    with pytest.raises(ConfigError, match=r"num_env_steps = 1000 does not reach SACSettings\.min"):
+        StageSettings(numbers, None, TrainingSettings(num_env_steps=1000)).check("search")
