@@ -71,7 +71,7 @@ class StagePaths:
         """Environment steps of the newest checkpoint; 0 without one; None for no such folder."""
         if not self.path.exists():
             return None
-        return max(checkpoint_steps(self.checkpoints_dir.glob("*.index")), default=0)
+        return max(complete_steps(self.checkpoints_dir), default=0)
 
     @property
     def op_weights_path(self) -> Path:
@@ -155,13 +155,18 @@ def checkpoint_steps(paths: Iterable[Path | str]) -> set[int]:
     return {int(match[1]) for match in found if match}
 
 
+def complete_steps(folder: Path) -> set[int]:
+    """Returns the steps of the checkpoints in a folder that are complete: those with an index."""
+    return checkpoint_steps(folder.glob(f"{CHECKPOINT_PREFIX}*.index"))
+
+
 def find_checkpoint(folder: Path, step: int | None = None) -> Path:
     """Finds the newest checkpoint in a folder, or that of a step.
 
     Raises:
       RunError: there is none; the message lists those there are.
     """
-    steps = sorted(checkpoint_steps(folder.glob(f"{CHECKPOINT_PREFIX}*.index")))
+    steps = sorted(complete_steps(folder))
     if not steps:
         raise RunError(f"{str(folder)!r} holds no checkpoint")
     if step is not None and step not in steps:

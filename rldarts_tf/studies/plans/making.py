@@ -151,22 +151,16 @@ class TrialMaker:
           architecture: its id in the arm; the name if None.
           search: the search that finds it.
         """
-        folder = f"{_slug(environment)}/{name}/seed-{seed}"
-        steps = self.settings.evaluation_steps
-        flags = self._flags(environment, PLAIN, seed, steps, folder)
-        stage = ("--stage=evaluate", f"--genotype={ROOT}/{genotype}")
-        return Trial(
-            name=folder,
+        trial = self._from_scratch(
+            environment, name, seed, "evaluate", f"--genotype={ROOT}/{genotype}", PLAIN
+        )
+        return dataclasses.replace(
+            trial,
             arm=arm,
-            environment=environment,
             architecture=architecture or name,
-            seed=seed,
             search_seed=None if search is None else search.seed,
-            stage="evaluate",
-            steps=steps,
             genotype=genotype,
             needs=() if search is None else (search.name,),
-            commands=(("train", self.settings.launcher, *flags, *stage),),
         )
 
     def baseline(
@@ -181,21 +175,8 @@ class TrialMaker:
           name: of the architecture; the kind if empty.
           variation: of the training.
         """
-        folder = f"{_slug(environment)}/{name or kind}/seed-{seed}"
-        steps = self.settings.evaluation_steps
-        flags = self._flags(environment, variation, seed, steps, folder)
-        stage = ("--stage=baseline", f"--gin_bindings=EncoderSettings.baseline = {kind!r}")
-        return Trial(
-            name=folder,
-            arm="baseline",
-            environment=environment,
-            architecture=name or kind,
-            seed=seed,
-            search_seed=None,
-            stage="baseline",
-            steps=steps,
-            commands=(("train", self.settings.launcher, *flags, *stage),),
-        )
+        encoder = f"--gin_bindings=EncoderSettings.baseline = {kind!r}"
+        return self._from_scratch(environment, name or kind, seed, "baseline", encoder, variation)
 
     def random_cell(self, number: int) -> str:
         """The file of a random cell, written if it is missing, relative to the study's root.
@@ -233,6 +214,31 @@ class TrialMaker:
         while len(drawn) < self.settings.random_cells:
             drawn.setdefault(random_genotype(space, rng, output_mode))
         return [*drawn]
+
+    def _from_scratch(
+        self,
+        environment: str,
+        name: str,
+        seed: int,
+        stage: str,
+        encoder: str,
+        variation: Variation,
+    ) -> Trial:
+        """The training of an encoder that the flag `encoder` chooses; its arm is the stage."""
+        folder = f"{_slug(environment)}/{name}/seed-{seed}"
+        steps = self.settings.evaluation_steps
+        flags = self._flags(environment, variation, seed, steps, folder)
+        return Trial(
+            name=folder,
+            arm=stage,
+            environment=environment,
+            architecture=name,
+            seed=seed,
+            search_seed=None,
+            stage=stage,
+            steps=steps,
+            commands=(("train", self.settings.launcher, *flags, f"--stage={stage}", encoder),),
+        )
 
     def _flags(
         self, environment: str, variation: Variation, seed: int, steps: int, folder: str
