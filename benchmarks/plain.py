@@ -66,12 +66,12 @@ class PlainSupernet:
         supernet = self._supernet
         op_weights = self._cast(supernet.alpha.op_weights())
         x = supernet._as_float(images)
-        for layer in supernet._stack:
+        for place, layer in zip(supernet._plan.places, supernet._stack):
             if isinstance(layer, rldarts_tf.Cell):
                 x = self._cell(
                     x,
                     self._cast(self._edges[layer.name]),
-                    op_weights[supernet._cell_types[layer.name]],
+                    op_weights[place.cell_type][place.rows],
                     layer.op_columns,
                     layer.num_nodes,
                     layer.stride,

@@ -77,6 +77,7 @@ _PUBLIC = {
         "get_search_space",
         "register_search_space",
     ),
+    "layer_space": ("A2D", "A2D_MINATAR", "LayerSpace"),
 }
 """Public names by module."""
 

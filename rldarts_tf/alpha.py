@@ -11,12 +11,15 @@ import tensorflow as tf
 
 from rldarts_tf.search.relaxations import Moment, Relaxation, make_relaxation
 from rldarts_tf.search.settings import SearchSettings, as_search_settings
-from rldarts_tf.search_space import NONE, SearchSpace
+from rldarts_tf.search_space import read_config
+from rldarts_tf.space import NONE, Space
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
 class Alpha(tf.keras.layers.Layer):
     """α, shared by all cells of a type: per node j one variable [j, |O|], which starts at zero.
+
+    In a chain of layers a node has one input, and a variable [1, |O|].
 
     Row i of a variable holds the logits of edge (i, j) in the order of `space.ops(cell_type)`.
     All values are float32 whatever the precision of the network around them. What follows from α
@@ -41,7 +44,7 @@ class Alpha(tf.keras.layers.Layer):
 
     def __init__(
         self,
-        space: SearchSpace | dict[str, Any],
+        space: Space | dict[str, Any],
         inverse_temperature: float = 5.0,
         trainable: bool = True,
         search: SearchSettings | Mapping[str, Any] | None = None,
@@ -50,24 +53,25 @@ class Alpha(tf.keras.layers.Layer):
     ) -> None:
         kwargs["dtype"] = tf.float32
         super().__init__(name=name, trainable=trainable, **kwargs)
-        self.space = space if isinstance(space, SearchSpace) else SearchSpace.from_config(space)
+        self.space = space if isinstance(space, Space) else read_config(space)
         self._initial_inverse_temperature = float(inverse_temperature)
         self._train_alpha = trainable
         self.search = as_search_settings(search)
         self.logits: dict[str, list[tf.Variable]] = {}
         # Variables exist from the start, so that a supernet can be discretized before its first
         # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.
+        inputs = {j: len(self.space.sources(j)) for j in range(1, self.space.num_nodes + 1)}
         for cell_type in self.space.cell_types:
             self.logits[cell_type] = [
                 self.add_weight(
                     name=f"{name}/{cell_type}/node_{j}",
-                    shape=(j, len(self.space.ops(cell_type))),
+                    shape=(count, len(self.space.ops(cell_type))),
                     initializer="zeros",
                     # Of the variable itself: Keras sets `trainable` of a layer to that of the model
                     # around it when it reads a SavedModel.
                     trainable=trainable,
                 )
-                for j in range(1, self.space.num_nodes + 1)
+                for j, count in inputs.items()
             ]
         self.inverse_temperature = self.add_weight(
             name=f"{name}/inverse_temperature",
@@ -85,11 +89,11 @@ class Alpha(tf.keras.layers.Layer):
                 cell_type: [
                     self.add_weight(
                         name=f"{name}/{cell_type}/edges_{j}",
-                        shape=(j,),
+                        shape=(count,),
                         initializer="zeros",
                         trainable=trainable,
                     )
-                    for j in range(1, self.space.num_nodes + 1)
+                    for j, count in inputs.items()
                 ]
                 for cell_type in self.space.cell_types
             }
@@ -211,17 +215,20 @@ class Alpha(tf.keras.layers.Layer):
         found = {}
         for cell_type, nodes in self.logits.items():
             z = beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
-            none = self.space.ops(cell_type).index(NONE)
+            ops = self.space.ops(cell_type)
+            none = ops.index(NONE) if NONE in ops else None
             found[cell_type] = self.relaxations[cell_type].ranking(z, none)
             if self.edge_logits:
                 found[cell_type] = self._normalized(found[cell_type], cell_type, none)
         return found
 
-    def _normalized(self, z: np.ndarray, cell_type: str, none: int) -> np.ndarray:
+    def _normalized(self, z: np.ndarray, cell_type: str, none: int | None) -> np.ndarray:
         """log γ p, and for `none` the log of what is left of 1: its softmax is that."""
         nodes = [node.numpy().astype(np.float64) for node in self.edge_logits[cell_type]]
         log_share = np.concatenate([node - np.logaddexp.reduce(node) for node in nodes])
         log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True) + log_share[:, None]
+        if none is None:
+            return log_p
         others = np.exp(np.delete(log_p, none, axis=1)).sum(axis=1)
         log_p[:, none] = np.log(np.maximum(1 - others, np.finfo(np.float64).tiny))
         return log_p

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rldarts_tf.discretization import Cap
 from rldarts_tf.ops import parameter_free
-from rldarts_tf.search_space import SKIP_CONNECT, SearchSpace
+from rldarts_tf.space import SKIP_CONNECT, Space
 
 
 def make_caps(
-    space: SearchSpace, max_skips: int | None = None, max_parameter_free: int | None = None
+    space: Space, max_skips: int | None = None, max_parameter_free: int | None = None
 ) -> dict[str, Cap]:
     """The caps of a search space, as `discretize` takes them; None for no cap.
 

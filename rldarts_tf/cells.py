@@ -129,7 +129,7 @@ class Cell(tf.keras.layers.Layer):
             column per op of `op_columns`. None: every weight is one.
           training: passed to normalizations.
           active: the ops to compute, bool [k, E, |O|]: k layers of at most one op per edge; None:
-            all. XLA, and ops of one's own, compute all the same. Then `recompute` has no effect.
+            all. XLA computes all the same. Then `recompute` has no effect.
         """
         if op_weights is not None and self.op_columns is None:
             raise ConfigError("this cell has no op_columns: it takes no op_weights")
@@ -270,7 +270,7 @@ def _make_bank(
         functions = [layer.function for layer, *_ in layers]
         return ParameterFreeBank(functions, stride, len(fan_out.targets), **kwargs)
     [of_targets], [op] = layers, fan_out.ops
-    return LayerBank(op, of_targets, **kwargs)
+    return LayerBank(op, of_targets, filters, stride, **kwargs)
 
 
 def _kind(layer: tf.keras.layers.Layer) -> Kind:

@@ -11,7 +11,7 @@ import numpy as np
 from rldarts_tf.checks import check_integer, check_number
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import CellTopology, Edge, Genotype, check_count
-from rldarts_tf.search_space import NONE, SearchSpace, edge_row, edges, num_nodes_of
+from rldarts_tf.space import NONE, Space
 
 
 class Cap(NamedTuple):
@@ -30,7 +30,7 @@ HARDLY_MOVED = 0.05
 
 def discretize(
     logits: Mapping[str, Any],
-    space: SearchSpace,
+    space: Space,
     top_k: int | None = None,
     output_mode: str = "concat",
     *,
@@ -81,7 +81,7 @@ def discretize(
 
 def discretize_strengths(
     strengths: Mapping[str, Any],
-    space: SearchSpace,
+    space: Space,
     top_k: int | None = None,
     output_mode: str = "concat",
     *,
@@ -110,7 +110,7 @@ def discretize_strengths(
     return _discretize(values, strength, space, top_k, output_mode, threshold, caps)
 
 
-def check_caps(space: SearchSpace, caps: Caps) -> None:
+def check_caps(space: Space, caps: Caps) -> None:
     """Checks that some op remains for every edge, whatever other edges are given.
 
     Raises:
@@ -134,7 +134,7 @@ Strength = Callable[[str, np.ndarray], np.ndarray]
 def _discretize(
     values: Mapping[str, np.ndarray],
     strength: Strength,
-    space: SearchSpace,
+    space: Space,
     top_k: int | None,
     output_mode: str,
     threshold: float | None,
@@ -146,32 +146,25 @@ def _discretize(
         if top_k is not None:
             raise ConfigError("threshold: decides about K, so top_k must not be given")
         top_k = max(
-            _most_inputs(values[t], partial(strength, t), space.ops(t), threshold)
+            _most_inputs(values[t], partial(strength, t), space, t, threshold)
             for t in space.cell_types
         )
     top_k = check_count("top_k", space.top_k if top_k is None else top_k, least=1)
-    return Genotype(
-        search_space=space.name,
-        cells={
-            t: _discretize_cell(values[t], partial(strength, t), space.ops(t), top_k, caps or {})
-            for t in space.cell_types
-        },
-        top_k=top_k,
-        output_mode=output_mode,
-        num_normal=space.num_normal,
-        num_reduction=space.num_reduction,
-        space=space,
-    )
+    cells = {
+        t: _discretize_cell(values[t], partial(strength, t), space, t, top_k, caps or {})
+        for t in space.cell_types
+    }
+    return Genotype.of(space, cells, top_k, output_mode)
 
 
-def _checked_all(name: str, arrays: Mapping[str, Any], space: SearchSpace) -> dict[str, np.ndarray]:
+def _checked_all(name: str, arrays: Mapping[str, Any], space: Space) -> dict[str, np.ndarray]:
     """Returns the arrays of all cell types as float64 [E, |O|], checked."""
     found = {}
     for cell_type in space.cell_types:
         if cell_type not in arrays:
             raise ConfigError(f"{name}: none for {cell_type!r} cells")
         where, num_ops = f"{name}[{cell_type!r}]", len(space.ops(cell_type))
-        found[cell_type] = _checked(where, arrays[cell_type], space.num_nodes, num_ops)
+        found[cell_type] = _checked(where, arrays[cell_type], space, num_ops)
     return found
 
 
@@ -212,7 +205,7 @@ def unmoved_warning(logits: Mapping[str, Any], gradient_steps: int | None = None
     )
 
 
-def _checked(where: str, logits: Any, num_nodes: int, num_ops: int) -> np.ndarray:
+def _checked(where: str, logits: Any, space: Space, num_ops: int) -> np.ndarray:
     """Returns the logits of a cell type as float64 [E, |O|], checked."""
     if _is_list_of_nodes(logits):
         raise ConfigError(
@@ -223,11 +216,11 @@ def _checked(where: str, logits: Any, num_nodes: int, num_ops: int) -> np.ndarra
         z = np.asarray(logits, dtype=np.float64)
     except (TypeError, ValueError):
         raise ConfigError(f"{where}: not an array of numbers") from None
-    rows = edges(num_nodes)
+    rows = space.edges
     if z.shape != (len(rows), num_ops):
         raise ConfigError(
-            f"{where}: shape must be {(len(rows), num_ops)}: the edges of {num_nodes} nodes, and "
-            f"ops; got {z.shape}"
+            f"{where}: shape must be {(len(rows), num_ops)}: the edges of {space.num_nodes} nodes, "
+            f"and ops; got {z.shape}"
         )
     for edge, row in zip(rows, z):
         if not np.all(np.isfinite(row)):
@@ -249,17 +242,19 @@ def _is_list_of_nodes(logits: Any) -> bool:
 def _discretize_cell(
     values: np.ndarray,
     strength: Callable[[np.ndarray], np.ndarray],
-    ops: tuple[str, ...],
+    space: Space,
+    cell_type: str,
     top_k: int,
     caps: Caps,
 ) -> CellTopology:
     """Returns the edges that each node keeps, from values [E, |O|]."""
+    ops = space.ops(cell_type)
     allowed = np.broadcast_to([op != NONE for op in ops], values.shape).copy()
     while True:
         # np.argmax takes the first of equals.
         best = np.argmax(np.where(allowed, values, -np.inf), axis=1)
         strengths = strength(best)
-        kept = _kept(strengths, top_k)
+        kept = _kept(strengths, space, top_k)
         for cap in caps.values():
             capped = [row for row in kept if ops[best[row]] in cap.ops]
             if len(capped) > cap.most:
@@ -268,35 +263,35 @@ def _discretize_cell(
                 break
         else:
             break
-    edge_of = edges(num_nodes_of(len(values)))
-    nodes: list[list[Edge]] = [[] for _ in range(edge_of[-1][1])]
+    nodes: list[list[Edge]] = [[] for _ in range(space.num_nodes)]
     for row in kept:
-        source, target = edge_of[row]
+        source, target = space.edges[row]
         nodes[target - 1].append((source, ops[best[row]]))
     return tuple(map(tuple, nodes))
 
 
-def _kept(strengths: np.ndarray, top_k: int) -> list[int]:
+def _kept(strengths: np.ndarray, space: Space, top_k: int) -> list[int]:
     """Returns the rows of the K strongest edges of every node, of strengths [E]."""
     rows: list[int] = []
-    for j in range(1, num_nodes_of(len(strengths)) + 1):
-        first = edge_row(0, j)
-        of_node = strengths[first : edge_row(0, j + 1)]
+    targets = np.array([target for _, target in space.edges])
+    for j in range(1, space.num_nodes + 1):
+        of_node = np.flatnonzero(targets == j)
         # A stable sort keeps the lower input first among equals.
-        rows += sorted(first + np.argsort(-of_node, kind="stable")[:top_k])
+        rows += sorted(of_node[np.argsort(-strengths[of_node], kind="stable")[:top_k]])
     return rows
 
 
 def _most_inputs(
     values: np.ndarray,
     strength: Callable[[np.ndarray], np.ndarray],
-    ops: tuple[str, ...],
+    space: Space,
+    cell_type: str,
     threshold: float,
 ) -> int:
     """Returns the largest number of edges into a node that are stronger than that, at least 1."""
-    nonzero = np.array([op != NONE for op in ops])
+    nonzero = np.array([op != NONE for op in space.ops(cell_type)])
     above = strength(np.argmax(np.where(nonzero, values, -np.inf), axis=1)) > threshold
-    targets = [target for _, target in edges(num_nodes_of(len(values)))]
+    targets = [target for _, target in space.edges]
     return max(1, int(np.bincount(targets, weights=above).max()))
 
 

@@ -1,12 +1,14 @@
 """Encoders: images [B, H, W, C] -> features [B, features].
 
-`CellNetwork` stacks the cells that a factory makes; `Supernet` and `DiscreteNetwork` differ only in
-that factory and in who gives the op weights. Source: RL-DARTS section 3.1, figure 2, and the
-hand-designed parts of IMPALA-CNN (Espeholt et al. 2018) that the paper keeps.
+`CellNetwork` stacks the cells that a factory makes, where the search space says; `Supernet` and
+`DiscreteNetwork` differ only in that factory and in who gives the op weights. Source: RL-DARTS
+section 3.1, figure 2, and the hand-designed parts of IMPALA-CNN (Espeholt et al. 2018) that the
+paper keeps.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -25,17 +27,11 @@ from rldarts_tf.kernels.precision import Conv2D
 from rldarts_tf.ops import check_ops
 from rldarts_tf.options import check_option
 from rldarts_tf.search.settings import SearchSettings, as_search_settings
-from rldarts_tf.search_space import (
-    IMPALA_STEM,
-    NORMAL,
-    PISAC_STEM,
-    REDUCTION,
-    SearchSpace,
-    get_search_space,
-)
+from rldarts_tf.search_space import get_search_space, read_config
+from rldarts_tf.space import CELL, CONV, MAX_POOL, NORM, Numbers, Place, Space
 
-CellFactory = Callable[[str, int, str, Any], Cell]
-"""(cell type, filters, layer name, Keras policy) -> cell."""
+CellFactory = Callable[[Place, Any], Cell]
+"""(where it is to stand, Keras policy) -> cell."""
 
 
 class Encoder(tf.keras.Model):
@@ -152,16 +148,13 @@ class Encoder(tf.keras.Model):
 
 
 class CellNetwork(Encoder):
-    """D blocks of R reduction cells, then N normal cells; one channel depth per block.
-
-    What stands around the cells is the stem's; see `rldarts_tf.SearchSpace`.
+    """D blocks of cells, one channel depth per block, and what the search space has around them.
 
     Args:
       cell_factory: makes the cells.
       depths: channels of each block.
-      num_normal: N.
-      num_reduction: R.
-      stem: "impala", "pisac" or "none".
+      space: the search space, whose `places` are the layers.
+      numbers: N, R and so on, of a genotype or of the space itself.
       **kwargs: arguments of `Encoder`.
     """
 
@@ -169,43 +162,22 @@ class CellNetwork(Encoder):
         self,
         cell_factory: CellFactory,
         depths: Sequence[int],
-        num_normal: int,
-        num_reduction: int,
-        stem: str,
+        space: Space,
+        numbers: Numbers,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.depths = check_option("depths", depths)
-        self._stack: list[tf.keras.layers.Layer] = []
-        dtype = self.dtype_policy
-        self._stem = stem
-        if stem == PISAC_STEM:
-            self._stack.append(Conv2D(self.depths[0], 3, strides=2, name="stem", dtype=dtype))
-        elif stem == IMPALA_STEM and num_reduction:
-            self._stack.append(same_conv(self.depths[0], "stem", dtype))
-        for d, filters in enumerate(self.depths):
-            if stem == IMPALA_STEM and not num_reduction:
-                self._stack.append(same_conv(filters, f"block_{d}_conv", dtype))
-                self._stack.append(
-                    tf.keras.layers.MaxPool2D(
-                        3, 2, padding="same", name=f"block_{d}_pool", dtype=dtype
-                    )
-                )
-            cell_types = [REDUCTION] * num_reduction + [NORMAL] * num_normal
-            for c, cell_type in enumerate(cell_types):
-                cell_name = f"block_{d}_{cell_type}_{c}"
-                self._stack.append(cell_factory(cell_type, filters, cell_name, dtype))
-        if stem == PISAC_STEM:
-            self._stack.append(FilterResponseNorm(name="norm", dtype=dtype))
-        self._cell_types = {
-            layer.name: REDUCTION if layer.stride == 2 else NORMAL for layer in self.cells
-        }
+        self._plan = _Plan(space.places(self.depths, numbers))
+        self._stack: list[tf.keras.layers.Layer] = [
+            _make_layer(place, cell_factory, self.dtype_policy) for place in self._plan.places
+        ]
 
     @property
     @override
     def ends_in_activation(self) -> bool:
-        # The last layer is the thresholded unit of filter response normalization.
-        return self._stem == PISAC_STEM
+        # Filter response normalization has a thresholded unit.
+        return self._plan.places[-1].kind == NORM
 
     @property
     def cells(self) -> list[Cell]:
@@ -217,13 +189,13 @@ class CellNetwork(Encoder):
     def uses_training(self) -> bool:
         return any(cell.uses_training for cell in self.cells)
 
-    def op_weights(self) -> Mapping[str, tf.Tensor | None]:
-        """p [E, |O|] per cell type, or None where every weight is one."""
-        return {NORMAL: None, REDUCTION: None}
+    def op_weights(self) -> Mapping[str, tf.Tensor]:
+        """p [E, |O|] per cell type; of none where every weight is one."""
+        return {}
 
     def selected_ops(self) -> Mapping[str, tf.Tensor | None]:
-        """Per cell type the ops to compute, bool [k, E, |O|], or None for all."""
-        return {NORMAL: None, REDUCTION: None}
+        """Per cell type the ops to compute, bool [k, E, |O|]; None, or no entry, for all."""
+        return {}
 
     @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
@@ -233,34 +205,57 @@ class CellNetwork(Encoder):
         with "none" H / 2^(R D).
         """
         op_weights, selected = self.op_weights(), self.selected_ops()
-        for layer in self._stack:
-            x = self._passed(layer, x, op_weights, training, selected)
+        for place, layer in zip(self._plan.places, self._stack):
+            x = _passed(place, layer, x, op_weights, training, selected)
         return x
 
     def cell_inputs(
-        self, images: tf.Tensor, op_weights: Mapping[str, tf.Tensor | None]
-    ) -> Iterator[tuple[Cell, str, tf.Tensor]]:
-        """(cell, its type, its input) of every cell, from input to output."""
+        self, images: tf.Tensor, op_weights: Mapping[str, tf.Tensor]
+    ) -> Iterator[tuple[Cell, Place, tf.Tensor]]:
+        """(cell, where it stands, its input) of every cell, from input to output."""
         x = self._as_float(images)
-        for layer in self._stack:
-            if isinstance(layer, Cell):
-                yield layer, self._cell_types[layer.name], x
-            x = self._passed(layer, x, op_weights, False)
+        for place, layer in zip(self._plan.places, self._stack):
+            if place.kind == CELL:
+                yield layer, place, x
+            x = _passed(place, layer, x, op_weights, False)
 
-    def _passed(
-        self,
-        layer: tf.keras.layers.Layer,
-        x: tf.Tensor,
-        op_weights: Mapping[str, tf.Tensor | None],
-        training: bool | None,
-        selected: Mapping[str, tf.Tensor | None] | None = None,
-    ) -> tf.Tensor:
-        """The output of one layer of the stack."""
-        if not isinstance(layer, Cell):
-            return layer(x)
-        kind = self._cell_types[layer.name]
-        active = None if selected is None else selected[kind]
-        return layer(x, op_weights[kind], training=training, active=active)
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Where the layers of a network stand; not a plain tuple, which Keras would track."""
+
+    places: tuple[Place, ...]
+
+
+def _make_layer(place: Place, cell_factory: CellFactory, dtype: Any) -> tf.keras.layers.Layer:
+    if place.kind == CELL:
+        return cell_factory(place, dtype)
+    name, padding = place.name, place.padding
+    if place.kind == CONV:
+        strides = place.stride
+        return Conv2D(place.filters, 3, strides, padding=padding, name=name, dtype=dtype)
+    if place.kind == MAX_POOL:
+        return tf.keras.layers.MaxPool2D(3, place.stride, padding=padding, name=name, dtype=dtype)
+    return FilterResponseNorm(name=name, dtype=dtype)
+
+
+def _passed(
+    place: Place,
+    layer: tf.keras.layers.Layer,
+    x: tf.Tensor,
+    op_weights: Mapping[str, tf.Tensor],
+    training: bool | None,
+    selected: Mapping[str, tf.Tensor | None] | None = None,
+) -> tf.Tensor:
+    """The output of one layer of the stack."""
+    if place.kind != CELL:
+        return layer(x)
+    p = op_weights.get(place.cell_type)
+    active = (selected or {}).get(place.cell_type)
+    if place.node is not None:
+        p = None if p is None else p[place.rows]
+        active = None if active is None else active[:, place.rows]
+    return layer(x, p, training=training, active=active)
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -270,9 +265,10 @@ class Supernet(CellNetwork):
     Train it like any other encoder: α is among its `trainable_weights`. Then `discretize()`.
 
     Args:
-      search_space: a `SearchSpace` or the name of a registered one.
+      search_space: a `SearchSpace` or `LayerSpace`, or the name of a registered one.
       depths: channels of each block, such as [16, 16, 16].
-      output_mode: how a cell's output follows from its nodes; see `rldarts_tf.cells.Cell`.
+      output_mode: how a cell's output follows from its nodes; see `rldarts_tf.cells.Cell`. A layer
+        space leaves no choice.
       inverse_temperature: β, which multiplies α in the softmax; the paper's values are 5 for PPO
         and 10 for Rainbow (appendix F.1). `supernet.alpha.inverse_temperature` is a variable.
       normalization: of the convolutions in the cells: None, "layer" or "batch".
@@ -287,7 +283,7 @@ class Supernet(CellNetwork):
 
     def __init__(
         self,
-        search_space: SearchSpace | str | Mapping[str, Any],
+        search_space: Space | str | Mapping[str, Any],
         depths: Sequence[int],
         output_mode: str = "concat",
         inverse_temperature: float = 5.0,
@@ -307,25 +303,25 @@ class Supernet(CellNetwork):
         check_option("train_alpha", train_alpha)
         method = as_search_settings(search)
 
-        def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
-            ops = space.ops(cell_type)
+        output_mode = space.output_mode(output_mode)
+
+        def make_cell(place: Place, dtype: Any) -> Cell:
+            ops = space.ops(place.cell_type)
             return Cell(
-                dense_topology(ops, space.num_nodes),
-                filters,
-                stride=2 if cell_type == REDUCTION else 1,
+                dense_topology(ops, space.num_nodes if place.node is None else 1),
+                place.filters,
+                stride=place.stride,
                 output_mode=output_mode,
                 normalization=normalization,
                 op_columns=ops,
                 recompute=recompute,
                 unit_ops=method.unit_ops is not None,
                 partial=method.partial_channels,
-                name=cell_name,
+                name=place.name,
                 dtype=dtype,
             )
 
-        super().__init__(
-            make_cell, depths, space.num_normal, space.num_reduction, space.stem, **kwargs
-        )
+        super().__init__(make_cell, depths, space, space, **kwargs)
         # Whether ops that a sample leaves out are computed all the same, as to count their cost.
         self.computes_all_ops = False
         self.space = space
@@ -339,7 +335,7 @@ class Supernet(CellNetwork):
 
     @override
     def op_weights(self) -> Mapping[str, tf.Tensor]:
-        """p = softmax(β α): per cell type float32 [E, |O|], a row per edge."""
+        """p = softmax(β α): per cell type float32 [E, |O|], a row per edge of `Space.edges`."""
         return self.alpha.op_weights()
 
     @override
@@ -468,27 +464,20 @@ class DiscreteNetwork(CellNetwork):
             check_ops(ops, f"genotype of search space {discrete.search_space!r}")
         check_option("normalization", normalization)
 
-        def make_cell(cell_type: str, filters: int, cell_name: str, dtype: Any) -> Cell:
+        def make_cell(place: Place, dtype: Any) -> Cell:
             return Cell(
-                discrete.cells[cell_type],
-                filters,
-                stride=2 if cell_type == REDUCTION else 1,
+                discrete.topology(place),
+                place.filters,
+                stride=place.stride,
                 output_mode=discrete.output_mode,
                 normalization=normalization,
                 recompute=recompute,
                 unit_ops=unit_ops,
-                name=cell_name,
+                name=place.name,
                 dtype=dtype,
             )
 
-        super().__init__(
-            make_cell,
-            depths,
-            discrete.num_normal,
-            discrete.num_reduction,
-            discrete.space.stem,
-            **kwargs,
-        )
+        super().__init__(make_cell, depths, discrete.space, discrete, **kwargs)
         self._genotype_json = discrete.to_json()
         self.normalization = normalization
         self.recompute = recompute
@@ -511,12 +500,12 @@ class DiscreteNetwork(CellNetwork):
         }
 
 
-def as_search_space(value: SearchSpace | str | Mapping[str, Any]) -> SearchSpace:
+def as_search_space(value: Space | str | Mapping[str, Any]) -> Space:
     """A search space from itself, its registered name, or its config."""
-    if isinstance(value, SearchSpace):
+    if isinstance(value, Space):
         return value
     if isinstance(value, Mapping):
-        return SearchSpace.from_config(value)
+        return read_config(value)
     return get_search_space(value)
 
 

@@ -18,14 +18,8 @@ from rldarts_tf import files
 from rldarts_tf.checks import as_integer, check_integer, shown
 from rldarts_tf.errors import ConfigError, GenotypeError, one_line
 from rldarts_tf.files import PathLike
-from rldarts_tf.search_space import (
-    NONE,
-    NORMAL,
-    OUTPUT_MODES,
-    REDUCTION,
-    SearchSpace,
-    get_search_space,
-)
+from rldarts_tf.search_space import get_search_space, kind_of
+from rldarts_tf.space import NONE, Place, Space
 
 FORMAT_VERSION = 2
 """Version 2 holds the definition of the search space; version 1 held its name alone."""
@@ -71,27 +65,21 @@ class Genotype:
     output_mode: str = "concat"
     num_normal: int = 1
     num_reduction: int = 0
-    space: SearchSpace = dataclasses.field(default=None, repr=False)  # type: ignore[assignment]
+    space: Space = dataclasses.field(default=None, repr=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         space = _space_of(self.search_space, self.space)
         object.__setattr__(self, "space", space)
         for name, least in (("top_k", 1), ("num_normal", 0), ("num_reduction", 0)):
             object.__setattr__(self, name, check_count(name, getattr(self, name), least))
-        if self.output_mode not in OUTPUT_MODES:
+        if self.output_mode not in space.output_modes:
             raise GenotypeError(
                 f"output_mode: unknown mode {shown(self.output_mode)}; "
-                f"one of {', '.join(OUTPUT_MODES)}"
+                f"one of {', '.join(space.output_modes)}"
             )
         if not isinstance(self.cells, Mapping):
             raise GenotypeError("cells: must map cell types to their nodes")
-        expected = [
-            cell_type
-            for cell_type, count in ((REDUCTION, self.num_reduction), (NORMAL, self.num_normal))
-            if count
-        ]
-        if not expected:
-            raise GenotypeError("num_normal: and num_reduction are both 0: no cells")
+        expected = space.cell_types_of(self)
         for cell_type in self.cells:
             if cell_type not in expected:
                 raise GenotypeError(
@@ -107,7 +95,7 @@ class Genotype:
                     f"cells.{cell_type}: search space {space.name!r} has no such cells"
                 )
             cells[cell_type] = _check_cell(
-                f"cells.{cell_type}", self.cells[cell_type], space.ops(cell_type), self.top_k
+                f"cells.{cell_type}", self.cells[cell_type], space, cell_type, self.top_k
             )
         object.__setattr__(self, "cells", cells)
 
@@ -118,6 +106,36 @@ class Genotype:
     def num_nodes(self) -> int:
         """I, the number of intermediate nodes."""
         return max(len(cell) for cell in self.cells.values())
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        cells: Mapping[str, CellTopology],
+        top_k: int | None = None,
+        output_mode: str = "concat",
+    ) -> Genotype:
+        """Makes the genotype of cells of a space, with the numbers of this.
+
+        Args:
+          space: the search space.
+          cells: see the class.
+          top_k: K; `space.top_k` if None.
+          output_mode: not looked at where the space leaves no choice.
+        """
+        return cls(
+            search_space=space.name,
+            cells=cells,
+            top_k=space.top_k if top_k is None else top_k,
+            output_mode=space.output_mode(output_mode),
+            num_normal=space.num_normal,
+            num_reduction=space.num_reduction,
+            space=space,
+        )
+
+    def topology(self, place: Place) -> CellTopology:
+        """The topology of the cell at a place of the network."""
+        return topology_at(self.cells[place.cell_type], place)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the content of a genotype file."""
@@ -218,6 +236,13 @@ class Genotype:
             raise GenotypeError(f"{shown}: cannot be read (not a file name)") from None
 
 
+def topology_at(topology: CellTopology, place: Place) -> CellTopology:
+    """Returns the part of a topology that a place has: all of it, or one node of a chain."""
+    if place.node is None:
+        return topology
+    return (tuple((0, op) for _, op in topology[place.node - 1]),)
+
+
 def dense_topology(ops: Sequence[str], num_nodes: int) -> CellTopology:
     """Returns the topology of a supernet cell: every edge (i, j), i < j, with every op but `none`.
 
@@ -238,7 +263,7 @@ class ByteSource(Protocol):
 
 
 def random_genotype(
-    space: SearchSpace,
+    space: Space,
     rng: random.Random | ByteSource | int | None = None,
     output_mode: str = "concat",
 ) -> Genotype:
@@ -260,19 +285,11 @@ def random_genotype(
         cells[cell_type] = tuple(
             tuple(
                 (i, source.choice(nonzero))
-                for i in sorted(source.sample(range(node), min(node, space.top_k)))
+                for i in sorted(source.sample(inputs, min(len(inputs), space.top_k)))
             )
-            for node in range(1, space.num_nodes + 1)
+            for inputs in map(space.sources, range(1, space.num_nodes + 1))
         )
-    return Genotype(
-        search_space=space.name,
-        cells=cells,
-        top_k=space.top_k,
-        output_mode=output_mode,
-        num_normal=space.num_normal,
-        num_reduction=space.num_reduction,
-        space=space,
-    )
+    return Genotype.of(space, cells, output_mode=output_mode)
 
 
 def _random_source(rng: Any) -> random.Random:
@@ -295,11 +312,11 @@ def _random_source(rng: Any) -> random.Random:
     return random.Random(seed)
 
 
-_STATED = ("num_normal", "num_reduction", "num_nodes", "top_k")
+_STATED = ("num_normal", "num_reduction", "num_nodes", "num_layers", "top_k")
 """Fields that a genotype states itself, and in which its space may differ."""
 
 
-def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
+def _space_of(name: Any, space: Space | None) -> Space:
     """Returns the definition of a genotype's space, from the constructor's arguments."""
     if not isinstance(name, str):
         raise GenotypeError(f"search_space: must be a string, got {shown(name)}")
@@ -309,8 +326,8 @@ def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
         except ConfigError as error:
             reason = str(error).replace(repr(name), shown(name))
             raise GenotypeError(f"search_space: {reason}") from None
-    if not isinstance(space, SearchSpace):
-        raise GenotypeError(f"space: must be a SearchSpace, got {shown(space)}")
+    if not isinstance(space, Space):
+        raise GenotypeError(f"space: must be a SearchSpace or a LayerSpace, got {shown(space)}")
     if space.name != name:
         raise GenotypeError(f"search_space: {shown(name)} is not the space {shown(space.name)}")
     # A space that could not be read again is not accepted either.
@@ -322,7 +339,7 @@ def _space_of(name: Any, space: SearchSpace | None) -> SearchSpace:
     return known
 
 
-def read_space(data: Any) -> SearchSpace:
+def read_space(data: Any) -> Space:
     """Reads the space that a file defines, which anybody may have written; registers nothing.
 
     Raises:
@@ -331,11 +348,12 @@ def read_space(data: Any) -> SearchSpace:
     if not isinstance(data, Mapping):
         raise GenotypeError(f"search_space: must be a JSON object, got {shown(data)}")
     _check_definition(data)
+    kind = kind_of(data)
     try:
-        space = SearchSpace.from_config(data)
+        space = kind.from_config(data)
     except ConfigError as error:
         # "SearchSpace.<field> must be ..." -> "search_space.<field>: must be ..."
-        field, _, reason = str(error).partition("SearchSpace.")[2].partition(" ")
+        field, _, reason = str(error).partition(f"{kind.__name__}.")[2].partition(" ")
         raise GenotypeError(f"search_space.{field}: {reason}") from None
     known = _registered(space.name)
     if known is not None:
@@ -345,7 +363,7 @@ def read_space(data: Any) -> SearchSpace:
 
 def _check_definition(data: Mapping[str, Any]) -> None:
     """Checks the kinds and sizes of a definition's fields; `SearchSpace` checks what they mean."""
-    types = {field.name: str(field.type) for field in dataclasses.fields(SearchSpace)}
+    types = {field.name: str(field.type) for field in dataclasses.fields(kind_of(data))}
     for key, value in data.items():
         if key not in types:
             raise GenotypeError(f"search_space: {shown(key)}: unknown field")
@@ -376,19 +394,24 @@ _CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "int": lambda where, value: check_count(where, value, least=0),
     "tuple[str, ...]": _check_names,
 }
-"""Check of a field of SearchSpace by its type: (path, value in JSON) -> GenotypeError."""
+"""Check of a field of a space by its type: (path, value in JSON) -> GenotypeError."""
 
 
-def _registered(name: str) -> SearchSpace | None:
+def _registered(name: str) -> Space | None:
     try:
         return get_search_space(name)
     except ConfigError:
         return None
 
 
-def _check_same(space: SearchSpace, known: SearchSpace, but: Sequence[str] = ()) -> None:
+def _check_same(space: Space, known: Space, but: Sequence[str] = ()) -> None:
     """Raises a GenotypeError if a space is not the registered one of its name."""
-    for field in dataclasses.fields(SearchSpace):
+    if type(space) is not type(known):
+        raise GenotypeError(
+            f"search_space: a {type(space).__name__}, but a {type(known).__name__} {space.name!r} "
+            "is registered: one of them needs another name"
+        )
+    for field in dataclasses.fields(space):
         own, other = getattr(space, field.name), getattr(known, field.name)
         if own != other and field.name not in but:
             raise GenotypeError(
@@ -402,19 +425,19 @@ def check_count(field: str, value: Any, least: int) -> int:
     return check_integer(f"{field}:", value, least, _MAX_COUNT, GenotypeError)
 
 
-def _check_cell(where: str, cell: Any, ops: tuple[str, ...], top_k: int) -> CellTopology:
+def _check_cell(where: str, cell: Any, space: Space, cell_type: str, top_k: int) -> CellTopology:
     if not isinstance(cell, (list, tuple)) or not 1 <= len(cell) <= _MAX_COUNT:
         raise GenotypeError(f"{where}: must be a list of 1 to {_MAX_COUNT} nodes")
     return tuple(
-        _check_node(f"{where}[{j - 1}]", j, node, ops, top_k)
+        _check_node(f"{where}[{j - 1}]", j, node, space.sources(j), space.ops(cell_type), top_k)
         for j, node in enumerate(cell, start=1)
     )
 
 
 def _check_node(
-    where: str, j: int, node: Any, ops: tuple[str, ...], top_k: int
+    where: str, j: int, node: Any, sources: range, ops: tuple[str, ...], top_k: int
 ) -> tuple[Edge, ...]:
-    count = min(j, top_k)
+    count = min(len(sources), top_k)
     if not isinstance(node, (list, tuple)) or len(node) != count:
         got = len(node) if isinstance(node, (list, tuple)) else shown(node)
         raise GenotypeError(f"{where}: node {j} must have {count} inputs, got {got}")
@@ -425,12 +448,14 @@ def _check_node(
             raise GenotypeError(f"{place}: must be [input, op], got {shown(edge)}")
         i, op = edge
         source = as_integer(i)
-        if source is None or not 0 <= source < j:
-            raise GenotypeError(f"{place}: input of node {j} must be 0 to {j - 1}, got {shown(i)}")
+        if source is None or source not in sources:
+            among = " to ".join(map(str, dict.fromkeys((sources[0], sources[-1]))))
+            raise GenotypeError(f"{place}: input of node {j} must be {among}, got {shown(i)}")
         if op == NONE:
             raise GenotypeError(f"{place}: a discrete cell cannot use {NONE!r}")
         if not isinstance(op, str) or op not in ops:
-            raise GenotypeError(f"{place}: unknown op {shown(op)}; one of {_listed(ops[:-1])}")
+            known = _listed([name for name in ops if name != NONE])
+            raise GenotypeError(f"{place}: unknown op {shown(op)}; one of {known}")
         if any(source == other for other, _ in edges):
             raise GenotypeError(f"{place}: duplicate input {source} of node {j}")
         edges.append((source, op))

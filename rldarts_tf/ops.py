@@ -22,10 +22,11 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.errors import ConfigError, naming
+from rldarts_tf.inverted_residual import InvertedResidual
 from rldarts_tf.kernels.banks import ConvolutionBank, ConvolutionSettings, ParameterFreeBank
 from rldarts_tf.kernels.precision import set_policy
 from rldarts_tf.options import check_option
-from rldarts_tf.search_space import NONE, SKIP_CONNECT
+from rldarts_tf.space import NONE, SKIP_CONNECT
 
 OpFactory = Callable[..., tf.keras.layers.Layer]
 """(filters, stride) or (filters, stride, dtype) -> layer."""
@@ -205,6 +206,7 @@ def make_op(
       filters: output channels.
       stride: 1 or 2.
       normalization: applied after each convolution of the built-in ops: None, "layer" or "batch".
+        Ops that have a normalization of their own keep it if None.
       dtype: the layer's Keras policy; the global one if None.
 
     Raises:
@@ -219,7 +221,7 @@ def make_op(
         layer = factory(filters, stride, **({"dtype": policy} if takes_dtype else {}))
     if not takes_dtype:
         set_policy(layer, policy)
-    if normalization is not None and isinstance(layer, (Convolution, SeparableConvolution)):
+    if normalization is not None and isinstance(layer, _NORMALIZED):
         config = layer.get_config()
         layer = type(layer).from_config({**config, "normalization": normalization})
     return layer
@@ -281,10 +283,21 @@ class SeparableConvolution(tf.keras.layers.Layer):
         return config
 
 
+_NORMALIZED = (Convolution, SeparableConvolution, InvertedResidual)
+"""Ops that take a normalization."""
+
+
 def _register_built_in() -> None:
-    def convolution(k: int, dilation: int, activation: str | None) -> OpFactory:
+    def convolution(
+        k: int, dilation: int, activation: str | None, normalization: str | None = None
+    ) -> OpFactory:
         return lambda filters, stride, dtype: Convolution(
-            filters, k, stride, dilation=dilation, activation=activation, dtype=dtype
+            filters, k, stride, dilation, activation, normalization, dtype=dtype
+        )
+
+    def inverted(k: int, expansion: int) -> OpFactory:
+        return lambda filters, stride, dtype: InvertedResidual(
+            filters, k, expansion, stride, dtype=dtype
         )
 
     def separable(k: int, activation: str | None) -> OpFactory:
@@ -301,6 +314,10 @@ def _register_built_in() -> None:
         for k in (3, 5):
             register_op(f"dil_conv_{k}x{k}{suffix}", convolution(k, 2, activation))
             register_op(f"sep_conv_{k}x{k}{suffix}", separable(k, activation))
+    for k in (3, 5):
+        register_op(f"conv_{k}x{k}_norm_relu", convolution(k, 1, "relu", "layer"))
+        for expansion in (1, 3, 5):
+            register_op(f"inv_res_{k}x{k}_e{expansion}", inverted(k, expansion))
     for function in ("relu", "tanh", "elu", "gelu", "selu", "sigmoid", "swish"):
         register_op(function, parameter_free(function))
     for function in ("max_pool_3x3", "avg_pool_3x3"):

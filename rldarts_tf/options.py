@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from rldarts_tf.checks import check_integer
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.search_space import OUTPUT_MODES, SearchSpace
+from rldarts_tf.search_space import OUTPUT_MODES
 from rldarts_tf.settings_fields import Settings, checked, one_of, setting
+from rldarts_tf.space import Space
 
 NORMALIZATIONS = (None, "layer", "batch")
 HEADS = ("relu", "layer_norm", "pool")
@@ -39,7 +40,7 @@ class EncoderOptions(Settings):
     All are checked whatever the kind; a kind that does not have an option does not use it.
     """
 
-    search_space: SearchSpace | str = setting(
+    search_space: Space | str = setting(
         "classic", "search space of a supernet, or the name of a registered one"
     )
     depths: Sequence[int] = setting(
@@ -49,7 +50,8 @@ class EncoderOptions(Settings):
     )
     output_mode: str = setting(
         "concat",
-        "how the output of a supernet's cell follows from its nodes; a genotype has its own",
+        "how the output of a supernet's cell follows from its nodes; a genotype has its own, and a "
+        "layer space no choice",
         check=one_of(*OUTPUT_MODES),
     )
     inverse_temperature: float = setting(

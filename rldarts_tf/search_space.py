@@ -1,23 +1,32 @@
-"""Search spaces: which ops a supernet mixes, and how its cells are stacked.
+"""Search spaces of cells: which ops a supernet mixes, and how its cells are stacked.
 
-A `SearchSpace` is plain data. Ops are named here and implemented in `rldarts_tf.ops`.
-Source: RL-DARTS sections 3.1 and 4.1, appendices A.3, B.1 and G.1.
+Source: RL-DARTS sections 3.1 and 4.1, appendices A.3, B.1 and G.1. Chains of layers, the other kind
+of space, are in `layer_space`. Ops are named here and implemented in `rldarts_tf.ops`.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from typing_extensions import override
 
 from rldarts_tf.checks import check_choice, check_integers
-from rldarts_tf.errors import ConfigError
-
-NONE = "none"
-"""The zero op: takes part in the softmax, contributes nothing, never survives discretization."""
-SKIP_CONNECT = "skip_connect"
+from rldarts_tf.errors import ConfigError, GenotypeError
+from rldarts_tf.layer_space import A2D, A2D_MINATAR, LayerSpace
+from rldarts_tf.space import (
+    CELL,
+    CONV,
+    MAX_POOL,
+    NONE,
+    NORM,
+    SKIP_CONNECT,
+    Numbers,
+    Place,
+    Space,
+)
 
 NORMAL = "normal"
 REDUCTION = "reduction"
@@ -58,7 +67,7 @@ def edges(num_nodes: int) -> list[tuple[int, int]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchSpace:
+class SearchSpace(Space):
     """The ops O of each cell type and the macro structure (N, R, I) around them.
 
     Attributes:
@@ -80,7 +89,6 @@ class SearchSpace:
         the two implied.
     """
 
-    name: str
     normal_ops: tuple[str, ...]
     reduction_ops: tuple[str, ...] = ()
     num_normal: int = 1
@@ -91,46 +99,69 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for field in ("normal_ops", "reduction_ops"):
-            ops = getattr(self, field)
-            if not isinstance(ops, (list, tuple)):
-                raise ConfigError(f"SearchSpace.{field} must be a list of ops, got {ops!r}")
-            object.__setattr__(self, field, tuple(ops))
-        if not self.name or not isinstance(self.name, str):
-            raise ConfigError(f"SearchSpace.name must be a non-empty string, got {self.name!r}")
+            self._keep_tuple(field)
+        super().__post_init__()
         check_integers(self, "num_normal", "num_reduction", least=0)
         check_integers(self, "num_nodes", "top_k", least=1)
         check_choice("SearchSpace.stem", self.stem, STEMS)
         if self.num_normal + self.num_reduction == 0:
             raise ConfigError("SearchSpace.num_normal and num_reduction are both 0: no cells")
+        implied = dict.fromkeys((NONE, SKIP_CONNECT), "it is implied")
         for cell_type in self.cell_types:
-            field = f"{cell_type}_ops"
-            base_ops = self._base_ops(cell_type)
-            if not all(isinstance(op, str) for op in base_ops):
-                raise ConfigError(f"SearchSpace.{field} must be names of ops, got {base_ops!r}")
-            if not base_ops:
-                raise ConfigError(f"SearchSpace.{field} is empty")
-            for op, count in collections.Counter(base_ops).items():
-                if op in (NONE, SKIP_CONNECT):
-                    raise ConfigError(f"SearchSpace.{field} must not name {op!r}: it is implied")
-                if count > 1:
-                    raise ConfigError(f"SearchSpace.{field} names {op!r} twice")
-
-    def _base_ops(self, cell_type: str) -> tuple[str, ...]:
-        return self.normal_ops if cell_type == NORMAL else self.reduction_ops
+            self._check_ops(f"{cell_type}_ops", implied)
 
     @property
+    @override
     def cell_types(self) -> tuple[str, ...]:
         """The cell types, each with its own α, in the order of a block."""
         reduction = (REDUCTION,) if self.num_reduction else ()
         normal = (NORMAL,) if self.num_normal else ()
         return reduction + normal
 
+    @override
     def ops(self, cell_type: str) -> tuple[str, ...]:
         """O of a cell type, in the order of α's columns: O_base, `skip_connect`, `none`."""
         if cell_type not in self.cell_types:
             raise ConfigError(f"search space {self.name!r} has no {cell_type!r} cells")
-        return (*self._base_ops(cell_type), SKIP_CONNECT, NONE)
+        base_ops = self.normal_ops if cell_type == NORMAL else self.reduction_ops
+        return (*base_ops, SKIP_CONNECT, NONE)
 
+    @override
+    def sources(self, node: int) -> range:
+        return range(node)
+
+    @property
+    @override
+    def output_modes(self) -> tuple[str, ...]:
+        return OUTPUT_MODES
+
+    @override
+    def cell_types_of(self, numbers: Numbers) -> tuple[str, ...]:
+        counts = {REDUCTION: numbers.num_reduction, NORMAL: numbers.num_normal}
+        if not any(counts.values()):
+            raise GenotypeError("num_normal: and num_reduction are both 0: no cells")
+        return tuple(cell_type for cell_type, count in counts.items() if count)
+
+    @override
+    def places(self, depths: Sequence[int], numbers: Numbers) -> tuple[Place, ...]:
+        reductions, found = numbers.num_reduction, []
+        if self.stem == PISAC_STEM:
+            found.append(Place(CONV, "stem", depths[0], 2, "valid"))
+        elif self.stem == IMPALA_STEM and reductions:
+            found.append(Place(CONV, "stem", depths[0]))
+        for d, filters in enumerate(depths):
+            if self.stem == IMPALA_STEM and not reductions:
+                found.append(Place(CONV, f"block_{d}_conv", filters))
+                found.append(Place(MAX_POOL, f"block_{d}_pool", filters, 2))
+            for c, cell_type in enumerate([REDUCTION] * reductions + [NORMAL] * numbers.num_normal):
+                stride = 2 if cell_type == REDUCTION else 1
+                name = f"block_{d}_{cell_type}_{c}"
+                found.append(Place(CELL, name, filters, stride, cell_type=cell_type))
+        if self.stem == PISAC_STEM:
+            found.append(Place(NORM, "norm", depths[-1]))
+        return tuple(found)
+
+    @override
     def size(self, cell_type: str | None = None) -> int:
         """Counts the discrete cells (appendix G.1).
 
@@ -149,28 +180,19 @@ class SearchSpace:
             size *= nonzero**kept * math.comb(node, kept)
         return size
 
-    def to_config(self) -> dict[str, Any]:
-        """Plain data from which `from_config` makes an equal space."""
-        config = dataclasses.asdict(self)
-        config["normal_ops"] = list(self.normal_ops)
-        config["reduction_ops"] = list(self.reduction_ops)
-        return config
+    @override
+    def resized(self, num_nodes: int | None = None, top_k: int | None = None) -> SearchSpace:
+        nodes = self.num_nodes if num_nodes is None else num_nodes
+        kept = self.top_k if top_k is None else top_k
+        return dataclasses.replace(self, num_nodes=nodes, top_k=kept)
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> SearchSpace:
-        """The inverse of `to_config`; a field that is missing has its default, if there is one.
-
-        Raises:
-          ConfigError: a field is unknown, missing without a default, or not valid.
-        """
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        for key in config:
-            if key not in fields:
-                raise ConfigError(f"SearchSpace has no field {key!r}; it has {', '.join(fields)}")
-        for name, field in fields.items():
-            if name not in config and field.default is dataclasses.MISSING:
-                raise ConfigError(f"SearchSpace.{name} is missing")
-        return cls(**config)
+    @override
+    def structure(self, numbers: Numbers) -> list[tuple[str, str]]:
+        reductions, normal = numbers.num_reduction, numbers.num_normal
+        return [
+            ("cells in a block", f"{reductions} reduction, {normal} normal"),
+            ("nodes, inputs of a node", f"{numbers.num_nodes}, {numbers.top_k}"),
+        ]
 
 
 CLASSIC = SearchSpace(
@@ -199,10 +221,34 @@ CLASSIC_NO_RELU = dataclasses.replace(
 )
 """The ablation of appendix B.1: a space whose supernet cannot learn."""
 
-_REGISTRY: dict[str, SearchSpace] = {}
+KINDS: tuple[type[SearchSpace] | type[LayerSpace], ...] = (SearchSpace, LayerSpace)
+"""The kinds of spaces; a definition is of the one that has its fields."""
 
 
-def register_search_space(space: SearchSpace) -> SearchSpace:
+def read_config(config: Mapping[str, Any]) -> Space:
+    """Makes a space of what `Space.to_config` gave.
+
+    Raises:
+      ConfigError: see `Space.from_config`.
+    """
+    return kind_of(config).from_config(config)
+
+
+def kind_of(config: Iterable[str]) -> type[SearchSpace] | type[LayerSpace]:
+    """The kind of space with most of these fields; of cells where nothing speaks against it."""
+    fields = set(config)
+
+    def known(kind: type[Space]) -> int:
+        return len(fields & {field.name for field in dataclasses.fields(kind)})
+
+    return max(KINDS, key=known)
+
+
+_REGISTRY: dict[str, Space] = {}
+_AnySpace = TypeVar("_AnySpace", bound=Space)
+
+
+def register_search_space(space: _AnySpace) -> _AnySpace:
     """Makes a space known by its name, so that genotype files and gin can refer to it.
 
     Raises:
@@ -214,7 +260,12 @@ def register_search_space(space: SearchSpace) -> SearchSpace:
     return space
 
 
-def get_search_space(name: str) -> SearchSpace:
+def names() -> tuple[str, ...]:
+    """The names of all registered spaces, sorted."""
+    return tuple(sorted(_REGISTRY))
+
+
+def get_search_space(name: str) -> Space:
     """Returns the registered space of that name.
 
     Raises:
@@ -224,10 +275,11 @@ def get_search_space(name: str) -> SearchSpace:
         return _REGISTRY[name]
     except (KeyError, TypeError):
         raise ConfigError(
-            f"unknown search space {name!r}; known: {', '.join(sorted(_REGISTRY))} "
+            f"unknown search space {name!r}; known: {', '.join(names())} "
             "(a space of your own: register_search_space)"
         ) from None
 
 
-for _space in (CLASSIC, MICRO, MICRO_PISAC, MICRO_SAC, CLASSIC_NO_RELU):
+_space: Space
+for _space in (CLASSIC, MICRO, MICRO_PISAC, MICRO_SAC, CLASSIC_NO_RELU, A2D, A2D_MINATAR):
     register_search_space(_space)

@@ -36,7 +36,7 @@ def npz(**arrays: np.ndarray) -> bytes:
 
 
 def alphas(folder: Path) -> bytes:
-    log = AlphaLog(folder / "valid", {"normal": MICRO.ops("normal")}, 2)
+    log = AlphaLog(folder / "valid", {"normal": MICRO.ops("normal")}, 3)
     log.record(0, {"normal": np.full((3, 5), 0.2)})
     log.flush()
     return (folder / "valid").read_bytes()

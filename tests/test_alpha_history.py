@@ -28,7 +28,7 @@ OPS = {cell: CLASSIC.ops(cell) for cell in CLASSIC.cell_types}
 
 def test_the_cells_of_an_older_log_are_those_that_it_was_found_to_have():
     history = read_alphas(GOLDEN / "alphas.npz")
-    assert (history.ops, history.num_nodes) == (OPS, 4)
+    assert (history.ops, history.num_edges) == (OPS, 10)
     genotypes = read_genotypes(GOLDEN / "genotypes.jsonl")
     assert [step for step, _ in genotypes] == history.steps.tolist() == [0, 100, 200, 300]
     for step, genotype in genotypes:
@@ -69,7 +69,7 @@ def test_a_resumed_search_converts_the_log_that_an_older_version_began(tmp_path)
     path = tmp_path / "alphas.npz"
     shutil.copy(GOLDEN / "alphas.npz", path)
     old = read_alphas(path)
-    log = AlphaLog(path, OPS, 4, resume_step=200)
+    log = AlphaLog(path, OPS, 10, resume_step=200)
     assert len(log) == 3
     assert np.load(path)["format"] == FORMAT
     z = {cell: np.full((10, len(OPS[cell])), -3.0) for cell in OPS}
@@ -113,11 +113,7 @@ REFUSED = {
     "no logits": (SOUND, {"normal_logits": None}, "'normal' cell are incomplete"),
     "other ops": (SOUND, {"normal_logits": np.zeros((2, 3, 3))}, "incomplete"),
     "other steps": (SOUND, {"normal_logits": np.zeros((3, 3, 2))}, "incomplete"),
-    "a number of edges that no cell has": (
-        SOUND,
-        {"normal_logits": np.zeros((2, 4, 2))},
-        "incomplete",
-    ),
+    "no edges": (SOUND, {"normal_logits": np.zeros((2, 0, 2))}, "incomplete"),
     "integers": (SOUND, {"normal_logits": np.zeros((2, 3, 2), int)}, "incomplete"),
     "infinity": (SOUND, {"normal_logits": np.full((2, 3, 2), np.inf)}, "not finite"),
     "cells of different sizes": (
@@ -138,7 +134,7 @@ REFUSED = {
 def test_a_sound_file_is_read(tmp_path, sound):
     np.savez(tmp_path / "alphas.npz", **sound)
     history = read_alphas(tmp_path / "alphas.npz")
-    assert (len(history), history.num_nodes) == (2, 2)
+    assert (len(history), history.num_edges) == (2, 3)
     np.testing.assert_allclose(history.op_weights()["normal"], np.full((2, 3, 2), 0.5))
 
 
@@ -159,7 +155,7 @@ OTHER_SPACES = {
     "other ops": ({"normal_ops": (*CLASSIC.normal_ops[:3], "relu")}, "other ops.*normal cells"),
     "ops in another order": ({"normal_ops": CLASSIC.normal_ops[::-1]}, "other ops.*normal cells"),
     "fewer ops": ({"reduction_ops": CLASSIC.reduction_ops[:2]}, "other ops.*reduction cells"),
-    "more nodes": ({"num_nodes": 5}, "5 nodes.*of 4"),
+    "more nodes": ({"num_nodes": 5}, "15 edges.*of 10"),
 }
 
 

@@ -375,7 +375,7 @@ def logged(tmp_path):
         "EncoderSettings.search_space = 'micro'\n"
         "EncoderSettings.output_mode = 'last'\n"
     )
-    log = AlphaLog(root / "search" / "alphas.npz", OPS, 4)
+    log = AlphaLog(root / "search" / "alphas.npz", OPS, 10)
     logits = {step: random_logits(rng) for step in STEPS}
     for step, value in logits.items():
         log.record(step, value)
@@ -405,7 +405,7 @@ def test_discretize_knows_the_space_that_a_run_defines(run, tmp_path):
     lines = [f"search/SearchSpace.{k} = {v!r}" for k, v in space.to_config().items()]
     lines.append("search/EncoderSettings.search_space = 'commands_defined'")
     (tmp_path / "config.gin").write_text("\n".join(lines))
-    log = AlphaLog(tmp_path / "search" / "alphas.npz", {"normal": space.ops("normal")}, 2)
+    log = AlphaLog(tmp_path / "search" / "alphas.npz", {"normal": space.ops("normal")}, 3)
     rng = np.random.default_rng(0)
     weights = {"normal": rng.dirichlet(np.ones(4), 3)}
     log.record(0, weights)

@@ -161,7 +161,7 @@ def test_the_entries_of_a_summary(training, tmp_path):
         stage_dir.path.mkdir(exist_ok=True)
         if stage == "search":
             ops = {cell_type: CLASSIC.ops(cell_type) for cell_type in CLASSIC.cell_types}
-            log = AlphaLog(stage_dir.alphas_path, ops, CLASSIC.num_nodes)
+            log = AlphaLog(stage_dir.alphas_path, ops, len(CLASSIC.edges))
             rng = np.random.default_rng(0)
             edges = num_edges(CLASSIC.num_nodes)
             log.record(5, {t: rng.normal(size=(edges, len(ops[t]))) for t in ops})

@@ -291,7 +291,7 @@ BROKEN = {
     "unknown_field": (changed(colour="red"), "'colour': unknown field"),
     "unknown_field_of_two_lines": (changed(**{"a\nb": 1}), "unknown field"),
     "no_space": (changed(search_space=...), "search_space: missing"),
-    "unknown_space": (version_1(search_space="macro"), "search_space: .*'macro'.*known: classic"),
+    "unknown_space": (version_1(search_space="macro"), "search_space: .*'macro'.*known: .*classic"),
     "space_of_two_lines": (version_1(search_space="a\nb"), "search_space"),
     "long_space": (version_1(search_space="a" * 10_000), "search_space"),
     "space_not_text": (version_1(search_space=["micro"]), "search_space: must be a string"),

@@ -36,6 +36,8 @@ LAYERS = (
     "settings_fields",
     "files",
     "lazy",
+    "space",
+    "layer_space",
     "search_space",
     "options",
     "genotype",
@@ -51,6 +53,7 @@ LAYERS = (
     "kernels.terms",
     "kernels.banks",
     "kernels.evaluate",
+    "inverted_residual",
     "ops",
     "caps",
     "cells",
@@ -63,12 +66,13 @@ LAYERS = (
 
 
 # By package what it may import, besides itself and the ground. The files of the core: see `LAYERS`.
-ARCHITECTURE = {"search_space", "genotype", "discretization"}
+ARCHITECTURE = {"space", "layer_space", "search_space", "genotype", "discretization"}
 CORE = {
     *ARCHITECTURE,
     "kernels",
     "options",
     "alpha",
+    "inverted_residual",
     "ops",
     "caps",
     "cells",
@@ -82,7 +86,7 @@ DROP_INS = {"encoding_network", "torso", "acme_compat"}
 PACKAGES = {
     "kernels": {"search_space", "genotype"},
     "search": {*ARCHITECTURE, "alpha", "kernels", "encoders"},
-    "runs": {"search_space", "genotype"},
+    "runs": {"space", "search_space", "genotype"},
     "pictures": {*ARCHITECTURE, "envs", "runs"},
     "envs": set(),
     "training": {*CORE, "envs", "runs", "pictures"},
@@ -159,7 +163,15 @@ def test_importing_the_package_loads_no_framework():
 
 
 def test_search_spaces_and_plans_of_cells_need_no_tensorflow_of_their_own():
-    for name in (*GROUND, "search_space", "options", "genotype", "kernels/plan"):
+    for name in (
+        *GROUND,
+        "space",
+        "layer_space",
+        "search_space",
+        "options",
+        "genotype",
+        "kernels/plan",
+    ):
         assert not any(
             imported.split(".")[0] in ("tensorflow", "numpy")
             for imported in imports_of(PACKAGE / f"{name}.py")

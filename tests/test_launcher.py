@@ -150,7 +150,7 @@ def test_the_cell_is_what_the_last_weights_of_the_search_say(whole):
         "reduction": ("conv_3x3", "max_pool_3x3", *implied),
         "normal": ("relu", "conv_3x3", *implied),
     }
-    assert (history.ops, history.num_nodes) == (ops, 2)
+    assert (history.ops, history.num_edges) == (ops, 3)
     for logits in history.logits.values():
         assert logits.shape == (STEPS // BATCH + 1, 3, 4)
         np.testing.assert_array_equal(logits[0], 0)

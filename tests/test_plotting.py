@@ -19,7 +19,7 @@ from rldarts_tf.pictures import figures as figures_module
 from rldarts_tf.pictures import plotting
 from rldarts_tf.pictures.curves import read_band
 from rldarts_tf.runs.search_log import AlphaLog
-from rldarts_tf.search_space import CLASSIC
+from rldarts_tf.search_space import CLASSIC, edges, num_edges
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -38,7 +38,7 @@ def write_table(path, rows, columns=("return_mean",)):
 def write_alphas(path, ops, num_nodes, num_records, seed=0):
     """Writes a log of random α; returns softmax weights, [cell][record][node]: array [j, |O|]."""
     rng = np.random.default_rng(seed)
-    log = AlphaLog(path, ops, num_nodes)
+    log = AlphaLog(path, ops, num_edges(num_nodes))
     records = {cell: [] for cell in ops}
     for t in range(num_records):
         for cell, names in ops.items():
@@ -288,7 +288,7 @@ def test_the_picture_of_edges_names_each_row_and_parts_the_nodes(figures):
     ops = {cell: CLASSIC.ops(cell) for cell in CLASSIC.cell_types}
     rng = np.random.default_rng(0)
     p = {cell: rng.dirichlet(np.ones(len(names)), 6) for cell, names in ops.items()}
-    assert png_size(plotting.edge_weights_picture(p, ops))
+    assert png_size(plotting.edge_weights_picture(p, ops, edges(3)))
     for axes, (cell, names) in zip(figures[0].axes, ops.items()):
         assert axes.get_title(loc="left") == f"{cell} cell"
         rows = [label.get_text() for label in axes.get_yticklabels()]

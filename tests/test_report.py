@@ -35,7 +35,7 @@ def make_run(root, seed=0, num_cells=4, lr="0.001", finished=True, name="<b>maze
     (root / "config.gin").write_text(
         f"search/TrainingSettings.seed = {seed}\nPPOSettings.learning_rate = {lr}\n"
     )
-    log = AlphaLog(root / "search/alphas.npz", {c: CLASSIC.ops(c) for c in CLASSIC.cell_types}, 4)
+    log = AlphaLog(root / "search/alphas.npz", {c: CLASSIC.ops(c) for c in CLASSIC.cell_types}, 10)
     genotypes = GenotypeLog(root / "search/genotypes.jsonl")
     for i, step in enumerate(STEPS):
         log.record(

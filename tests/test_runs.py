@@ -801,13 +801,13 @@ def random_logits(rng, num_nodes=3):
 def test_alpha_reads_back_as_recorded(tmp_path):
     rng = np.random.default_rng(0)
     records = [random_logits(rng) for _ in range(5)]
-    log = AlphaLog(tmp_path / "alphas.npz", OPS, 3)
+    log = AlphaLog(tmp_path / "alphas.npz", OPS, 6)
     for step, logits in enumerate(records):
         log.record(10 * step, logits)
     log.flush()
     history = read_alphas(tmp_path / "alphas.npz")
     assert history.steps.dtype == np.int64 and history.steps.tolist() == [0, 10, 20, 30, 40]
-    assert (history.ops, history.num_nodes, len(history)) == (OPS, 3, 5)
+    assert (history.ops, history.num_edges, len(history)) == (OPS, 6, 5)
     for cell, ops in OPS.items():
         z, p = history.logits[cell], history.op_weights()[cell]
         assert z.dtype == np.float64 and z.shape == p.shape == (5, 6, len(ops))
@@ -838,13 +838,13 @@ def test_a_continued_alpha_log_keeps_what_the_checkpoint_knew(tmp_path):
     rng = np.random.default_rng(1)
     path = tmp_path / "alphas.npz"
     records = {step: random_logits(rng) for step in (0, 10, 20, 30)}
-    log = AlphaLog(path, OPS, 3)
+    log = AlphaLog(path, OPS, 6)
     for step, logits in records.items():
         log.record(step, logits)
     log.flush()
     log.record(40, random_logits(rng))  # never flushed: lost with the process
 
-    again = AlphaLog(path, OPS, 3, resume_step=20)
+    again = AlphaLog(path, OPS, 6, resume_step=20)
     assert len(again) == 3
     assert read_alphas(path).steps.tolist() == [0, 10, 20]
     records[25] = random_logits(rng)
@@ -855,7 +855,7 @@ def test_a_continued_alpha_log_keeps_what_the_checkpoint_knew(tmp_path):
     np.testing.assert_array_equal(
         history.logits["normal"], [records[s]["normal"] for s in (0, 10, 20, 25)]
     )
-    assert len(AlphaLog(path, OPS, 3)) == 0
+    assert len(AlphaLog(path, OPS, 6)) == 0
     empty = read_alphas(path)
     assert empty.logits["reduction"].shape == (0, 6, 2) and not empty
     with pytest.raises(RunError, match="is empty"):
@@ -864,7 +864,7 @@ def test_a_continued_alpha_log_keeps_what_the_checkpoint_knew(tmp_path):
 
 def test_wrong_logits_are_refused_and_change_nothing(tmp_path):
     rng = np.random.default_rng(2)
-    log = AlphaLog(tmp_path / "alphas.npz", OPS, 3)
+    log = AlphaLog(tmp_path / "alphas.npz", OPS, 6)
     good = random_logits(rng)
     log.record(5, good)
     cases = {
@@ -882,17 +882,17 @@ def test_wrong_logits_are_refused_and_change_nothing(tmp_path):
 
 def test_an_alpha_log_of_another_space_or_a_damaged_one_is_refused(tmp_path):
     path = tmp_path / "alphas.npz"
-    log = AlphaLog(path, OPS, 3)
+    log = AlphaLog(path, OPS, 6)
     log.record(0, random_logits(np.random.default_rng(0)))
     log.flush()
-    for ops, num_nodes in (({**OPS, "normal": ("a", "b", "none")}, 3), (OPS, 2), (OPS, 4)):
+    for ops, num_edges in (({**OPS, "normal": ("a", "b", "none")}, 6), (OPS, 3), (OPS, 10)):
         with pytest.raises(RunError, match="another search space"):
-            AlphaLog(path, ops, num_nodes, resume_step=0)
+            AlphaLog(path, ops, num_edges, resume_step=0)
     whole = path.read_bytes()
     for damaged in (b"", b"text", whole[: len(whole) // 2], whole[:-1]):
         path.write_bytes(damaged)
         with pytest.raises(RunError) as error:
-            AlphaLog(path, OPS, 3, resume_step=0)
+            AlphaLog(path, OPS, 6, resume_step=0)
         assert str(path) in one_line(error)
         assert path.read_bytes() == damaged
 
@@ -900,12 +900,12 @@ def test_an_alpha_log_of_another_space_or_a_damaged_one_is_refused(tmp_path):
 def test_ten_thousand_records_stay_cheap(tmp_path):
     rng = np.random.default_rng(0)
     weights = random_logits(rng)
-    log = AlphaLog(tmp_path / "alphas.npz", OPS, 3)
+    log = AlphaLog(tmp_path / "alphas.npz", OPS, 6)
     start = time.process_time()
     for step in range(10_000):
         log.record(step, weights)
     log.flush()
-    again = AlphaLog(tmp_path / "alphas.npz", OPS, 3, resume_step=10_000)
+    again = AlphaLog(tmp_path / "alphas.npz", OPS, 6, resume_step=10_000)
     assert len(again) == 10_000
     # About 0.5 s; quadratic work would take minutes.
     assert time.process_time() - start < 10

@@ -81,7 +81,7 @@ class FakeTraining:
     def _log_random_alpha(self, stage_dir, space, seed):
         rng = np.random.default_rng(seed)
         log = AlphaLog(
-            stage_dir.alphas_path, {t: space.ops(t) for t in space.cell_types}, space.num_nodes
+            stage_dir.alphas_path, {t: space.ops(t) for t in space.cell_types}, len(space.edges)
         )
         for step in (0, 100, 200):
             self.logits = {
@@ -390,11 +390,11 @@ def test_discretize_without_a_search_says_so(run, call):
 def test_discretize_after_a_search_without_records_says_so(run, call):
     stage_dir = run.stage("search")
     ops = {t: CLASSIC.ops(t) for t in CLASSIC.cell_types}
-    log = AlphaLog(stage_dir.alphas_path, ops, CLASSIC.num_nodes)
+    log = AlphaLog(stage_dir.alphas_path, ops, len(CLASSIC.edges))
     log.record(0, {t: np.ones((10, len(ops[t]))) for t in ops})
     log.flush()
     # A search that is started anew after a kill before its first checkpoint drops the records.
-    AlphaLog(stage_dir.alphas_path, ops, CLASSIC.num_nodes)
+    AlphaLog(stage_dir.alphas_path, ops, len(CLASSIC.edges))
     with pytest.raises(RunError, match="holds no search"):
         getattr(Pipeline(run, FakeTraining(), ENCODERS, LENGTHS), call)("discretize")
 

@@ -55,9 +55,10 @@ def run(arguments: argparse.Namespace) -> None:
 def genotype_differences(one: Genotype, other: Genotype) -> Iterator[tuple[str, str, str]]:
     """Yields (what, in one, in the other) for each field and each node that differs."""
     fields = [_fields(genotype) for genotype in (one, other)]
-    for field in fields[0]:
-        if fields[0][field] != fields[1][field]:
-            yield field, str(fields[0][field]), str(fields[1][field])
+    for field in dict.fromkeys([*fields[0], *fields[1]]):
+        one_has, other_has = (has.get(field, "-") for has in fields)
+        if one_has != other_has:
+            yield field, str(one_has), str(other_has)
     for cell_type in dict.fromkeys([*one.cells, *other.cells]):
         cells = [genotype.cells.get(cell_type, ()) for genotype in (one, other)]
         for j in range(max(map(len, cells))):

@@ -14,7 +14,8 @@ from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
 from rldarts_tf.runs.summary import read_summary
-from rldarts_tf.search_space import SearchSpace, get_search_space
+from rldarts_tf.search_space import get_search_space
+from rldarts_tf.space import Space
 
 
 class RecordedAlpha(NamedTuple):
@@ -22,7 +23,7 @@ class RecordedAlpha(NamedTuple):
 
     logits: Mapping[str, np.ndarray]
     """z = β α, per cell type [E, |O|]."""
-    space: SearchSpace
+    space: Space
     output_mode: str
     """That of the run's settings, or "concat"."""
     origin: str
@@ -93,12 +94,12 @@ def _config_of(source: Path) -> Path | None:
 
 
 def _space(
-    name: SearchSpace | str | None, logits: Mapping[str, np.ndarray], history: AlphaHistory | None
-) -> SearchSpace:
+    name: Space | str | None, logits: Mapping[str, np.ndarray], history: AlphaHistory | None
+) -> Space:
     """Returns the space that α belongs to, after checking that it fits."""
     if name is None:
         raise ConfigError("space: no config.gin of the run names it; give --space=NAME")
-    space = name if isinstance(name, SearchSpace) else get_search_space(name)
+    space = name if isinstance(name, Space) else get_search_space(name)
     if history is not None:
         try:
             history.check(space)

@@ -71,10 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps({"genotype": genotype.to_dict(), "cost": counted}))
         return
     print(genotype_text(genotype))
-    rows = [
-        ("cells in a block", f"{genotype.num_reduction} reduction, {genotype.num_normal} normal"),
-        ("inputs of a node", f"{genotype.top_k}"),
-    ]
+    rows = genotype.space.structure(genotype)
     if cost is None:
         rows.append(("cost", "counted with --cost"))
     else:

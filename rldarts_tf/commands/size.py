@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 
 from rldarts_tf.commands import inputs
 from rldarts_tf.runs import summary
-from rldarts_tf.search_space import SearchSpace, get_search_space
+from rldarts_tf.search_space import get_search_space, names
+from rldarts_tf.space import Space
 
 HELP = "count the discrete cells of a search space (appendix G.1 of RL-DARTS)"
 EXAMPLES = """
@@ -19,29 +19,25 @@ python -m rldarts_tf size micro --num_nodes=6 --top_k=1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments, which `space_of` reads."""
-    parser.add_argument("space", help="classic, micro, micro_pisac, micro_sac or classic_no_relu")
-    parser.add_argument("--num_nodes", type=inputs.positive, help="I, nodes of a cell")
+    parser.add_argument("space", help=", ".join(names()))
+    parser.add_argument("--num_nodes", type=inputs.positive, help="I, nodes of a cell, or layers")
     parser.add_argument("--top_k", type=inputs.positive, help="K, inputs of a node")
 
 
-def space_of(arguments: argparse.Namespace) -> SearchSpace:
+def space_of(arguments: argparse.Namespace) -> Space:
     """Returns the space that the arguments name, with their numbers in place of its own.
 
     Raises:
-      ConfigError: there is no such space.
+      ConfigError: there is no such space, or it cannot have these numbers.
     """
-    numbers = {"num_nodes": arguments.num_nodes, "top_k": arguments.top_k}
-    return dataclasses.replace(
-        get_search_space(arguments.space),
-        **{name: number for name, number in numbers.items() if number is not None},
-    )
+    return get_search_space(arguments.space).resized(arguments.num_nodes, arguments.top_k)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints a table of sizes."""
     space = space_of(arguments)
     rows = [(f"{cell_type} ops", ", ".join(space.ops(cell_type))) for cell_type in space.cell_types]
-    rows += [("nodes, inputs of a node", f"{space.num_nodes}, {space.top_k}")]
+    rows += space.structure(space)
     rows += [(f"{t} cells", _number(space.size(t))) for t in space.cell_types]
     if len(space.cell_types) > 1:
         rows.append(("all combinations", _number(space.size())))

@@ -215,8 +215,8 @@ class ConvolutionBank(Bank):
                 interleaved.setdefault(dilation, []).append(part)
         for dilation, parts in interleaved.items():
             dense.append(deinterleave(add(parts), dilation, spatial_shape(x)))
-        height, width = (None if s is None else -(-s // self.stride) for s in x.shape[1:3])
-        y = tf.ensure_shape(add(dense), [None, height, width, self.fan_out * self.filters])
+        shape = [None, *_size(x, self.stride), self.fan_out * self.filters]
+        y = tf.ensure_shape(add(dense), shape)
         return tf.split(y, self.fan_out, axis=-1)
 
     @override
@@ -231,7 +231,7 @@ class ConvolutionBank(Bank):
             y = tf.cond(
                 tf.reduce_any(of_op),
                 functools.partial(self._alone, index, x, p_o, training, channels),
-                functools.partial(self._nothing, x),
+                functools.partial(_nothing, x, self.stride, 0),
             )
             sizes = self.filters * tf.cast(of_op, tf.int32)
             pieces.append(tf.split(y, sizes, axis=-1, num=self.fan_out))
@@ -249,11 +249,6 @@ class ConvolutionBank(Bank):
         maps, stride, dilation = as_dense(x, self.stride, self._ops[index].dilation)
         after = None if dilation == 1 else (dilation, spatial_shape(x))
         return self._apply(index, maps, stride, p_o, training, after, channels)
-
-    def _nothing(self, x: tf.Tensor) -> tf.Tensor:
-        """Maps without channels, of the size of the results."""
-        size = [-(-s // self.stride) for s in spatial_shape(x)]
-        return tf.zeros([tf.shape(x)[0], *size, 0], x.dtype)
 
     @override
     def terms(self, x: tf.Tensor, p: tf.Tensor | None = None) -> list[list[Term]]:
@@ -369,6 +364,17 @@ class ConvolutionBank(Bank):
         return [variable for variable in candidates if variable is not None]
 
 
+def _size(x: tf.Tensor, stride: int) -> list[int | None]:
+    """(H', W') of an op's result, as far as it is known."""
+    return [None if s is None else -(-s // stride) for s in x.shape[1:3]]
+
+
+def _nothing(x: tf.Tensor, stride: int, channels: int) -> tf.Tensor:
+    """Zeros in place of the result of an op that is not computed."""
+    size = [-(-s // stride) for s in spatial_shape(x)]
+    return tf.zeros([tf.shape(x)[0], *size, channels], x.dtype)
+
+
 def _some(of_channels: tf.Tensor, channels: tf.Tensor | None) -> tf.Tensor:
     """Values [..., channels] of some of the channels, or of all."""
     return of_channels if channels is None else tf.gather(of_channels, channels, axis=-1)
@@ -468,17 +474,30 @@ def _max_pool(x: tf.Tensor, stride: int) -> tf.Tensor:
 
 
 class LayerBank(Bank):
-    """An op of the user's: a layer for each target.
+    """Any other op, such as one of the user's: a layer for each target.
 
     Args:
       op: its name.
       layers: n of them.
+      filters: channels of each target.
+      stride: 1 or 2.
     """
 
-    def __init__(self, op: str, layers: Sequence[tf.keras.layers.Layer], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        op: str,
+        layers: Sequence[tf.keras.layers.Layer],
+        filters: int,
+        stride: int,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(len(layers), **kwargs)
         self.layers = list(layers)
+        self.filters = filters
+        self.stride = stride
         self._op = op
+        # Layers make their variables when they are called first, which no branch of a graph may.
+        self._called = False
         # Not from Keras' notes on the layer, which are others in each version of it.
         self._takes_training = "training" in inspect.signature(layers[0].call).parameters
 
@@ -492,15 +511,43 @@ class LayerBank(Bank):
     def call(
         self, x: tf.Tensor, p: tf.Tensor | None = None, training: bool | None = None
     ) -> list[tf.Tensor]:
+        weights = [None] * self.fan_out if p is None else tf.unstack(p[0])
+        results = [self._of_target(*pair, x, training) for pair in zip(self.layers, weights)]
+        self._called = True
+        return results
+
+    @override
+    def selected(
+        self, x: tf.Tensor, p: tf.Tensor, active: tf.Tensor, training: bool | None = None
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        if not self._called:
+            return super().selected(x, p, active, training)
+        computed = tf.unstack(tf.reduce_any(active, axis=0)[0])
+        maps = []
+        for layer, p_t, is_active in zip(self.layers, tf.unstack(p[0]), computed):
+            y = tf.cond(
+                is_active,
+                functools.partial(self._of_target, layer, p_t, x, training),
+                functools.partial(_nothing, x, self.stride, self.filters),
+            )
+            maps.append(tf.ensure_shape(y, [None, *_size(x, self.stride), self.filters]))
+        return maps, []
+
+    def _of_target(
+        self,
+        layer: tf.keras.layers.Layer,
+        p_t: tf.Tensor | None,
+        x: tf.Tensor,
+        training: bool | None,
+    ) -> tf.Tensor:
+        """What one target receives."""
         keywords = {"training": training} if self._takes_training else {}
-        # Some layers have a policy of their own, whatever that of the network.
         with naming(f"op {self._op!r}"):
-            results = [tf.cast(layer(x, **keywords), x.dtype) for layer in self.layers]
+            # Some layers have a policy of their own, whatever that of the network.
+            y = tf.cast(layer(x, **keywords), x.dtype)
         if self.unit_ops:
-            results = [unit_rms(y, (1, 2, 3)) for y in results]
-        if p is None:
-            return results
-        return [tf.cast(p_t, y.dtype) * y for p_t, y in zip(tf.unstack(p[0]), results)]
+            y = unit_rms(y, (1, 2, 3))
+        return y if p_t is None else tf.cast(p_t, y.dtype) * y
 
     @override
     def edge_variables(self, op_index: int, target: int) -> list[Any]:

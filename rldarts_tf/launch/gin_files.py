@@ -17,7 +17,7 @@ from rldarts_tf.launch import gin_text
 from rldarts_tf.runs.configs import ALGORITHM_NAME
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search.settings import SearchSettings
-from rldarts_tf.search_space import SearchSpace, register_search_space
+from rldarts_tf.search_space import KINDS, get_search_space, register_search_space
 from rldarts_tf.training.settings import (
     EncoderSettings,
     TrainingSettings,
@@ -91,9 +91,10 @@ def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
         with gin.config_scope(stage):
             resolved[stage] = tuple(_made(make, stage) for make in settings)
     for made in resolved["search"]:
-        if isinstance(made, EncoderSettings) and space not in (None, made.search_space):
+        if isinstance(made, EncoderSettings) and space and space != made.search_space:
+            kind = type(get_search_space(space)).__name__
             raise ConfigError(
-                f"SearchSpace.name: {space!r} is defined, but search/EncoderSettings.search_space "
+                f"{kind}.name: {space!r} is defined, but search/EncoderSettings.search_space "
                 f"is {made.search_space!r}"
             )
     return resolved
@@ -145,16 +146,21 @@ def _bound_in_search(kind: str, what: str) -> set[str]:
 
 def _defined_space() -> str | None:
     """Registers the search space that gin defines; its name, or None if there is none."""
-    bound = _bound_in_search("SearchSpace", "a search space")
-    if not bound:
-        return None
-    for name in ("name", "normal_ops"):
-        if name not in bound:
-            raise ConfigError(f"SearchSpace.{name} is missing, where {', '.join(bound)} is set")
-    with gin.config_scope("search"):
-        made = _made(make_search_space, "search")
-    # Of the class itself, whatever gin makes of it.
-    return register_search_space(SearchSpace.from_config(made.to_config())).name
+    defined = {kind: _bound_in_search(kind.__name__, "a search space") for kind in KINDS}
+    defined = {kind: bound for kind, bound in defined.items() if bound}
+    if len(defined) > 1:
+        both = " and ".join(kind.__name__ for kind in defined)
+        raise ConfigError(f"gin: {both} are both defined; a search has one search space")
+    for kind, bound in defined.items():
+        for name in kind.required():
+            if name not in bound:
+                missing = f"{kind.__name__}.{name} is missing"
+                raise ConfigError(f"{missing}, where {', '.join(bound)} is set")
+        with gin.config_scope("search"):
+            made = _made(make_search_space[kind], "search")
+        # Of the class itself, whatever gin makes of it.
+        return register_search_space(kind.from_config(made.to_config())).name
+    return None
 
 
 def _check_bindings(bindings: Sequence[str], own: Algorithm) -> None:
@@ -203,7 +209,7 @@ def _check_known() -> None:
     """
     known = {
         "Algorithm",
-        SearchSpace.__name__,
+        *(kind.__name__ for kind in KINDS),
         SearchSettings.__name__,
         EncoderSettings.__name__,
         TrainingSettings.__name__,

@@ -15,13 +15,13 @@ import numpy as np
 
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.perturbation.selection import Weights
-from rldarts_tf.search_space import NONE, SearchSpace, edge_row, num_edges
+from rldarts_tf.space import NONE, Space
 
 Score = Callable[[Genotype], float]
 """The value of a cell with inherited weights; larger is better. It may be asked twice."""
 
 
-def one_hot(genotype: Genotype, space: SearchSpace) -> dict[str, Weights]:
+def one_hot(genotype: Genotype, space: Space) -> dict[str, Weights]:
     """The op weights under which a supernet is the discrete network of a genotype.
 
     Args:
@@ -31,16 +31,16 @@ def one_hot(genotype: Genotype, space: SearchSpace) -> dict[str, Weights]:
     found = {}
     for cell_type, cell in genotype.cells.items():
         ops = space.ops(cell_type)
-        fixed = np.zeros((num_edges(space.num_nodes), len(ops)), np.float32)
+        fixed = np.zeros((len(space.edges), len(ops)), np.float32)
         for target, node in enumerate(cell, start=1):
             for source, op in node:
-                fixed[edge_row(source, target), ops.index(op)] = 1
+                fixed[space.edges.index((source, target)), ops.index(op)] = 1
         found[cell_type] = Weights(np.zeros_like(fixed), fixed)
     return found
 
 
 def random_cells(
-    space: SearchSpace, score: Score, number: int, seed: int, output_mode: str = "concat"
+    space: Space, score: Score, number: int, seed: int, output_mode: str = "concat"
 ) -> None:
     """Scores cells that are drawn uniformly.
 
@@ -57,7 +57,7 @@ def random_cells(
 
 
 def evolution(
-    space: SearchSpace,
+    space: Space,
     score: Score,
     number: int,
     seed: int,
@@ -99,11 +99,12 @@ def mutated(genotype: Genotype, rng: random.Random) -> Genotype:
     options: list[tuple[str, int, int, tuple[int, str]]] = []  # (cell type, node, place, new edge)
     for cell_type, cell in genotype.cells.items():
         for j, node in enumerate(cell):
+            inputs = genotype.space.sources(j + 1)
             sources = {source for source, _ in node}
             for place, (source, op) in enumerate(node):
                 ops = [o for o in genotype.space.ops(cell_type) if o not in (NONE, op)]
                 edges = [(source, other) for other in ops]
-                edges += [(i, op) for i in range(j + 1) if i not in sources]
+                edges += [(i, op) for i in inputs if i not in sources]
                 options += [(cell_type, j, place, edge) for edge in edges]
     if not options:
         return genotype

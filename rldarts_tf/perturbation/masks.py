@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from rldarts_tf.alpha import Alpha
 from rldarts_tf.perturbation.selection import Weights
-from rldarts_tf.search_space import SearchSpace, num_edges
+from rldarts_tf.space import Space
 
 
 class Mask:
@@ -23,10 +23,10 @@ class Mask:
       space: the search space of the supernets that are masked.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: Space) -> None:
         self._variables: dict[str, tuple[tf.Variable, tf.Variable]] = {}
         for cell_type in space.cell_types:
-            shape = (num_edges(space.num_nodes), len(space.ops(cell_type)))
+            shape = (len(space.edges), len(space.ops(cell_type)))
             self._variables[cell_type] = (
                 tf.Variable(tf.ones(shape), trainable=False),
                 tf.Variable(tf.zeros(shape), trainable=False),

@@ -9,7 +9,7 @@ import numpy as np
 from rldarts_tf.discretization import Caps, check_caps
 from rldarts_tf.genotype import Edge, Genotype
 from rldarts_tf.perturbation.decisions import Decision, Question
-from rldarts_tf.search_space import NONE, SearchSpace, edge_row, edges
+from rldarts_tf.space import NONE, Space
 
 
 class Weights(NamedTuple):
@@ -45,7 +45,7 @@ class Selection:
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: Space,
         top_k: int | None = None,
         seed: int = 0,
         caps: Caps | None = None,
@@ -56,9 +56,9 @@ class Selection:
         check_caps(space, self._caps)
         self._kept: dict[tuple[str, int, int], str | None] = {}  # None: deleted
         rng = np.random.default_rng(seed)
-        all_edges = [(t, *edge) for t in space.cell_types for edge in edges(space.num_nodes)]
+        all_edges = [(t, *edge) for t in space.cell_types for edge in space.edges]
         self._edges = [all_edges[i] for i in rng.permutation(len(all_edges))]
-        crowded = range(self._top_k + 1, space.num_nodes + 1)
+        crowded = [j for j in range(1, space.num_nodes + 1) if len(space.sources(j)) > self._top_k]
         nodes = [(cell_type, j) for cell_type in space.cell_types for j in crowded]
         self._nodes = [nodes[i] for i in rng.permutation(len(nodes))]
 
@@ -97,7 +97,7 @@ class Selection:
         found = {}
         for cell_type in self._space.cell_types:
             ops = self._space.ops(cell_type)
-            rows = edges(self._space.num_nodes)
+            rows = self._space.edges
             keep = np.ones((len(rows), len(ops)), np.float32)
             fixed = np.zeros_like(keep)
             for row, (source, target) in enumerate(rows):
@@ -110,7 +110,7 @@ class Selection:
         if question is not None:
             source, op = question.candidates[left_out]
             place = (
-                edge_row(source, question.target),
+                self._space.edges.index((source, question.target)),
                 self._space.ops(question.cell_type).index(op),
             )
             for array in found[question.cell_type]:
@@ -126,31 +126,26 @@ class Selection:
                 left += count if count > 1 else 0
         for cell_type, target in self._nodes:
             deleted = sum(
-                self._kept.get((cell_type, source, target), "") is None for source in range(target)
+                self._kept.get((cell_type, source, target), "") is None
+                for source in self._space.sources(target)
             )
-            left += sum(range(self._top_k + 1, target - deleted + 1))
+            inputs = len(self._space.sources(target)) - deleted
+            left += sum(range(self._top_k + 1, inputs + 1))
         return left
 
     def genotype(self, output_mode: str = "concat") -> Genotype:
         """The cell; there is one when there is no question left."""
-        return Genotype(
-            search_space=self._space.name,
-            cells={
-                cell_type: tuple(
-                    self._inputs(cell_type, target)
-                    for target in range(1, self._space.num_nodes + 1)
-                )
-                for cell_type in self._space.cell_types
-            },
-            top_k=self._top_k,
-            output_mode=output_mode,
-            num_normal=self._space.num_normal,
-            num_reduction=self._space.num_reduction,
-            space=self._space,
-        )
+        cells = {
+            cell_type: tuple(
+                self._inputs(cell_type, target) for target in range(1, self._space.num_nodes + 1)
+            )
+            for cell_type in self._space.cell_types
+        }
+        return Genotype.of(self._space, cells, self._top_k, output_mode)
 
     def _inputs(self, cell_type: str, target: int) -> tuple[Edge, ...]:
-        ops = [(source, self._kept[cell_type, source, target]) for source in range(target)]
+        sources = self._space.sources(target)
+        ops = [(source, self._kept[cell_type, source, target]) for source in sources]
         return tuple((source, op) for source, op in ops if op is not None)
 
     def _allowed(self, cell_type: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike
-from rldarts_tf.search_space import NONE
+from rldarts_tf.space import NONE
 
 FORMATS = ("svg", "png")
 

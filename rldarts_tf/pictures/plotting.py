@@ -19,7 +19,7 @@ from rldarts_tf.pictures import figures
 from rldarts_tf.pictures.curves import Band, evaluation_label, read_band, stage_files, stage_games
 from rldarts_tf.pictures.figures import GREY, GRID, INK, PALETTE
 from rldarts_tf.runs.alpha_history import read_alphas
-from rldarts_tf.search_space import NONE, edges, num_nodes_of
+from rldarts_tf.space import NONE
 
 STYLE = {"font_size": 13.0, "axes_labelsize": 13.0, "axes_titlesize": 14.0}
 """Settings of `figures.style` for plots."""
@@ -154,21 +154,22 @@ def op_weights_picture(
 def edge_weights_picture(
     op_weights: Mapping[str, np.ndarray],
     ops: Mapping[str, Sequence[str]],
+    edges: Sequence[tuple[int, int]],
     label: str = "softmax weight",
 ) -> bytes:
     """Draws the weight of each op on each edge as a heat map; one panel per cell type.
 
     Args:
-      op_weights: p, per cell type [E, |O|]: a row per edge in the order of
-        `search_space.edge_row`.
+      op_weights: p, per cell type [E, |O|].
       ops: per cell type the names of the ops.
+      edges: (i, j) of each row.
       label: what is drawn, if it is something else.
 
     Returns:
       The content of a PNG file.
     """
     with figures.style(**STYLE):
-        return figures.encode(_edge_weights_figure(op_weights, ops, label), "png")
+        return figures.encode(_edge_weights_figure(op_weights, ops, edges, label), "png")
 
 
 def format_steps(steps: float) -> str:
@@ -293,13 +294,15 @@ def _op_weights_figure(
 
 
 def _edge_weights_figure(
-    op_weights: Mapping[str, np.ndarray], ops: Mapping[str, Sequence[str]], label: str
+    op_weights: Mapping[str, np.ndarray],
+    ops: Mapping[str, Sequence[str]],
+    edges: Sequence[tuple[int, int]],
+    label: str,
 ) -> Any:
     most = max(map(len, op_weights.values()))
     picture = new_figure((5.5 * len(op_weights) + 1.0, 0.42 * most + 2.2))
     panels = picture.subplots(1, len(op_weights), squeeze=False)[0]
     for axes, (cell, weights) in zip(panels, op_weights.items()):
-        rows = edges(num_nodes_of(len(weights)))
         image = axes.imshow(
             weights, vmin=0.0, vmax=max(1.0, weights.max()), cmap="Blues", aspect="auto"
         )
@@ -307,12 +310,12 @@ def _edge_weights_figure(
             weight = weights[row, column]
             ink = "white" if weight > 0.6 else INK
             axes.text(column, row, f"{weight:.2f}", ha="center", va="center", color=ink, size=11)
-        axes.set_yticks(range(len(rows)), [f"{i or 'input'} → {j}" for i, j in rows])
+        axes.set_yticks(range(len(edges)), [f"{i or 'input'} → {j}" for i, j in edges])
         axes.set_xticks(range(len(ops[cell])), ops[cell], rotation=30, ha="right")
         axes.tick_params(length=0)
         # Lines where the next node begins.
-        for row, (source, _) in enumerate(rows):
-            if row and source == 0:
+        for row, ((_, before), (_, target)) in enumerate(zip(edges, edges[1:]), start=1):
+            if target != before:
                 axes.axhline(row - 0.5, color=GREY, linewidth=1.0)
         axes.set_title(f"{cell} cell", loc="left", weight="bold")
     picture.colorbar(image, ax=list(panels), label=label)

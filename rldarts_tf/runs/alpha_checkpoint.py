@@ -18,7 +18,7 @@ def read_logits(path: PathLike) -> dict[str, np.ndarray]:
       path: the checkpoint, such as `checkpoints/ckpt-1000`, or one of its files.
 
     Returns:
-      Per cell type float64 [E, |O|], a row per edge in the order of `search_space.edge_row`.
+      Per cell type float64 [E, |O|], a row per edge in the order of `Space.edges`.
 
     Raises:
       RunError: it cannot be read, or it holds no supernet, or several with different α (target

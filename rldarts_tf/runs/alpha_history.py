@@ -5,7 +5,7 @@ The file holds
     format       int64 scalar, 2
     step         int64 [T]: environment steps, which grow
     <c>_ops      text [|O|]: the ops of cell type c, in the order of the last axis
-    <c>_logits   float64 [T, E, |O|]: z, a row per edge in the order of `search_space.edge_row`
+    <c>_logits   float64 [T, E, |O|]: z, a row per edge in the order of `Space.edges`
 
 z rather than softmax(z): in float32 the weights of a search that has converged are exactly 1, and
 the order of its edges is lost. float64, because the product of two float32 numbers is exact in it.
@@ -28,7 +28,7 @@ import numpy as np
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.files import PathLike
 from rldarts_tf.runs.npz import read_npz, write_npz
-from rldarts_tf.search_space import SearchSpace, num_nodes_of
+from rldarts_tf.space import Space
 
 FORMAT = 2
 """The format that `write_alphas` writes."""
@@ -49,13 +49,13 @@ class AlphaHistory:
       steps: environment steps, int64 [T], growing.
       ops: per cell type the names of the ops, in the order of the last axis of `logits`.
       logits: per cell type z, float64 [T, E, |O|]: a row per edge, in the order of the module.
-      num_nodes: I, of every cell; E = I (I + 1) / 2.
+      num_edges: E, of every cell.
     """
 
     steps: np.ndarray
     ops: Mapping[str, tuple[str, ...]]
     logits: Mapping[str, np.ndarray]
-    num_nodes: int
+    num_edges: int
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -77,8 +77,8 @@ class AlphaHistory:
             raise RunError(f"the log of α begins at step {first}: nothing is up to step {step}")
         return int(self.steps[row]), {cell: logits[row] for cell, logits in self.logits.items()}
 
-    def check(self, space: SearchSpace) -> None:
-        """Checks that α belongs to a search space: cell types, ops and their order, nodes.
+    def check(self, space: Space) -> None:
+        """Checks that α belongs to a search space: cell types, ops and their order, edges.
 
         Raises:
           RunError: it belongs to another one; the message says what differs.
@@ -94,10 +94,10 @@ class AlphaHistory:
                     f"α is of other ops than search space {space.name!r} has for {cell} cells "
                     f"({', '.join(space.ops(cell))}): {', '.join(names)}"
                 )
-        if self.num_nodes != space.num_nodes:
+        if self.num_edges != len(space.edges):
             raise RunError(
                 f"α is of other cells than search space {space.name!r} has "
-                f"(of {space.num_nodes} nodes): of {self.num_nodes}"
+                f"(of {len(space.edges)} edges): of {self.num_edges}"
             )
 
     def num_records_up_to(self, step: int) -> int:
@@ -173,7 +173,7 @@ def _decoded(arrays: Mapping[str, np.ndarray]) -> AlphaHistory:
     num_edges = {z.shape[1] for z in logits.values()}
     if len(num_edges) > 1:
         raise ValueError("its cells have different numbers of nodes")
-    return AlphaHistory(steps.astype(np.int64), ops, logits, num_nodes_of(num_edges.pop()))
+    return AlphaHistory(steps.astype(np.int64), ops, logits, num_edges.pop())
 
 
 def _names(array: np.ndarray) -> tuple[str, ...]:
@@ -196,7 +196,7 @@ def _logits_of(arrays: Mapping[str, np.ndarray], cell: str, sizes: tuple[int, in
         or z.ndim != 3
         or z.dtype.kind != "f"
         or (z.shape[0], z.shape[2]) != sizes
-        or not num_nodes_of(z.shape[1])
+        or not z.shape[1]
     ):
         raise ValueError(f"the edges of the {cell!r} cell are incomplete")
     return z.astype(np.float64, copy=False)

@@ -11,7 +11,8 @@ from typing import Any
 from rldarts_tf.errors import GenotypeError, RunError, one_line
 from rldarts_tf.genotype import read_space
 from rldarts_tf.runs.reading import read_bytes
-from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.search_space import KINDS
+from rldarts_tf.space import Space
 
 ALGORITHM_NAME = "Algorithm.name"
 """The setting that says which algorithm a configuration is for."""
@@ -70,7 +71,7 @@ def read_settings(path: Path, scope: str) -> dict[str, dict[str, Any]]:
     return {name: {**plain.get(name, {}), **own.get(name, {})} for name in {**plain, **own}}
 
 
-def read_search_space(path: Path) -> SearchSpace | str | None:
+def read_search_space(path: Path) -> Space | str | None:
     """Reads the search space of a run: one that its config.gin defines, or the name of another.
 
     Raises:
@@ -78,8 +79,9 @@ def read_search_space(path: Path) -> SearchSpace | str | None:
     """
     settings = read_settings(path, "search")
     name = settings.get("EncoderSettings", {}).get("search_space")
-    fields = settings.get("SearchSpace", {})
-    if not fields or fields.get("name") != name:
+    defined = [settings.get(kind.__name__, {}) for kind in KINDS]
+    fields = next((fields for fields in defined if fields and fields.get("name") == name), None)
+    if fields is None:
         return name
     lists = {key: list(v) if isinstance(v, tuple) else v for key, v in fields.items()}
     try:

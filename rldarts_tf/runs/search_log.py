@@ -17,7 +17,6 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike, reason, write_text
 from rldarts_tf.runs.alpha_history import read_alphas, write_alphas
 from rldarts_tf.runs.reading import parse_json, read_bytes
-from rldarts_tf.search_space import num_edges
 
 
 class AlphaLog:
@@ -31,7 +30,7 @@ class AlphaLog:
         self,
         path: PathLike,
         ops: Mapping[str, Sequence[str]],
-        num_nodes: int,
+        num_edges: int,
         resume_step: int | None = None,
     ) -> None:
         """Starts or continues a log. One that an older version began is converted.
@@ -39,7 +38,7 @@ class AlphaLog:
         Args:
           path: the .npz file.
           ops: per cell type the op names, in the order of alpha's columns.
-          num_nodes: I, the number of intermediate nodes of a cell.
+          num_edges: E, the edges of a cell.
           resume_step: see the module.
 
         Raises:
@@ -48,7 +47,7 @@ class AlphaLog:
         """
         self._path = Path(path)
         self._ops = {cell: tuple(names) for cell, names in ops.items()}
-        self._num_nodes = int(num_nodes)
+        self._num_edges = int(num_edges)
         self._steps: list[int] = []
         self._logits: dict[str, list[np.ndarray]] = {cell: [] for cell in self._ops}
         self._dirty = False
@@ -80,7 +79,7 @@ class AlphaLog:
         # Copies: the caller may reuse its arrays.
         arrays = {cell: np.array(z, np.float64) for cell, z in logits.items()}
         for cell, z in arrays.items():
-            shape = (num_edges(self._num_nodes), len(self._ops[cell]))
+            shape = (self._num_edges, len(self._ops[cell]))
             if z.shape != shape:
                 raise ValueError(f"logits[{cell!r}]: shape {z.shape}, not {shape}")
         for cell, z in arrays.items():
@@ -96,10 +95,9 @@ class AlphaLog:
         """
         if not self._dirty:
             return
-        edges = num_edges(self._num_nodes)
         # reshape: a log without records still has the right shape.
         logits = {
-            cell: np.array(records, np.float64).reshape(-1, edges, len(self._ops[cell]))
+            cell: np.array(records, np.float64).reshape(-1, self._num_edges, len(self._ops[cell]))
             for cell, records in self._logits.items()
         }
         write_alphas(self._path, self._steps, self._ops, logits)
@@ -108,7 +106,7 @@ class AlphaLog:
     def _load(self, resume_step: int) -> None:
         """Loads the records up to `resume_step`."""
         history = read_alphas(self._path)
-        if (history.ops, history.num_nodes) != (self._ops, self._num_nodes):
+        if (history.ops, history.num_edges) != (self._ops, self._num_edges):
             raise RunError(f"{str(self._path)!r} belongs to another search space")
         kept = history.num_records_up_to(resume_step)
         self._steps = history.steps[:kept].tolist()

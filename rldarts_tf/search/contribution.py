@@ -29,11 +29,15 @@ def contributions(
       op_weights: p by cell type, [E, |O|]; the supernet's own if None.
 
     Returns:
-      Per cell type float32 [E, |O|], rows in the order of `search_space.edge_row`; `none`
+      Per cell type float32 [E, |O|], rows in the order of `Space.edges`; `none`
       contributes 0. They do not sum to 1: the ops of a node may cancel each other.
     """
     p = supernet.op_weights() if op_weights is None else op_weights
-    found: dict[str, list[tf.Tensor]] = {}
-    for cell, cell_type, x in supernet.cell_inputs(images, p):
-        found.setdefault(cell_type, []).append(cell.contributions(x, p[cell_type]))
-    return {cell_type: tf.add_n(of_type) / len(of_type) for cell_type, of_type in found.items()}
+    found: dict[str, dict[int | None, list[tf.Tensor]]] = {}
+    for cell, place, x in supernet.cell_inputs(images, p):
+        measured = cell.contributions(x, p[place.cell_type][place.rows])
+        found.setdefault(place.cell_type, {}).setdefault(place.node, []).append(measured)
+    return {
+        cell_type: tf.concat([tf.add_n(cells) / len(cells) for cells in by_node.values()], axis=0)
+        for cell_type, by_node in found.items()
+    }

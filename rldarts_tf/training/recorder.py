@@ -75,7 +75,7 @@ class SearchRecorder(Recorder):
         self._told = False
         space = supernet.space
         ops = {cell_type: space.ops(cell_type) for cell_type in space.cell_types}
-        self._alphas = AlphaLog(stage_dir.alphas_path, ops, space.num_nodes, resume_step)
+        self._alphas = AlphaLog(stage_dir.alphas_path, ops, len(space.edges), resume_step)
         self._genotypes = GenotypeLog(stage_dir.genotypes_path, resume_step)
 
     @property
@@ -147,11 +147,12 @@ class SearchRecorder(Recorder):
         space = self._supernet.space
         ops = {cell_type: space.ops(cell_type) for cell_type in space.cell_types}
         try:
-            weights = plotting.edge_weights_picture(self._supernet.alpha.numpy_op_weights(), ops)
+            p = self._supernet.alpha.numpy_op_weights()
+            weights = plotting.edge_weights_picture(p, ops, space.edges)
             measured = self._measured()
             beside = {}
             if measured:
-                shares = plotting.edge_weights_picture(measured, ops, "contribution")
+                shares = plotting.edge_weights_picture(measured, ops, space.edges, "contribution")
                 beside = {"contributions": shares}
             cells = drawing.cell_pictures(self._supernet.discretize(), "png")
         except RLDartsError as error:

@@ -18,7 +18,7 @@ from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.options import EncoderOptions
 from rldarts_tf.search.settings import SearchSettings
-from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.search_space import KINDS
 from rldarts_tf.settings_fields import Settings, one_of, setting
 
 
@@ -27,7 +27,8 @@ from rldarts_tf.settings_fields import Settings, one_of, setting
 class EncoderSettings(EncoderOptions):
     """The encoder of a stage: `EncoderOptions`, and the kind of the baseline.
 
-    `search_space` may also be the name of the space that `SearchSpace` defines in gin.
+    `search_space` may also be the name of the space that `SearchSpace` or `LayerSpace` defines in
+    gin.
     """
 
     baseline: str = setting(
@@ -51,7 +52,7 @@ class EncoderSettings(EncoderOptions):
 # Every field of a space is a setting, such as search/SearchSpace.normal_ops = ['conv_3x3', 'relu'].
 # So is every field of `SearchSettings`, such as search/SearchSettings.warm_up = 0.25.
 # The core knows nothing of gin; `launch.gin_files.resolve` registers what is defined so.
-make_search_space = gin.external_configurable(SearchSpace, module="rldarts_tf")
+make_search_space = {kind: gin.external_configurable(kind, module="rldarts_tf") for kind in KINDS}
 make_search_settings = gin.external_configurable(SearchSettings, module="rldarts_tf")
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from typing_extensions import override
 
 from rldarts_tf.search.relaxations.base import Moment, Relaxation
-from rldarts_tf.search_space import SKIP_CONNECT
+from rldarts_tf.space import SKIP_CONNECT
 
 
 class Around(Relaxation):
@@ -32,7 +32,7 @@ class Around(Relaxation):
         return self._inner.penalty(z)
 
     @override
-    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+    def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:
         return self._inner.ranking(z, none)
 
 

@@ -56,12 +56,12 @@ class Relaxation(abc.ABC):
         del z
         return None
 
-    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+    def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:
         """Logits of which Algorithm 4 makes the cell that this relaxation stands for.
 
         Args:
           z: float64 [E, |O|].
-          none: the column of `none`, which no cell has.
+          none: the column of `none`, which no cell has; None: there is none.
 
         Returns:
           float64 [E, |O|]: z itself, unless op weights are no softmax of it.

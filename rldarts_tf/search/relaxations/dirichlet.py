@@ -48,7 +48,7 @@ class Dirichlet(Relaxation):
         return self._weight * tf.reduce_mean(divergence)
 
     @override
-    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+    def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:
         """log c, whose softmax is the mean of p."""
         return np.where(z > 0, np.log1p(np.maximum(z, 0)), z)
 

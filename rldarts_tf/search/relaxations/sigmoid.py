@@ -30,12 +30,15 @@ class Sigmoid(Relaxation):
         return -self._weight * tf.reduce_mean(tf.square(tf.sigmoid(z) - 0.5))
 
     @override
-    def ranking(self, z: np.ndarray, none: int) -> np.ndarray:
+    def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:
         """Logits whose odds rank edges by their largest σ(z).
 
         The odds of an op are exp(z) over the sum of the others. That of `none` is chosen so that
-        this sum, for the best op, is the same on all edges.
+        this sum, for the best op, is the same on all edges. Without `none` z itself: a node then
+        has one edge.
         """
+        if none is None:
+            return z
         others = np.delete(z, none, axis=1)
         z, others = z - others.max(), others - others.max()
         beside_best = np.exp(others).sum(axis=1) - np.exp(others.max(axis=1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.paths import RunPaths
-from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.space import Space
 from rldarts_tf.studies.settings import StudySettings
 from rldarts_tf.studies.trials import ROOT, StudyPaths, Trial
 
@@ -255,7 +255,7 @@ class TrialMaker:
         ]
 
 
-def search_space_of(settings: StudySettings) -> tuple[SearchSpace, str]:
+def search_space_of(settings: StudySettings) -> tuple[Space, str]:
     """The search space and the output mode of a study's trials.
 
     Raises:
