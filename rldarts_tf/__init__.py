@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rldarts_tf.baselines import MinAtarCNN as MinAtarCNN
     from rldarts_tf.baselines import NatureCNN as NatureCNN
     from rldarts_tf.baselines import PiSacCNN as PiSacCNN
+    from rldarts_tf.baselines import ResNet as ResNet
     from rldarts_tf.cells import Cell as Cell
     from rldarts_tf.cost import Cost as Cost
     from rldarts_tf.cost import count_cost as count_cost
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from rldarts_tf.factory import make_encoder as make_encoder
     from rldarts_tf.genotype import Genotype as Genotype
     from rldarts_tf.genotype import random_genotype as random_genotype
+    from rldarts_tf.layer_space import A2D as A2D
+    from rldarts_tf.layer_space import A2D_MINATAR as A2D_MINATAR
+    from rldarts_tf.layer_space import LayerSpace as LayerSpace
     from rldarts_tf.ops import make_op as make_op
     from rldarts_tf.ops import register_op as register_op
     from rldarts_tf.ops import registered_ops as registered_ops
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "_version": ("__version__",),
     "alpha": ("Alpha",),
-    "baselines": ("ImpalaCNN", "MinAtarCNN", "NatureCNN", "PiSacCNN"),
+    "baselines": ("ImpalaCNN", "MinAtarCNN", "NatureCNN", "PiSacCNN", "ResNet"),
     "cells": ("Cell",),
     "cost": ("Cost", "count_cost"),
     "discretization": ("discretize",),

@@ -100,6 +100,8 @@ class Alpha(tf.keras.layers.Layer):
         # The clock of schedules: a method without any has none, as older checkpoints have none.
         self.progress: tf.Variable | None = None
         self.draws: tf.Variable | None = None
+        # λ of a search that is to reach a cost.
+        self.cost_weight: tf.Variable | None = None
         if not self.search.is_default:
             self.progress = self.add_weight(
                 name=f"{name}/progress", shape=(), initializer="zeros", trainable=False
@@ -109,6 +111,14 @@ class Alpha(tf.keras.layers.Layer):
                 shape=(),
                 dtype=tf.int64,
                 initializer="zeros",
+                trainable=False,
+            )
+        cost = self.search.cost
+        if cost.target_multiply_adds is not None:
+            self.cost_weight = self.add_weight(
+                name=f"{name}/cost_weight",
+                shape=(),
+                initializer=tf.keras.initializers.Constant(cost.first_weight),
                 trainable=False,
             )
         self.built = True
@@ -151,6 +161,14 @@ class Alpha(tf.keras.layers.Layer):
             shares = tf.concat([tf.nn.softmax(node) for node in nodes], axis=0)
             p[cell_type] *= shares[:, None]
         return p if self.masking is None else self.masking(p)
+
+    def mean_op_weights(self) -> dict[str, tf.Tensor]:
+        """p without draws, mask and edge normalization: per cell type float32 [E, |O|]."""
+        moment = self._moment(0)._replace(seed=None)
+        return {
+            cell_type: self.relaxations[cell_type].op_weights(z, moment)
+            for cell_type, z in self._scaled_logits().items()
+        }
 
     def selected_ops(self) -> dict[str, tf.Tensor | None]:
         """Per cell type which ops have to be computed, bool [k, E, |O|]; None: all."""

@@ -46,6 +46,9 @@ class Cell(tf.keras.layers.Layer):
       recompute: hold only the nodes' values for the backward pass and compute the rest again there:
         least memory, at the cost of one more forward pass of the ops that are not linear.
 
+    Attributes:
+      input_size: (H, W) of the images that it was built for, None where unknown; None before.
+
     Raises:
       ConfigError: an argument is not valid.
     """
@@ -97,9 +100,11 @@ class Cell(tf.keras.layers.Layer):
             else None
         )
         self.output_weights: tf.Variable | None = None
+        self.input_size: tuple[int | None, int | None] | None = None
 
     def build(self, input_shape: Any) -> None:
         """Makes the variables, and the Conv1x1 that adapts the input where one is needed."""
+        self.input_size = (input_shape[1], input_shape[2])
         if int(input_shape[-1]) != self.filters:
             self._adapter = Conv2D(self.filters, 1, name="adapter", dtype=self.dtype_policy)
         if self.output_mode == "weighted_sum":

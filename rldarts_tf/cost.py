@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import ConfigError
+from rldarts_tf.kernels.counting import depending_on_images, memory_of, multiply_adds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +67,10 @@ def count_cost(
     images = tf.TensorSpec((batch, *image_shape), dtype)
     with _all_ops(encoder):
         graph = tf.function(train, autograph=False).get_concrete_function(images).graph
-    on_images = _depending_on_images(forward_ops)
+    on_images = depending_on_images(forward_ops)
     return Cost(
         parameters=sum(int(math.prod(w.shape)) for w in encoder.trainable_weights),
-        multiply_adds=sum(_multiply_adds(op) for op in on_images) // batch,
+        multiply_adds=sum(multiply_adds(op) for op in on_images) // batch,
         activation_bytes=_kept_bytes(graph, forward_ops, on_images) // batch,
     )
 
@@ -84,46 +85,6 @@ def _all_ops(encoder: tf.keras.Model) -> Iterator[None]:
     finally:
         if isinstance(encoder, Supernet):
             encoder.computes_all_ops = False
-
-
-def _multiply_adds(op: tf.Operation) -> int:
-    if op.type == "Conv2D":
-        height, width, channels, _ = op.inputs[1].shape
-        return int(math.prod(op.outputs[0].shape)) * height * width * channels
-    if op.type == "DepthwiseConv2dNative":
-        height, width, _, _ = op.inputs[1].shape
-        return int(math.prod(op.outputs[0].shape)) * height * width
-    if op.type in ("MatMul", "BatchMatMulV2"):
-        inner = op.inputs[0].shape[-2 if op.get_attr(_transpose_name(op)) else -1]
-        return int(math.prod(op.outputs[0].shape)) * inner
-    return 0
-
-
-def _transpose_name(op: tf.Operation) -> str:
-    return "transpose_a" if op.type == "MatMul" else "adj_x"
-
-
-_ALIASES = (
-    "Identity",
-    "IdentityN",
-    "Reshape",
-    "StopGradient",
-    "PreventGradient",
-    "Squeeze",
-    "ExpandDims",
-)
-"""Ops whose outputs are the memory of their inputs, output k that of input k."""
-
-
-def _depending_on_images(ops: Sequence[tf.Operation]) -> set[tf.Operation]:
-    """Selects the ops, in creation order, whose results depend on the images."""
-    depending: set[tf.Operation] = set()
-    for op in ops:
-        source = op.type == "Placeholder" and op.outputs[0].dtype != tf.resource
-        follows = any(_memory_of(t).op in depending for t in op.inputs)
-        if source or (follows and op.type not in ("Shape", "Size", "Rank")):
-            depending.add(op)
-    return depending
 
 
 def _kept_bytes(
@@ -141,19 +102,13 @@ def _kept_bytes(
         for tensor in op.inputs:
             if tensor.op not in forward:
                 continue
-            source = _memory_of(tensor)
+            source = memory_of(tensor)
             if source.op not in on_images or source.op.type == "Placeholder":
                 continue
             # The rank of a normalization's workspace is unknown: it holds nothing but with cuDNN.
             if source.shape.rank is not None:
                 kept[source.name] = int(math.prod(source.shape)) * source.dtype.size
     return sum(kept.values())
-
-
-def _memory_of(tensor: tf.Tensor) -> tf.Tensor:
-    while tensor.op.type in _ALIASES:
-        tensor = tensor.op.inputs[tensor.value_index]
-    return tensor
 
 
 def _executed(graph: tf.Graph) -> set[tf.Operation]:

@@ -9,6 +9,7 @@ paper keeps.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,11 +22,12 @@ from rldarts_tf import discretization
 from rldarts_tf.alpha import Alpha
 from rldarts_tf.cells import Cell
 from rldarts_tf.errors import ConfigError, GenotypeError
-from rldarts_tf.genotype import Genotype, dense_topology
+from rldarts_tf.genotype import Genotype, dense_topology, random_genotype
 from rldarts_tf.kernels.normalization import FilterResponseNorm, LayerNormalization
 from rldarts_tf.kernels.precision import Conv2D
 from rldarts_tf.ops import check_ops
 from rldarts_tf.options import check_option
+from rldarts_tf.search import costs
 from rldarts_tf.search.settings import SearchSettings, as_search_settings
 from rldarts_tf.search_space import get_search_space, read_config
 from rldarts_tf.space import CELL, CONV, MAX_POOL, NORM, Numbers, Place, Space
@@ -117,6 +119,16 @@ class Encoder(tf.keras.Model):
         x = tf.cast(images, self.compute_dtype)
         return x / 255 if images.dtype == tf.uint8 else x
 
+    def architecture_loss(self) -> tf.Tensor | None:
+        """What the architecture adds to the loss of the agent, a float32 scalar; None: nothing.
+
+        Add it where the loss is computed, under the tape; `with_architecture_loss` does.
+        """
+        return None
+
+    def set_progress(self, progress: float) -> None:
+        """Says how much of the training has passed, from 0 to 1; schedules of a search follow."""
+
     @property
     def ends_in_activation(self) -> bool:
         """Whether the maps have passed a non-linearity; if not, the head begins with ReLU."""
@@ -145,6 +157,18 @@ class Encoder(tf.keras.Model):
         """An encoder of that config; TensorFlow 2.8 would look for a functional model's in it."""
         del custom_objects
         return cls(**config)
+
+
+def with_architecture_loss(loss: tf.Tensor, *modules: tf.Module) -> tf.Tensor:
+    """A loss with what the encoders in modules add to it; the loss itself where they add nothing.
+
+    Args:
+      loss: a scalar.
+      *modules: those that are trained; encoders in them are found, each once.
+    """
+    parts = {id(part): part for module in modules for part in (module, *module.submodules)}
+    added = [part.architecture_loss() for part in parts.values() if isinstance(part, Encoder)]
+    return sum((tf.cast(term, loss.dtype) for term in added if term is not None), loss)
 
 
 class CellNetwork(Encoder):
@@ -343,6 +367,64 @@ class Supernet(CellNetwork):
         if self.computes_all_ops:
             return super().selected_ops()
         return self.alpha.selected_ops()
+
+    @override
+    def set_progress(self, progress: float) -> None:
+        weight, before = self.alpha.cost_weight, self.alpha.progress
+        if weight is not None and before is not None and progress > float(before):
+            passed, cost = progress - float(before), self.expected_cost()
+            weight.assign(self.alpha.search.cost.adapted(float(weight), cost, passed))
+        self.alpha.set_progress(progress)
+
+    @property
+    def cost_weight(self) -> tf.Variable | float:
+        """λ, the weight of the cost in the loss."""
+        weight = self.alpha.cost_weight
+        return self.alpha.search.cost.weight if weight is None else weight
+
+    @functools.cached_property
+    def cost_table(self) -> costs.CostTable:
+        """What architectures cost for an image of the size that this was built for.
+
+        Raises:
+          ConfigError: there are no weights yet; or latencies are to be read, and some are missing.
+        """
+        if not self.built:
+            raise ConfigError("the supernet has no weights yet: call it on images first")
+        settings = self.alpha.search.cost
+        cells = [(p, layer) for p, layer in zip(self._plan.places, self._stack) if p.kind == CELL]
+        if settings.latency_table is not None:
+            return costs.make_table(self.space, cells, costs.read_latencies(settings.latency_table))
+        op_cost = costs.counts(self.cells[0], settings.measure)
+        table = costs.make_table(self.space, cells, op_cost)
+        # Any architecture tells what all have in common.
+        genotype = random_genotype(self.space, 0, self.output_mode)
+
+        def network() -> DiscreteNetwork:
+            return DiscreteNetwork(
+                genotype,
+                self.depths,
+                self.normalization,
+                features=self.features,
+                head=self.head,
+                dtype=self.dtype_policy,
+            )
+
+        whole = costs.count_layer(network, self._input_shape()[1:])[
+            settings.measure == "parameters"
+        ]
+        fixed = whole - costs.of_genotype(table, genotype, self.space)
+        return dataclasses.replace(table, fixed=fixed)
+
+    def expected_cost(self) -> float:
+        """The expected cost of the architecture, in the unit of `CostSettings.measure` (eager)."""
+        return self.cost_table.most * float(self.cost_table.share(self.alpha.mean_op_weights()))
+
+    @override
+    def architecture_loss(self) -> tf.Tensor | None:
+        if not self.alpha.search.cost.is_on:
+            return None
+        return self.cost_weight * self.cost_table.share(self.alpha.mean_op_weights())
 
     def discretize(self, top_k: int | None = None) -> Genotype:
         """δ(α), the discrete cell that α stands for now (Algorithm 4).

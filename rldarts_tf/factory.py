@@ -7,7 +7,7 @@ import inspect
 import os
 from typing import Any
 
-from rldarts_tf.baselines import ImpalaCNN, MinAtarCNN, NatureCNN, PiSacCNN
+from rldarts_tf.baselines import ImpalaCNN, MinAtarCNN, NatureCNN, PiSacCNN, ResNet
 from rldarts_tf.checks import check_choice
 from rldarts_tf.encoders import DiscreteNetwork, Encoder, Supernet
 from rldarts_tf.errors import ConfigError
@@ -20,6 +20,7 @@ BASELINES: dict[str, type[Encoder]] = {
     "nature_cnn": NatureCNN,
     "pisac_cnn": PiSacCNN,
     "minatar_cnn": MinAtarCNN,
+    "resnet": ResNet,
 }
 ENCODERS: dict[str, type[Encoder]] = {
     "supernet": Supernet,
@@ -40,7 +41,8 @@ def make_encoder(
     """Makes an encoder; options that the chosen kind does not have are not used.
 
     Args:
-      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn", "pisac_cnn" or "minatar_cnn".
+      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn", "pisac_cnn", "minatar_cnn" or
+        "resnet".
       genotype: of the discrete network; a genotype or the path of its file.
       options: the options; the defaults if None.
       search: the search method of a supernet; that of the paper if None.

@@ -45,7 +45,8 @@ class EncoderOptions(Settings):
     )
     depths: Sequence[int] = setting(
         (16, 16, 16),
-        "channels of each block, for pisac_cnn of each convolution; not of nature_cnn, minatar_cnn",
+        "channels of each block or stage, for pisac_cnn of each convolution; not of nature_cnn, "
+        "minatar_cnn",
         check=_depths,
     )
     output_mode: str = setting(
@@ -77,6 +78,10 @@ class EncoderOptions(Settings):
         check=one_of(*HEADS),
     )
     kernel_size: int = setting(3, "size of all convolutions of impala_cnn", least=1)
+    num_layers: int = setting(
+        20, "layers of resnet: 2 more than a multiple of twice its stages, such as 6 n + 2", least=4
+    )
+    stem_stride: int = setting(1, "stride of the first convolution of resnet", least=1, most=2)
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(EncoderOptions)}

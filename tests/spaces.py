@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from rldarts_tf import CLASSIC, MICRO
+from rldarts_tf import CLASSIC, MICRO, LayerSpace
 from rldarts_tf.search_space import register_search_space
 
 MICRO_2 = register_search_space(
@@ -12,4 +12,7 @@ MICRO_2 = register_search_space(
 )
 CLASSIC_2 = register_search_space(
     dataclasses.replace(CLASSIC, name="classic_2", num_normal=1, num_nodes=2)
+)
+CHAIN_3 = register_search_space(
+    LayerSpace("chain_3", ("conv_3x3_norm_relu", "inv_res_3x3_e3", "skip_connect"), num_layers=3)
 )

@@ -181,8 +181,10 @@ def observations(policy: Policy, number: int) -> np.ndarray:
 
 def _search(config: Path) -> SearchSettings:
     """The search method of a run; the cell that it found may follow it."""
+    settings = read_settings(config, "search")
+    method = settings.get("SearchSettings", {})
     try:
-        return SearchSettings(**read_settings(config, "search").get("SearchSettings", {}))
+        return SearchSettings(**{**method, "cost": settings.get("CostSettings", {})})
     except TypeError as error:
         raise RunError(f"{str(config)!r}: {error}") from None
 

@@ -16,11 +16,14 @@ from rldarts_tf.errors import ConfigError, RLDartsError, one_line
 from rldarts_tf.launch import gin_text
 from rldarts_tf.runs.configs import ALGORITHM_NAME
 from rldarts_tf.runs.paths import TRAINED_STAGES
+from rldarts_tf.search.cost_settings import CostSettings
+from rldarts_tf.search.costs import read_latencies
 from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import KINDS, get_search_space, register_search_space
 from rldarts_tf.training.settings import (
     EncoderSettings,
     TrainingSettings,
+    make_cost_settings,
     make_search_settings,
     make_search_space,
 )
@@ -125,12 +128,20 @@ def search_settings() -> SearchSettings:
     Raises:
       ConfigError: a setting is not valid, or stands in the scope of another stage.
     """
-    if not _bound_in_search("SearchSettings", "a search method"):
-        return SearchSettings()
-    with gin.config_scope("search"):
-        made = _made(make_search_settings, "search")
+    method = _fields_in_search(SearchSettings, make_search_settings)
+    cost = CostSettings(**_fields_in_search(CostSettings, make_cost_settings))
+    if cost.latency_table is not None:
+        read_latencies(cost.latency_table)
     # Of the class itself, whatever gin makes of it.
-    return SearchSettings(**vars(made))
+    return SearchSettings(**{**method, "cost": cost})
+
+
+def _fields_in_search(kind: type, make: Callable[[], Any]) -> dict[str, Any]:
+    """The fields of settings of the search method; none where no file has any."""
+    if not _bound_in_search(kind.__name__, "a search method"):
+        return {}
+    with gin.config_scope("search"):
+        return vars(_made(make, "search"))
 
 
 def _bound_in_search(kind: str, what: str) -> set[str]:
@@ -211,6 +222,7 @@ def _check_known() -> None:
         "Algorithm",
         *(kind.__name__ for kind in KINDS),
         SearchSettings.__name__,
+        CostSettings.__name__,
         EncoderSettings.__name__,
         TrainingSettings.__name__,
         *(algorithm.settings.__name__ for algorithm in ALGORITHMS.values()),

@@ -10,11 +10,13 @@ from rldarts_tf.lazy import lazy_names
 
 if TYPE_CHECKING:
     from rldarts_tf.search.contribution import contributions
+    from rldarts_tf.search.cost_settings import CostSettings
     from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer, supernets
     from rldarts_tf.search.relaxations import Relaxation, make_relaxation
     from rldarts_tf.search.settings import SearchSettings
 
 __all__ = [
+    "CostSettings",
     "Relaxation",
     "SearchOptimizer",
     "SearchSettings",
@@ -26,5 +28,5 @@ __all__ = [
 ]
 
 __getattr__ = lazy_names(
-    __name__, ("settings", "relaxations", "optimizers", "contribution"), __all__
+    __name__, ("settings", "cost_settings", "relaxations", "optimizers", "contribution"), __all__
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rldarts_tf.errors import ConfigError
+from rldarts_tf.search.cost_settings import CostSettings, as_cost_settings
 from rldarts_tf.settings_fields import Settings, one_of, setting
 
 
@@ -91,6 +92,10 @@ class SearchSettings(Settings):
 
     record_contributions: bool = setting(
         False, "record what each op contributes, in the states in which the environments stand"
+    )
+
+    cost: CostSettings = setting(
+        CostSettings(), "what an architecture costs, as a term of the loss", check=as_cost_settings
     )
 
     # When it stops.

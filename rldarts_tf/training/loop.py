@@ -217,8 +217,7 @@ class Training(Closing):
 
     def _set_progress(self) -> None:
         """Sets the clock of a search."""
-        if isinstance(self._encoder, Supernet):
-            self._encoder.alpha.set_progress(min(self._step / self._end, 1.0))
+        self._encoder.set_progress(min(self._step / self._end, 1.0))
 
     def _evaluate(self, num_episodes: int) -> dict[str, float]:
         with self._stopwatch.measure("evaluate"):

@@ -92,6 +92,7 @@ class SearchRecorder(Recorder):
                 *(f"alpha_entropy_{t}" for t in space.cell_types),
                 "distinct_genotypes",
                 "last_genotype_step",
+                *(("cost", "cost_weight") if self._supernet.alpha.search.cost.is_on else ()),
             ),
         }
 
@@ -136,7 +137,15 @@ class SearchRecorder(Recorder):
             **entropy,
             "distinct_genotypes": len(self._genotypes),
             "last_genotype_step": self._genotypes.last_step or 0,
+            **self._cost(),
         }
+
+    def _cost(self) -> dict[str, float]:
+        """The expected cost and its weight, where the loss has them."""
+        if not self._supernet.alpha.search.cost.is_on:
+            return {}
+        weight = float(self._supernet.cost_weight)
+        return {"cost": self._supernet.expected_cost(), "cost_weight": weight}
 
     @override
     def pictures(self) -> dict[str, bytes]:

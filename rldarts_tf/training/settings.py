@@ -17,6 +17,7 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.factory import BASELINES, make_encoder
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.options import EncoderOptions
+from rldarts_tf.search.cost_settings import CostSettings
 from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import KINDS
 from rldarts_tf.settings_fields import Settings, one_of, setting
@@ -50,10 +51,12 @@ class EncoderSettings(EncoderOptions):
 
 
 # Every field of a space is a setting, such as search/SearchSpace.normal_ops = ['conv_3x3', 'relu'].
-# So is every field of `SearchSettings`, such as search/SearchSettings.warm_up = 0.25.
+# So is every field of `SearchSettings`, such as search/SearchSettings.warm_up = 0.25, and of its
+# `CostSettings`, such as search/CostSettings.weight = 0.1.
 # The core knows nothing of gin; `launch.gin_files.resolve` registers what is defined so.
 make_search_space = {kind: gin.external_configurable(kind, module="rldarts_tf") for kind in KINDS}
 make_search_settings = gin.external_configurable(SearchSettings, module="rldarts_tf")
+make_cost_settings = gin.external_configurable(CostSettings, module="rldarts_tf")
 
 
 def _minutes(field: str, value: Any) -> float:

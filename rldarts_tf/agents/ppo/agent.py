@@ -19,7 +19,7 @@ from rldarts_tf.agents.adam import MeasuredAdam
 from rldarts_tf.agents.gradients import NORMS, architecture_variables
 from rldarts_tf.agents.loss_scale import LossScale
 from rldarts_tf.agents.ppo.settings import PPOSettings
-from rldarts_tf.encoders import Encoder
+from rldarts_tf.encoders import Encoder, with_architecture_loss
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 from rldarts_tf.search.optimizers import SearchOptimizer
 
@@ -90,9 +90,13 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         return loss if search is None else search.of_theta_alone(loss)
 
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss of PPOAgent; its gradient is scaled where the optimizer has a loss scale."""
+        """The loss of PPOAgent and of the architecture.
+
+        Its gradient is scaled where the optimizer has a loss scale.
+        """
         with self._shared_encoder.shared_computation():
             info = super().get_loss(*args, **kwargs)
+        info = info._replace(loss=with_architecture_loss(info.loss, self._shared_encoder.encoder))
         loss_scale = self._optimizer.loss_scale
         return info if loss_scale is None else info._replace(loss=loss_scale.scaled(info.loss))
 
