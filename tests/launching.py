@@ -21,6 +21,23 @@ def preloads(launcher: Launcher):
     return quick
 
 
+def launch(program, suite, root, bindings, *arguments):
+    """Runs an experiment as its launcher would, in this process."""
+    import gin
+    from absl import flags as absl_flags
+
+    from rldarts_tf.launch import Experiment, experiment, flags
+
+    made = Experiment(name="test", gin="spaces/classic.gin", program=program, suite=suite)
+    values = flags.define(made, absl_flags.FlagValues())
+    bound = [f"--gin_bindings={binding}" for binding in bindings]
+    values(["test", f"--root_dir={root}", *bound, *arguments])
+    try:
+        experiment.run(made, values)
+    finally:
+        gin.clear_config()
+
+
 def binding(text: str) -> list[str]:
     return [f"--gin_bindings={text}"]
 

@@ -156,6 +156,22 @@ def test_cost_of_impala_cnn_by_hand():
     assert cost == rldarts_tf.Cost(parameters, multiply_adds, 4 * activations)
 
 
+def test_cost_of_resnet_by_hand():
+    cost = count_cost(rldarts_tf.ResNet(num_layers=20, features=7), (12, 8, 3))
+    pixels = [12 * 8, 6 * 4, 3 * 2]
+    convolutions, norms = 9 * 3 * 16, 16
+    multiply_adds = 9 * 3 * 16 * pixels[0]
+    for stage, width in enumerate((16, 32, 64)):
+        # Three blocks of two; the first convolution of a later stage reads half of the channels.
+        inputs = [width if stage == 0 else width // 2, *[width] * 5]
+        convolutions += sum(9 * channels * width for channels in inputs)
+        multiply_adds += sum(9 * channels * width * pixels[stage] for channels in inputs)
+        norms += 6 * width
+    dense = pixels[2] * 64 * 7
+    assert cost.parameters == convolutions + 2 * norms + dense + 7
+    assert cost.multiply_adds == multiply_adds + dense
+
+
 def test_cost_of_a_small_discrete_cell_by_hand():
     genotype = Genotype.from_dict(
         {

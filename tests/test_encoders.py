@@ -66,6 +66,7 @@ EXAMPLES = {
     "nature_cnn": lambda **kwargs: rldarts_tf.NatureCNN(**kwargs),
     "pisac_cnn": lambda **kwargs: rldarts_tf.PiSacCNN([4, 6], **kwargs),
     "minatar_cnn": lambda **kwargs: rldarts_tf.MinAtarCNN(**kwargs),
+    "resnet": lambda **kwargs: rldarts_tf.ResNet([4, 6], num_layers=6, **kwargs),
     "layer_norm": lambda **kwargs: rldarts_tf.Supernet(MICRO_2, [4], head="layer_norm", **kwargs),
 }
 
@@ -510,6 +511,50 @@ def test_minatar_cnn_equals_its_formula():
     np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
+def test_resnet_equals_its_formula():
+    # He et al. 2015, section 4.2, with shortcuts of option A; one block in each of two stages.
+    encoder = rldarts_tf.ResNet([2, 3], num_layers=6, features=4)
+    pixels = images(2, 9, 8, 3).astype(np.float32) / 255
+    encoder(pixels)
+    randomize(encoder.weights, 0)
+    weights = _named_weights(encoder)
+
+    def convolved(x, name, stride=1):
+        y = tf.nn.conv2d(x, weights[f"{name}/conv/kernel"], stride, "SAME")
+        mean, variance = tf.nn.moments(y, [-1], keepdims=True)
+        y = (y - mean) / tf.sqrt(variance + 1e-3)
+        return y * weights[f"{name}/norm/gamma"] + weights[f"{name}/norm/beta"]
+
+    x = tf.nn.relu(convolved(pixels, "stem"))
+    x = tf.nn.relu(x + convolved(tf.nn.relu(convolved(x, "stage_0_0_0")), "stage_0_0_1"))
+    y = convolved(tf.nn.relu(convolved(x, "stage_1_0_0", 2)), "stage_1_0_1")
+    padded = np.zeros((2, 5, 4, 3), np.float32)
+    padded[..., :2] = x[:, ::2, ::2]
+    x = tf.reshape(tf.nn.relu(padded + y), [2, -1])
+    expected = tf.nn.relu(x @ weights["dense/kernel"] + weights["dense/bias"])
+    np.testing.assert_allclose(encoder(pixels), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_layers", [14, 20, 38, 74])
+def test_resnets_have_the_layers_of_their_name(num_layers):
+    encoder = rldarts_tf.ResNet(num_layers=num_layers)
+    convolutions = 1 + sum(map(len, encoder._blocks))
+    assert convolutions + 1 == num_layers
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_layers": 21}, "num_layers must be 2 more than a multiple of 6, with 3 stages"),
+        ({"num_layers": 3}, "num_layers must be an integer of at least 4"),
+        ({"stem_stride": 3}, "stem_stride must be an integer from 1 to 2"),
+    ],
+)
+def test_a_resnet_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        rldarts_tf.ResNet(**arguments)
+
+
 def test_the_head_of_layer_norm_normalizes_what_relu_and_dense_give():
     encoder = rldarts_tf.ImpalaCNN([4], features=7, head="layer_norm")
     pixels = images(3, 12, 12, 3)
@@ -664,6 +709,7 @@ def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
                 depths=[3, 5],
                 inverse_temperature=10.0,
                 features=7,
+                num_layers=6,
             )
             kinds[kind] = type(encoder).__name__
             assert encoder(images(1, 40, 40, 3)).shape == (1, 7)
@@ -681,6 +727,7 @@ def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
         "nature_cnn": "NatureCNN",
         "pisac_cnn": "PiSacCNN",
         "minatar_cnn": "MinAtarCNN",
+        "resnet": "ResNet",
     }
 
 

@@ -14,8 +14,10 @@ import tensorflow as tf
 from reference import randomize
 
 import rldarts_tf
+from rldarts_tf import LayerSpace
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.ops import register_op
+from rldarts_tf.search import CostSettings, SearchSettings
 from rldarts_tf.search_space import SearchSpace, register_search_space
 
 
@@ -53,6 +55,10 @@ BOTH = register_search_space(
 ONE_NODE = register_search_space(
     SearchSpace("test_one_node", ["conv_3x3_relu", "tanh"], num_nodes=1)
 )
+ONE_LAYER = register_search_space(
+    LayerSpace("test_one_layer", ["inv_res_3x3_e1", "skip_connect"], num_layers=1)
+)
+TARGET = SearchSettings(relaxation="gumbel", cost=CostSettings(target_multiply_adds=1e6))
 SHAPE = (2, 9, 8, 3)
 PIXELS = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
 LARGER = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
@@ -72,6 +78,8 @@ ENCODERS = {
     "impala_cnn": lambda: rldarts_tf.ImpalaCNN([3, 4], features=6, kernel_size=5),
     "nature_cnn": lambda: rldarts_tf.NatureCNN(features=6),
     "minatar_cnn": lambda: rldarts_tf.MinAtarCNN(features=6),
+    "resnet": lambda: rldarts_tf.ResNet([3], num_layers=4, features=6),
+    "supernet_layers": lambda: rldarts_tf.Supernet(ONE_LAYER, [3], features=6, search=TARGET),
     "pisac_cnn": lambda: rldarts_tf.PiSacCNN([3, 4], features=6, head="layer_norm"),
 }
 

@@ -13,9 +13,8 @@ import pytest
 pytest.importorskip("tf_agents")
 pytest.importorskip("acme")
 
-import gin
-from absl import flags as absl_flags
 from aiming import AimingSettings, AimingSuite
+from launching import launch
 from trainings import TINY
 
 import rldarts_tf
@@ -29,7 +28,6 @@ from rldarts_tf.envs.planted import PlantedSettings, PlantedSuite
 from rldarts_tf.envs.suite import Suite, register_suite, suite_names, suite_of
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.export.policies import load_policy
-from rldarts_tf.launch import Experiment, experiment, flags
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import RunPaths, StagePaths
 from rldarts_tf.runs.summary import read_summary
@@ -86,18 +84,6 @@ ALGORITHMS = {
         ],
     ),
 }
-
-
-def launch(program, suite, root, bindings, *arguments):
-    """Runs an experiment as its launcher would, in this process."""
-    made = Experiment(name="test", gin="spaces/classic.gin", program=program, suite=suite)
-    values = flags.define(made, absl_flags.FlagValues())
-    bound = [f"--gin_bindings={binding}" for binding in bindings]
-    values(["test", f"--root_dir={root}", *bound, *arguments])
-    try:
-        experiment.run(made, values)
-    finally:
-        gin.clear_config()
 
 
 @pytest.fixture(scope="module", params=ALGORITHMS)

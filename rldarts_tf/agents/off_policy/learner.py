@@ -16,6 +16,7 @@ from acme.utils import counting, loggers
 
 from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
+from rldarts_tf.encoders import with_architecture_loss
 from rldarts_tf.search.optimizers import apply_if, supernets
 from rldarts_tf.training.stopwatch import Stopwatch
 
@@ -138,7 +139,8 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         return found if self.loss_scale is None else self.loss_scale.unscaled(found)
 
     def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
-        """The loss that trains the encoder, with a gradient that float16 can hold."""
+        """The loss that trains the encoder and its architecture, with a gradient for float16."""
+        loss = with_architecture_loss(loss, *self._supernets)
         return loss if self.loss_scale is None else self.loss_scale.scaled(loss)
 
     def _apply(

@@ -96,8 +96,8 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         """
         with self._shared_encoder.shared_computation():
             info = super().get_loss(*args, **kwargs)
-        info = info._replace(loss=with_architecture_loss(info.loss, self._shared_encoder.encoder))
         loss_scale = self._optimizer.loss_scale
+        info = info._replace(loss=with_architecture_loss(info.loss, self._shared_encoder))
         return info if loss_scale is None else info._replace(loss=loss_scale.scaled(info.loss))
 
     def loss_of(self, minibatch: trajectory.Trajectory, advantages: tf.Tensor) -> tf.Tensor:

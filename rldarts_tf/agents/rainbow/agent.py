@@ -29,7 +29,7 @@ from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
 from rldarts_tf.agents.off_policy.replay import TABLE, Replay
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.agents.shapes import check_shapes
-from rldarts_tf.encoders import Encoder, with_architecture_loss
+from rldarts_tf.encoders import Encoder
 from rldarts_tf.torso import Torso, training_options
 from rldarts_tf.training.seeds import make_generator
 
@@ -234,8 +234,7 @@ class RainbowLearner(ReplayLearner):
             losses, priorities = categorical_double_q(
                 z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
             )
-            loss = with_architecture_loss(tf.reduce_mean(weights * losses), self._network)
-            loss = self._scaled(loss)
+            loss = self._scaled(tf.reduce_mean(weights * losses))
         gradients = self._differentiate(tape, loss, variables)
         clipped, norm = gradients, tf.linalg.global_norm(gradients)
         if settings.max_gradient_norm is not None:

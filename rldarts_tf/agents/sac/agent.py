@@ -31,7 +31,7 @@ from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
 from rldarts_tf.agents.off_policy.replay import Replay
 from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.agents.shapes import check_shapes
-from rldarts_tf.encoders import Encoder, with_architecture_loss
+from rldarts_tf.encoders import Encoder
 from rldarts_tf.torso import Torso, training_options
 from rldarts_tf.training.seeds import make_generator
 
@@ -328,8 +328,7 @@ class SACLearner(ReplayLearner):
             torso = self._critics.torso
             features = torso(o_tm1, **training_options(torso))
             q_tm1 = self._critics.q(features, transitions.action)
-            j_q = with_architecture_loss(critic_loss(q_tm1, target), torso)
-            j_q = self._scaled(j_q)
+            j_q = self._scaled(critic_loss(q_tm1, target))
         gradients = {"critic": self._differentiate(tape, j_q, trained["critic"])}
 
         features = tf.stop_gradient(features)
