@@ -209,6 +209,11 @@ class CellNetwork(Encoder):
         return [layer for layer in self._stack if isinstance(layer, Cell)]
 
     @property
+    def placed_cells(self) -> list[tuple[Place, Cell]]:
+        """All cells with where they stand, from input to output."""
+        return [(p, cell) for p, cell in zip(self._plan.places, self._stack) if p.kind == CELL]
+
+    @property
     @override
     def uses_training(self) -> bool:
         return any(cell.uses_training for cell in self.cells)
@@ -392,11 +397,11 @@ class Supernet(CellNetwork):
         if not self.built:
             raise ConfigError("the supernet has no weights yet: call it on images first")
         settings = self.alpha.search.cost
-        cells = [(p, layer) for p, layer in zip(self._plan.places, self._stack) if p.kind == CELL]
         if settings.latency_table is not None:
-            return costs.make_table(self.space, cells, costs.read_latencies(settings.latency_table))
+            op_cost = costs.read_latencies(settings.latency_table)
+            return costs.make_table(self.space, self.placed_cells, op_cost)
         op_cost = costs.counts(self.cells[0], settings.measure)
-        table = costs.make_table(self.space, cells, op_cost)
+        table = costs.make_table(self.space, self.placed_cells, op_cost)
         # Any architecture tells what all have in common.
         genotype = random_genotype(self.space, 0, self.output_mode)
 

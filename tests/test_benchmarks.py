@@ -40,6 +40,8 @@ import replay
 import scaling
 from plain import MIXES, PlainSupernet
 
+from rldarts_tf.search.costs import OpAt, read_latencies
+
 BENCHMARKS = Path(common.__file__).parent
 ALGORITHMS = ("ppo", "rainbow", "sac")
 TINY = ("--depths=4", "--batch=2", "--image_side=16", "--repeats=1")
@@ -116,6 +118,13 @@ COMMANDS = {
     ),
     "kernel_times": ("--network=impala_cnn", *TINY),
     "memory_growth": ("--launchers=ppo_procgen", "--warm_up=1", "--updates=3"),
+    "op_latency": (
+        "--space=micro",
+        "--image=8x8x3",
+        "--depths=2",
+        "--batch=2",
+        "--repeats=1",
+    ),
     "search_methods": ("--methods=gumbel", *TINY),
     "memory": ("--networks=micro recompute", "--depths=4", "--batches=1,3", "--image_side=16"),
 }
@@ -180,6 +189,16 @@ BARE_KEYS = ("bare_convolutions", "bare_seconds", "bare_seconds_min", "bare_shar
 
 
 # --- what they measure ------------------------------------------------------------------------
+
+
+def test_latencies_are_a_table_that_a_search_reads(runs):
+    data = results_of(runs, "op_latency")
+    assert {entry["op"] for entry in data["ops"]} == {*rldarts_tf.MICRO.ops("normal")} - {"none"}
+    for entry in data["ops"]:
+        assert_positive(entry, ["seconds"])
+    # Micro's cells stand behind a pool.
+    latency = read_latencies(str(runs[0] / "op_latency.json"))
+    assert latency(OpAt("conv_3x3", 4, 4, 2, 1)) > 0
 
 
 @pytest.mark.parametrize("space", ["classic", "micro"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -143,10 +144,12 @@ def test_the_weight_follows_the_target_in_log_space():
 def test_latencies_are_read_from_a_table_that_has_all_ops(tmp_path):
     path = str(tmp_path / "latencies.json")
     supernet = supernet_of(CHAIN_3)
-    places = [(place, layer) for place, layer in zip(supernet._plan.places, supernet._stack)]
     found = {}
-    costs.make_table(CHAIN_3, places[1:], lambda at: found.setdefault(at, len(found) + 1.0))
-    costs.write_latencies(path, found, "a test")
+    costs.make_table(
+        CHAIN_3, supernet.placed_cells, lambda at: found.setdefault(at, len(found) + 1.0)
+    )
+    document = {"results": costs.latencies_as_data(found)}
+    (tmp_path / "latencies.json").write_text(json.dumps(document))
     measured = supernet_of(CHAIN_3, measure="latency", latency_table=path)
     # Three layers, each with its own three ops; the second stage has other maps than the first.
     assert measured.cost_table.ops["chain"].tolist() == [[1, 2, 3], [1, 2, 3], [4, 5, 6]]
@@ -169,7 +172,7 @@ def test_cost_settings_that_do_not_fit_are_named(tmp_path):
             CostSettings(**fields)
     with pytest.raises(ConfigError, match=r"SearchSettings\.cost must be"):
         SearchSettings(cost=3)
-    for content in ("", "{}", '{"format_version": 2}'):
+    for content in ("", "{}", "[]", '{"results": {"format_version": 2}}'):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(ConfigError, match=r"bad.json' is no table of latencies"):
             costs.read_latencies(str(tmp_path / "bad.json"))

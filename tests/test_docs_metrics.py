@@ -32,6 +32,7 @@ from rldarts_tf.runs import metrics, summary
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.search_log import AlphaLog
+from rldarts_tf.search import CostSettings, SearchSettings
 from rldarts_tf.search.signals.stopping import Stop
 from rldarts_tf.search_space import CLASSIC, num_edges
 from rldarts_tf.training import loop
@@ -76,7 +77,8 @@ def general(names):
 
 @pytest.fixture(scope="module")
 def supernet():
-    return Supernet(CLASSIC, depths=[2])
+    # All the columns that there may be.
+    return Supernet(CLASSIC, [2], search=SearchSettings(cost=CostSettings(weight=1)))
 
 
 @pytest.fixture(scope="module")

@@ -100,9 +100,9 @@ def trained(name: str) -> rldarts_tf.Encoder:
 
 def plain_name(weight: tf.Variable) -> str:
     """Without the model's name, which some loaders drop, and Keras' counters of nameless layers."""
-    models = "supernet|discrete_network|impala_cnn|nature_cnn|pi_sac_cnn|min_atar_cnn"
+    models = "supernet|discrete_network|impala_cnn|nature_cnn|pi_sac_cnn|min_atar_cnn|res_net"
     name = re.sub(rf"^({models})[^/]*/", "", weight.name)
-    return re.sub(r"/(gate|separable_convolution)_\d+/", r"/\1/", name)
+    return re.sub(r"/(gate|separable_convolution|inverted_residual)(_\d+)?/", r"/\1/", name)
 
 
 def check_equal(copied: rldarts_tf.Encoder, encoder: rldarts_tf.Encoder, name: str) -> None:

@@ -143,28 +143,24 @@ def of_genotype(table: CostTable, genotype: Genotype, space: Space) -> float:
 
 
 FORMAT_VERSION = 1
-"""Of a file of latencies."""
+"""Of a table of latencies."""
 
 
-def write_latencies(path: str, seconds: Mapping[OpAt, float], machine: str) -> None:
-    """Writes a file that `read_latencies` reads."""
+def latencies_as_data(seconds: Mapping[OpAt, float]) -> dict[str, Any]:
+    """JSON data, which as the `results` of a benchmark's file `read_latencies` reads."""
     entries = [{**at._asdict(), "seconds": value} for at, value in seconds.items()]
-    text = json.dumps(
-        {"format_version": FORMAT_VERSION, "machine": machine, "ops": entries}, indent=1
-    )
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    return {"format_version": FORMAT_VERSION, "ops": entries}
 
 
 def read_latencies(path: str) -> OpCost:
-    """Reads latencies of ops, in seconds.
+    """Reads latencies of ops, in seconds, from a file that benchmarks/op_latency.py wrote.
 
     Raises:
       ConfigError: the file cannot be read or is none; of what it returns: an op is not in it.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            data: Any = json.load(file)
+            data: Any = json.load(file)["results"]
         if data["format_version"] != FORMAT_VERSION:
             raise ValueError(f"format_version must be {FORMAT_VERSION}")
         seconds = {
