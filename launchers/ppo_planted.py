@@ -1,4 +1,4 @@
-r"""RL-DARTS with PPO on a planted benchmark: images whose label needs one known op (docs/planted.md).
+r"""RL-DARTS with PPO on a planted benchmark: images whose label needs one op (docs/planted.md).
 
 Examples:
   Does the search find the 5x5 convolution?
