@@ -145,7 +145,7 @@ def test_the_intraclass_correlation_takes_tables_with_missing_runs():
 
 def test_what_a_seed_does_to_all_cells_alike_changes_nothing():
     scores = nested(np.random.default_rng(0), 20, 3, 1, 1)
-    moved = variance_components(scores + [0, 10, -7])
+    moved = variance_components(scores + np.array([0, 10, -7]))
     assert ends(moved.icc) == pytest.approx(ends(variance_components(scores).icc))
 
 
