@@ -127,6 +127,20 @@ def test_the_loss_of_an_agent_has_the_cost_of_its_supernet_once_and_else_nothing
     assert rldarts_tf.ImpalaCNN([2]).architecture_loss() is None
 
 
+def test_the_loss_of_learners_from_replay_has_the_cost():
+    pytest.importorskip("acme")
+    from dm_env import specs
+
+    from rldarts_tf.agents.rainbow import RainbowSettings
+    from rldarts_tf.agents.rainbow.agent import make_learner, make_network
+
+    settings, supernet = RainbowSettings(hidden_size=4), supernet_of(CHAIN_3)
+    network = make_network(supernet, 3, settings)
+    learner = make_learner(network, specs.Array(SHAPE, np.uint8), settings)
+    loss = learner._scaled(tf.constant(2.0))
+    np.testing.assert_allclose(loss, 2.0 + supernet.architecture_loss(), rtol=1e-6)
+
+
 def test_the_weight_follows_the_target_in_log_space():
     supernet = supernet_of(CHAIN_3, target_multiply_adds=1000.0, adaptation=3.0)
     cost = supernet.expected_cost()

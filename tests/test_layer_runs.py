@@ -10,6 +10,7 @@ pytest.importorskip("tf_agents")
 from launching import launch
 
 from rldarts_tf import commands
+from rldarts_tf.agents.ppo import PPOSettings
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.cost import count_cost
 from rldarts_tf.envs.catch import CatchSuite
@@ -66,6 +67,16 @@ def test_a_run_records_the_cost_and_the_weight_that_follows_the_target(run):
     history = read_alphas(run.stage("search").alphas_path)
     assert history.ops == {"chain": OPS} and history.num_edges == 2
     assert any(name.startswith("op_weight_chain_") for name in metrics)
+
+
+def test_the_loss_of_ppo_has_the_cost(run):
+    metrics = read_metrics(run.stage("search").metrics_path)
+    table = policies.load_policy(run.root, "search").encoder.cost_table
+    of_agent = metrics["policy_loss"] + metrics["value_loss"]
+    added = (metrics["loss"] - of_agent + PPOSettings().entropy_coefficient * metrics["entropy"])[0]
+    # λ is 0.1 in the first update, and α moves from uniform to what the first row has.
+    uniform = table.fixed + table.ops["chain"].mean(axis=1).sum()
+    assert 0.1 * metrics["cost"][0] < added * table.most < 0.1 * uniform
 
 
 def test_the_chain_that_was_found_is_trained_and_exported(run, tmp_path, capsys):

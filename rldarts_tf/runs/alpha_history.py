@@ -97,7 +97,7 @@ class AlphaHistory:
         if self.num_edges != len(space.edges):
             raise RunError(
                 f"α is of other cells than search space {space.name!r} has "
-                f"(of {len(space.edges)} edges): of {self.num_edges}"
+                f"(of {space.num_nodes} nodes, {len(space.edges)} edges): of {self.num_edges} edges"
             )
 
     def num_records_up_to(self, step: int) -> int:
