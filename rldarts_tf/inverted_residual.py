@@ -45,16 +45,15 @@ class InvertedResidual(tf.keras.layers.Layer):
         """Makes the convolutions and their normalizations."""
         channels = int(input_shape[-1])
         common = {"use_bias": False, "padding": "same", "dtype": self.dtype_policy}
+        wide = self.expansion * channels
+        expand = tf.keras.layers.Conv2D(wide, 1, name="expand", **common)
         self._convolutions = [
+            *([expand] if self.expansion > 1 else []),
             tf.keras.layers.DepthwiseConv2D(
                 self.kernel_size, self.stride, name="depthwise", **common
             ),
             tf.keras.layers.Conv2D(self.filters, 1, name="project", **common),
         ]
-        if self.expansion > 1:
-            wide = self.expansion * channels
-            expand = tf.keras.layers.Conv2D(wide, 1, name="expand", **common)
-            self._convolutions.insert(0, expand)
         self._norms = [self._normalization(f"norm_{c.name}") for c in self._convolutions]
         self._adds_input = self.stride == 1 and channels == self.filters
         super().build(input_shape)

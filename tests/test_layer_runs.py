@@ -21,7 +21,7 @@ from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import RunPaths
 
-OPS = ("conv_3x3_norm_relu", "inv_res_3x3_e1", "skip_connect")
+OPS = ("conv_3x3_norm_relu", "inv_res_3x3_e3", "skip_connect")
 SPACE = [
     "search/LayerSpace.name = 'run_of_layers'",
     f"search/LayerSpace.layer_ops = {list(OPS)}",

@@ -56,7 +56,7 @@ ONE_NODE = register_search_space(
     SearchSpace("test_one_node", ["conv_3x3_relu", "tanh"], num_nodes=1)
 )
 ONE_LAYER = register_search_space(
-    LayerSpace("test_one_layer", ["inv_res_3x3_e1", "skip_connect"], num_layers=1)
+    LayerSpace("test_one_layer", ["inv_res_3x3_e3", "skip_connect"], num_layers=1)
 )
 TARGET = SearchSettings(relaxation="gumbel", cost=CostSettings(target_multiply_adds=1e6))
 SHAPE = (2, 9, 8, 3)
