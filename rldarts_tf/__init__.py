@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from rldarts_tf.baselines import MinAtarCNN as MinAtarCNN
     from rldarts_tf.baselines import NatureCNN as NatureCNN
     from rldarts_tf.baselines import PiSacCNN as PiSacCNN
-    from rldarts_tf.baselines import ResNet as ResNet
     from rldarts_tf.cells import Cell as Cell
     from rldarts_tf.cost import Cost as Cost
     from rldarts_tf.cost import count_cost as count_cost
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from rldarts_tf.ops import register_op as register_op
     from rldarts_tf.ops import registered_ops as registered_ops
     from rldarts_tf.options import EncoderOptions as EncoderOptions
+    from rldarts_tf.resnet import ResNet as ResNet
     from rldarts_tf.search_space import CLASSIC as CLASSIC
     from rldarts_tf.search_space import CLASSIC_NO_RELU as CLASSIC_NO_RELU
     from rldarts_tf.search_space import MICRO as MICRO
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "_version": ("__version__",),
     "alpha": ("Alpha",),
-    "baselines": ("ImpalaCNN", "MinAtarCNN", "NatureCNN", "PiSacCNN", "ResNet"),
+    "baselines": ("ImpalaCNN", "MinAtarCNN", "NatureCNN", "PiSacCNN"),
     "cells": ("Cell",),
     "cost": ("Cost", "count_cost"),
     "discretization": ("discretize",),
@@ -71,6 +71,7 @@ _PUBLIC = {
     "genotype": ("Genotype", "random_genotype"),
     "ops": ("make_op", "register_op", "registered_ops"),
     "options": ("EncoderOptions",),
+    "resnet": ("ResNet",),
     "search_space": (
         "CLASSIC",
         "CLASSIC_NO_RELU",

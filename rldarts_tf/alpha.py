@@ -23,7 +23,7 @@ class Alpha(tf.keras.layers.Layer):
 
     Row i of a variable holds the logits of edge (i, j) in the order of `space.ops(cell_type)`.
     All values are float32 whatever the precision of the network around them. What follows from α
-    has one array [E, |O|] per cell type, a row per edge in the order of `search_space.edge_row`:
+    has one array [E, |O|] per cell type, a row per edge in the order of `Space.edges`:
     the variables one below the other.
 
     Args:

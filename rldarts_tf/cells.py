@@ -130,7 +130,7 @@ class Cell(tf.keras.layers.Layer):
 
         Args:
           x: images [B, H, W, C].
-          op_weights: p, float [E, |O|]: a row per edge in the order of `search_space.edge_row`, a
+          op_weights: p, float [E, |O|]: a row per edge in the order of `Space.edges`, a
             column per op of `op_columns`. None: every weight is one.
           training: passed to normalizations.
           active: the ops to compute, bool [k, E, |O|]: k layers of at most one op per edge; None:

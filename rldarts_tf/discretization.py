@@ -51,8 +51,8 @@ def discretize(
 
     Args:
       logits: z = β α, per cell type one array [E, |O|]: a row per edge (i, j) in the order (0,1),
-        (0,2), (1,2), (0,3), ... (`search_space.edge_row`), a column per op in the order of
-        `space.ops(cell_type)`. Computed on as float64: form the product in float64 too
+        (0,2), (1,2), (0,3), ... (`Space.edges`; in a chain (0,1), (1,2), ...), a column per op in
+        the order of `space.ops(cell_type)`. Computed on as float64: form the product in float64 too
         (`Alpha.numpy_logits`).
       space: the search space that the columns belong to.
       top_k: K; `space.top_k` if None.

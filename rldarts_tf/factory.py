@@ -7,12 +7,13 @@ import inspect
 import os
 from typing import Any
 
-from rldarts_tf.baselines import ImpalaCNN, MinAtarCNN, NatureCNN, PiSacCNN, ResNet
+from rldarts_tf.baselines import ImpalaCNN, MinAtarCNN, NatureCNN, PiSacCNN
 from rldarts_tf.checks import check_choice
 from rldarts_tf.encoders import DiscreteNetwork, Encoder, Supernet
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.options import EncoderOptions, forwards_to
+from rldarts_tf.resnet import ResNet
 from rldarts_tf.search.settings import SearchSettings
 
 BASELINES: dict[str, type[Encoder]] = {

@@ -44,8 +44,8 @@ class Genotype:
 
     Attributes:
       search_space: Name of the space that the ops come from.
-      cells: Per cell type ("reduction", "normal"), its topology: per node j = 1..I the
-        min(j, K) edges (i, op) that it keeps, by ascending input i.
+      cells: Per cell type ("reduction", "normal"; of a layer space "chain"), its topology: per node
+        j = 1..I the edges (i, op) that it keeps, min(j, K) or in a chain one, by ascending input i.
       top_k: K.
       output_mode: How a cell's output follows from its nodes.
       num_normal: N, normal cells in a block.

@@ -31,6 +31,10 @@ CONVOLUTIONS = {
     "dil_conv_3x3_relu": (3, 2, "relu"),
     "dil_conv_5x5_relu": (5, 2, "relu"),
 }
+NORMALIZED_CONVOLUTIONS = {"conv_3x3_norm_relu": "conv_3x3_relu"}
+"""Those with layer normalization if nothing else is said, by what they are without."""
+INVERTED_RESIDUALS = {"inv_res_3x3_e1": 1, "inv_res_3x3_e3": 3}
+"""Their expansions."""
 SEPARABLE_CONVOLUTIONS = {
     # name: (kernel size, activation)
     "sep_conv_3x3": (3, None),
@@ -107,7 +111,7 @@ def reference_op(
       x: [B, H, W, C].
       variables: of a convolution kernel [k, k, C, C'], bias [C'] and, with a normalization, scale
         [C'] and for "batch" running mean and variance [C']; of a separable one first the depthwise
-        kernel [k, k, C, 1].
+        kernel [k, k, C, 1]. Of an inverted residual see `inverted_residual`.
       stride: 1 or 2.
       normalization: between a convolution and its bias.
       training: for "batch" and for the ops of a test.
@@ -115,6 +119,11 @@ def reference_op(
     """
     if user_ops and name in user_ops:
         return user_ops[name](x, variables, stride, training)
+    if name in INVERTED_RESIDUALS:
+        layers = 2 if INVERTED_RESIDUALS[name] == 1 else 3
+        return inverted_residual(x, variables, layers, stride, normalization or "layer", training)
+    if name in NORMALIZED_CONVOLUTIONS:
+        name, normalization = NORMALIZED_CONVOLUTIONS[name], normalization or "layer"
     if name in CONVOLUTIONS or name in SEPARABLE_CONVOLUTIONS:
         if name in CONVOLUTIONS:
             _, dilation, activation = CONVOLUTIONS[name]
@@ -140,6 +149,43 @@ def reference_op(
     if stride > 1:
         x = tf.nn.pool(x, [3, 3], "AVG", strides=[stride, stride], padding="SAME")
     return FUNCTIONS[name](x)
+
+
+def inverted_residual(
+    x: tf.Tensor,
+    variables: Sequence[tf.Tensor],
+    layers: int,
+    stride: int,
+    normalization: str,
+    training: bool,
+) -> tf.Tensor:
+    """MobileNetV2's block (Sandler et al. 2018, table 1), with another normalization.
+
+    Args:
+      x: [B, H, W, C].
+      variables: the kernels of all layers, then γ and β of each, then for "batch" the running mean
+        and variance of each.
+      layers: depthwise and projection, or expansion, depthwise and projection.
+      stride: of the depthwise convolution.
+      normalization: after each.
+      training: for "batch".
+    """
+    kernels, affine, statistics = np.split(
+        np.arange(len(variables)), [layers, 3 * layers]
+    )  # places of variables
+    y = x
+    for layer, place in enumerate(kernels):
+        if layer == layers - 2:
+            strides = [1, stride, stride, 1]
+            y = tf.nn.depthwise_conv2d(y, variables[place], strides, padding="SAME")
+        else:
+            y = tf.nn.convolution(y, variables[place], padding="SAME")
+        gamma, beta = (variables[k] for k in affine[2 * layer : 2 * layer + 2])
+        of_layer = [variables[k] for k in statistics[2 * layer : 2 * layer + 2]]
+        y = normalize(y, normalization, of_layer, training) * gamma + beta
+        if layer < layers - 1:
+            y = tf.minimum(tf.maximum(y, 0), 6)
+    return x + y if stride == 1 else y
 
 
 def reference_cell(

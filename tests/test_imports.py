@@ -64,6 +64,7 @@ LAYERS = (
     "search.optimizers",
     "search.contribution",
     "baselines",
+    "resnet",
     "factory",
 )
 
@@ -81,6 +82,7 @@ CORE = {
     "cells",
     "encoders",
     "baselines",
+    "resnet",
     "factory",
     "cost",
     "search",

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 import tensorflow as tf
-from reference import randomize
+from reference import randomize, reference_op
 from spaces import CHAIN_3, MICRO_2
 
 import rldarts_tf
@@ -143,37 +143,23 @@ def test_a_mutation_of_a_chain_changes_the_op_of_one_layer():
 # --- networks, against their formula ------------------------------------------------------------
 
 
-def normalized(y, weights, name):
-    mean, variance = tf.nn.moments(y, [-1], keepdims=True)
-    y = (y - mean) / tf.sqrt(variance + 1e-3)
-    return y * weights[f"{name}/gamma"] + weights[f"{name}/beta"]
-
-
-def inverted_residual(layer, x, stride):
-    weights = {"/".join(w.name.split(":")[0].split("/")[-2:]): w for w in layer.weights}
-    y = tf.nn.conv2d(x, weights["expand/kernel"], 1, "SAME")
-    y = tf.minimum(tf.maximum(normalized(y, weights, "norm_expand"), 0), 6)
-    kernel = weights["depthwise/depthwise_kernel"]
-    y = tf.nn.depthwise_conv2d(y, kernel, [1, stride, stride, 1], "SAME")
-    y = tf.minimum(tf.maximum(normalized(y, weights, "norm_depthwise"), 0), 6)
-    y = tf.nn.conv2d(y, weights["project/kernel"], 1, "SAME")
-    y = normalized(y, weights, "norm_project")
-    return x + y if stride == 1 else y
-
-
 def layer_of(cell, x, p):
     """Σ_o p_o o(x) of a layer of `CHAIN_3`; p is [3]."""
-    stride = cell.stride
     if cell._adapter is not None:
         x = tf.nn.conv2d(x, cell._adapter.kernel, 1, "SAME") + cell._adapter.bias
     (of_conv,) = (bank for bank in cell.banks if isinstance(bank, ConvolutionBank))
     (of_inverted,) = (bank for bank in cell.banks if isinstance(bank, LayerBank))
-    y = tf.nn.conv2d(x, of_conv.kernels[0], stride, "SAME")
-    mean, variance = tf.nn.moments(y, [-1], keepdims=True)
-    y = (y - mean) / tf.sqrt(variance + 1e-3) * of_conv.scales[0] + of_conv.biases[0]
-    skip = x if stride == 1 else tf.nn.avg_pool2d(x, 3, 2, "SAME")
-    inverted = inverted_residual(of_inverted.layers[0], x, stride)
-    return p[0] * tf.nn.relu(y) + p[1] * inverted + p[2] * skip
+    variables = {
+        "conv_3x3_norm_relu": [of_conv.kernels[0], of_conv.biases[0], of_conv.scales[0]],
+        "inv_res_3x3_e3": of_inverted.layers[0].trainable_weights,
+        "skip_connect": [],
+    }
+    return tf.add_n(
+        [
+            p[column] * reference_op(op, x, variables[op], cell.stride)
+            for column, op in enumerate(CHAIN_3.ops("chain"))
+        ]
+    )
 
 
 def features_of(supernet, x):
