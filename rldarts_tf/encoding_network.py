@@ -48,7 +48,8 @@ class EncodingNetwork(network.Network):
       activation_fn: of the fully connected layers.
       encoder: an `rldarts_tf.Encoder`, used itself and not a copy, so that the α you hold is the
         one that is trained; or the kind to make: "supernet", "discrete", "impala_cnn",
-        "nature_cnn", "pisac_cnn", "minatar_cnn", "resnet".
+        "nature_cnn", "pisac_cnn", "minatar_cnn", "resnet_14"
+        (20, 38, 74).
       **arguments: further arguments of `rldarts_tf.make_encoder`, for a kind: `genotype`, and
         `search_space`, `depths` and all other `rldarts_tf.EncoderOptions`.
 

@@ -16,12 +16,14 @@ from rldarts_tf.options import EncoderOptions, forwards_to
 from rldarts_tf.resnet import ResNet
 from rldarts_tf.search.settings import SearchSettings
 
+RESNETS = {f"resnet_{num_layers}": num_layers for num_layers in (14, 20, 38, 74)}
+"""The layers of each residual network, which are those that A2D compares with."""
 BASELINES: dict[str, type[Encoder]] = {
     "impala_cnn": ImpalaCNN,
     "nature_cnn": NatureCNN,
     "pisac_cnn": PiSacCNN,
     "minatar_cnn": MinAtarCNN,
-    "resnet": ResNet,
+    **dict.fromkeys(RESNETS, ResNet),
 }
 ENCODERS: dict[str, type[Encoder]] = {
     "supernet": Supernet,
@@ -42,8 +44,8 @@ def make_encoder(
     """Makes an encoder; options that the chosen kind does not have are not used.
 
     Args:
-      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn", "pisac_cnn", "minatar_cnn" or
-        "resnet".
+      encoder: "supernet", "discrete", "impala_cnn", "nature_cnn", "pisac_cnn", "minatar_cnn",
+        or "resnet_14" (20, 38, 74).
       genotype: of the discrete network; a genotype or the path of its file.
       options: the options; the defaults if None.
       search: the search method of a supernet; that of the paper if None.
@@ -65,6 +67,7 @@ def make_encoder(
         "unit_ops": search is not None and search.unit_ops == "always",
         **vars(options),
         "dtype": options.precision,
+        "num_layers": RESNETS.get(encoder),
     }
     kind = ENCODERS[encoder]
     return kind(**{name: given[name] for name in _arguments(kind) & given.keys()})

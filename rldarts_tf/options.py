@@ -78,10 +78,6 @@ class EncoderOptions(Settings):
         check=one_of(*HEADS),
     )
     kernel_size: int = setting(3, "size of all convolutions of impala_cnn", least=1)
-    num_layers: int = setting(
-        20, "layers of resnet: 2 more than a multiple of twice its stages, such as 6 n + 2", least=4
-    )
-    stem_stride: int = setting(1, "stride of the first convolution of resnet", least=1, most=2)
 
 
 _FIELDS = {field.name: field for field in dataclasses.fields(EncoderOptions)}

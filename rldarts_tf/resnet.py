@@ -8,25 +8,31 @@ from typing import Any
 import tensorflow as tf
 from typing_extensions import override
 
+from rldarts_tf.checks import check_integer
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.kernels.normalization import LayerNormalization
 from rldarts_tf.options import check_option
+
+_LARGE = 64
+"""Rows of an image whose first convolution has stride 2."""
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
 class ResNet(Encoder):
     """The residual network for CIFAR (He et al. 2015, section 4.2), which A2D compares with.
 
-    Conv3x3, then per stage n blocks of two Conv3x3 beside an identity, which is subsampled and
-    padded with zeros where the shape changes (option A there). The first block of each stage but
-    the first has stride 2. With three stages it has 6 n + 2 layers, the dense one included.
-    Normalization is over channels, in place of that of batches, so that it acts as it learns.
+    Conv3x3, then stages of blocks of two Conv3x3 beside an identity, which is subsampled and padded
+    with zeros where the shape changes (option A there). The first block of each stage but the first
+    has stride 2. Three stages of n blocks are 6 n + 2 layers, the dense one included; other numbers
+    of blocks are dealt as evenly as can be, the earlier stages with one more. Normalization is over
+    channels, in place of that of batches, so that it acts as it learns.
 
     Args:
       depths: channels of each stage; [16, 32, 64] is the published network.
-      num_layers: 2 n `len(depths)` + 2; 14, 20, 38 and 74 are A2D's.
-      stem_stride: of the first Conv3x3; 1 is the published network, 2 for frames of 64x64 or more.
+      num_layers: 14, 20, 38 and 74 are A2D's.
+      stem_stride: of the first Conv3x3; None: 2 for images of 64 rows or more, which is ours, else
+        1, as published for 32.
       **kwargs: arguments of `Encoder`.
 
     Raises:
@@ -38,20 +44,20 @@ class ResNet(Encoder):
         depths: Sequence[int] = (16, 32, 64),
         *,
         num_layers: int = 20,
-        stem_stride: int = 1,
+        stem_stride: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.depths = check_option("depths", depths)
-        self.num_layers = check_option("num_layers", num_layers)
-        self.stem_stride = check_option("stem_stride", stem_stride)
-        per_stage, rest = divmod(self.num_layers - 2, 2 * len(self.depths))
-        if rest or not per_stage:
-            raise ConfigError(
-                f"num_layers must be 2 more than a multiple of {2 * len(self.depths)}, with "
-                f"{len(self.depths)} stages, got {num_layers}"
-            )
-        self._stem = _NormalizedConvolution(self.depths[0], stem_stride, "stem", self.dtype_policy)
+        stages = len(self.depths)
+        self.num_layers = check_integer("num_layers", num_layers, least=2 * stages + 2)
+        if self.num_layers % 2:
+            raise ConfigError(f"num_layers must be even, two in a block and two, got {num_layers}")
+        if stem_stride is not None:
+            check_integer("stem_stride", stem_stride, least=1, most=2)
+        self.stem_stride = stem_stride
+        blocks = self.num_layers // 2 - 1
+        self._stem = _NormalizedConvolution(self.depths[0], 1, "stem", self.dtype_policy)
         self._blocks = [
             [
                 _NormalizedConvolution(
@@ -63,7 +69,7 @@ class ResNet(Encoder):
                 for c in range(2)
             ]
             for s, filters in enumerate(self.depths)
-            for b in range(per_stage)
+            for b in range(blocks // stages + (s < blocks % stages))
         ]
 
     @property
@@ -78,9 +84,14 @@ class ResNet(Encoder):
 
     @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """Float images [B, H, W, C] -> maps [B, H / 2^(D - 1), W / 2^(D - 1), depths[-1]]."""
+        """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]].
+
+        H' is H / 2^(D - 1), or half of it where the stem has stride 2.
+        """
         del training
-        x = tf.nn.relu(self._stem(x))
+        height = x.shape[1]
+        large = height is not None and height >= _LARGE
+        x = tf.nn.relu(self._stem(x, self.stem_stride or (2 if large else 1)))
         for inner, outer in self._blocks:
             y = outer(tf.nn.relu(inner(x)))
             shortcut = x[:, :: inner.stride, :: inner.stride]
@@ -105,12 +116,14 @@ class _NormalizedConvolution(tf.keras.layers.Layer):
 
     def __init__(self, filters: int, stride: int, name: str, dtype: Any) -> None:
         super().__init__(name=name, dtype=dtype)
-        self.stride = stride
-        self._conv = tf.keras.layers.Conv2D(
-            filters, 3, stride, padding="same", use_bias=False, name="conv", dtype=dtype
-        )
+        self.filters, self.stride = filters, stride
         self._norm = LayerNormalization(name="norm", dtype=dtype)
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
+    def build(self, input_shape: Any) -> None:
+        """Makes the kernel [3, 3, C, filters]."""
+        self.kernel = self.add_weight("kernel", (3, 3, input_shape[-1], self.filters))
+        super().build(input_shape)
+
+    def call(self, x: tf.Tensor, stride: int | None = None) -> tf.Tensor:
         """Maps [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), filters]."""
-        return self._norm(self._conv(x))
+        return self._norm(tf.nn.conv2d(x, self.kernel, stride or self.stride, "SAME"))

@@ -520,7 +520,7 @@ def test_resnet_equals_its_formula():
     weights = _named_weights(encoder)
 
     def convolved(x, name, stride=1):
-        y = tf.nn.conv2d(x, weights[f"{name}/conv/kernel"], stride, "SAME")
+        y = tf.nn.conv2d(x, weights[f"{name}/kernel"], stride, "SAME")
         mean, variance = tf.nn.moments(y, [-1], keepdims=True)
         y = (y - mean) / tf.sqrt(variance + 1e-3)
         return y * weights[f"{name}/norm/gamma"] + weights[f"{name}/norm/beta"]
@@ -540,13 +540,24 @@ def test_resnets_have_the_layers_of_their_name(num_layers):
     encoder = rldarts_tf.ResNet(num_layers=num_layers)
     convolutions = 1 + sum(map(len, encoder._blocks))
     assert convolutions + 1 == num_layers
+    made = make_encoder(f"resnet_{num_layers}", depths=[2])
+    assert made.num_layers == num_layers and len(made._blocks) == len(encoder._blocks)
+
+
+@pytest.mark.parametrize(
+    ("rows", "stem_stride", "size"), [(64, None, 16), (62, None, 31), (64, 1, 32)]
+)
+def test_a_resnet_halves_large_images_first(rows, stem_stride, size):
+    encoder = rldarts_tf.ResNet([2, 3], num_layers=6, stem_stride=stem_stride)
+    x = tf.zeros([1, rows, 8, 3])
+    assert encoder.feature_maps(x, training=False).shape[1] == size
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_layers": 21}, "num_layers must be 2 more than a multiple of 6, with 3 stages"),
-        ({"num_layers": 3}, "num_layers must be an integer of at least 4"),
+        ({"num_layers": 21}, "num_layers must be even"),
+        ({"num_layers": 6}, "num_layers must be an integer of at least 8"),
         ({"stem_stride": 3}, "stem_stride must be an integer from 1 to 2"),
     ],
 )
@@ -687,7 +698,7 @@ def test_bad_arguments_of_the_others_are_named(tmp_path):
         ),
         (lambda: make_encoder("impala_cnn", kernel_size=0), ConfigError, "kernel_size .*got 0"),
         (lambda: rldarts_tf.ImpalaCNN(kernel_size=5.0), ConfigError, "kernel_size .*got 5.0"),
-        (lambda: make_encoder("resnet"), ConfigError, "encoder must be one of .*impala_cnn"),
+        (lambda: make_encoder("resnet_15"), ConfigError, "encoder must be one of .*impala_cnn"),
         (lambda: make_encoder("discrete"), ConfigError, "genotype is required"),
         (lambda: make_encoder("impala_cnn", genotype=genotype), ConfigError, "genotype"),
     ):
@@ -709,7 +720,6 @@ def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
                 depths=[3, 5],
                 inverse_temperature=10.0,
                 features=7,
-                num_layers=6,
             )
             kinds[kind] = type(encoder).__name__
             assert encoder(images(1, 40, 40, 3)).shape == (1, 7)
@@ -727,7 +737,7 @@ def test_make_encoder_makes_what_it_is_asked_for(tmp_path):
         "nature_cnn": "NatureCNN",
         "pisac_cnn": "PiSacCNN",
         "minatar_cnn": "MinAtarCNN",
-        "resnet": "ResNet",
+        **{f"resnet_{num_layers}": "ResNet" for num_layers in (14, 20, 38, 74)},
     }
 
 

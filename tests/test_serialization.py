@@ -58,7 +58,7 @@ ONE_NODE = register_search_space(
 ONE_LAYER = register_search_space(
     LayerSpace("test_one_layer", ["inv_res_3x3_e3", "skip_connect"], num_layers=1)
 )
-TARGET = SearchSettings(relaxation="gumbel", cost=CostSettings(target_multiply_adds=1e6))
+TARGET = SearchSettings(cost=CostSettings(target_multiply_adds=1e6))
 SHAPE = (2, 9, 8, 3)
 PIXELS = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
 LARGER = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
