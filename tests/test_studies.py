@@ -465,7 +465,7 @@ def test_trials_stop_with_checkpoints_when_the_study_is_killed_and_it_resumes(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_study_of_real_trainings_ends_with_the_results_of_all(tmp_path, server):
+def test_a_study_of_real_trainings_ends_with_results_and_a_report(tmp_path, server, capsys):
     pytest.importorskip("tf_agents")
     settings = dataclasses.replace(
         QUICK,
@@ -487,6 +487,14 @@ def test_a_study_of_real_trainings_ends_with_the_results_of_all(tmp_path, server
         config = paths.run(trial).config_path.read_text("utf-8")
         assert f"{trial.stage}/TrainingSettings.evaluation_interval = 0" in config
     assert entry["genotype"] == Genotype.load(tmp_path / trials[1].genotype).to_dict()
+    # A study that is whole has a report.
+    stated = [f"StudySettings.{name} = {value!r}" for name, value in settings.plain().items()]
+    (tmp_path / "same.gin").write_text("\n".join(stated), "utf-8")
+    assert (
+        commands.main(["study", f"--gin_file={tmp_path}/same.gin", f"--root_dir={tmp_path}"]) == 0
+    )
+    assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+    assert "2 of 2 trials" in (tmp_path / "report.md").read_text("utf-8")
 
 
 # --- the display --------------------------------------------------------------------------------

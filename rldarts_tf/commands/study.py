@@ -6,7 +6,7 @@ import argparse
 import os
 
 from rldarts_tf.commands.inputs import positive
-from rldarts_tf.errors import ConfigError
+from rldarts_tf.errors import ConfigError, RunError
 
 HELP = "run a study: searches, their cells, random cells and baselines, on all cores or a cluster"
 EXAMPLES = "\n".join(
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs what is missing of the study."""
+    """Runs what is missing of the study, and writes the report of one that is whole."""
     if arguments.engine == "ray" and arguments.processes:
         raise ConfigError("processes: is for --engine=local; Ray runs as many as there is room for")
     if arguments.engine != "ray" and (arguments.ray_address or arguments.gpus):
@@ -83,6 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     from rldarts_tf.launch import process
     from rldarts_tf.studies.engines import Engine, LocalEngine, RayEngine
     from rldarts_tf.studies.loading import load_study
+    from rldarts_tf.studies.report import write_study_report
     from rldarts_tf.studies.runner import run_study
 
     settings = load_study(arguments.gin_file, arguments.gin_bindings)
@@ -94,5 +95,12 @@ def run(arguments: argparse.Namespace) -> None:
         engine = LocalEngine(arguments.processes or max(1, cores // arguments.threads))
     with process.stop_on_signals() as stopping:
         finished = run_study(settings, arguments.root_dir, engine, arguments.threads, stopping)
-    how = "study" if finished else "interrupted; the same command continues it"
-    print(f"{how}: {os.path.abspath(arguments.root_dir)}")
+    root = os.path.abspath(arguments.root_dir)
+    if not finished:
+        print(f"interrupted; the same command continues it: {root}")
+        return
+    print(f"study: {root}")
+    try:
+        print(f"report: {write_study_report(root)}")
+    except RunError as error:
+        print(error)  # What is to be installed for it: the study itself is whole.

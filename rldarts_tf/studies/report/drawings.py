@@ -99,6 +99,8 @@ def _legend(picture: Any, grid: Sequence[Any]) -> None:
     for axes in grid:
         for handle, label in zip(*axes.get_legend_handles_labels()):
             found.setdefault(label, handle)
+    if not found:
+        return  # No training was long enough for a curve.
     columns = num_columns([*found], int(_CHARACTERS_PER_INCH * picture.get_figwidth()))
     picture.legend(found.values(), found, loc="outside lower center", ncols=columns, frameon=False)
 
