@@ -392,7 +392,8 @@ class Supernet(CellNetwork):
         """What architectures cost for an image of the size that this was built for.
 
         Raises:
-          ConfigError: there are no weights yet; or latencies are to be read, and some are missing.
+          ConfigError: there are no weights yet; latencies are to be read, and some are missing; or
+            no architecture costs as little as the target.
         """
         if not self.built:
             raise ConfigError("the supernet has no weights yet: call it on images first")
@@ -419,7 +420,14 @@ class Supernet(CellNetwork):
             settings.measure == "parameters"
         ]
         fixed = whole - costs.of_genotype(table, genotype, self.space)
-        return dataclasses.replace(table, fixed=fixed)
+        table = dataclasses.replace(table, fixed=fixed)
+        target = settings.target_multiply_adds
+        if target is not None and target < table.least:
+            raise ConfigError(
+                f"CostSettings.target_multiply_adds must be at least {table.least:,.0f}, which the "
+                f"cheapest architecture of {self.space.name!r} costs here, got {target:,}"
+            )
+        return table
 
     def expected_cost(self) -> float:
         """The expected cost of the architecture, in the unit of `CostSettings.measure` (eager)."""

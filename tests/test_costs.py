@@ -142,16 +142,17 @@ def test_the_loss_of_learners_from_replay_has_the_cost():
 
 
 def test_the_weight_follows_the_target_in_log_space():
-    supernet = supernet_of(CHAIN_3, target_multiply_adds=1000.0, adaptation=3.0)
+    supernet = supernet_of(CHAIN_3, target_multiply_adds=4600.0, adaptation=3.0)
     cost = supernet.expected_cost()
+    assert cost != pytest.approx(4600.0, rel=0.1)
     for progress in (0.25, 0.5, 0.5):
         supernet.set_progress(progress)
     # By hand: dλ/dt = 3 λ log(cost / target) over half of the search, from 0.5.
-    expected = 0.5 * (cost / 1000.0) ** (3.0 * 0.5)
+    expected = 0.5 * (cost / 4600.0) ** (3.0 * 0.5)
     assert float(supernet.cost_weight) == pytest.approx(expected, rel=1e-5)
     settings = supernet.alpha.search.cost
-    assert settings.adapted(0.5, 1e30, 1.0) == pytest.approx(500.0)
-    assert settings.adapted(0.5, 1e-30, 1.0) == pytest.approx(0.0005)
+    assert settings.adapted(0.5, 1e30, 1.0) == pytest.approx(50.0)
+    assert settings.adapted(0.5, 1e-30, 1.0) == pytest.approx(0.005)
     assert CostSettings(target_multiply_adds=5).first_weight == 0.1
 
 
@@ -190,6 +191,10 @@ def test_cost_settings_that_do_not_fit_are_named(tmp_path):
         (tmp_path / "bad.json").write_text(content)
         with pytest.raises(ConfigError, match=r"bad.json' is no table of latencies"):
             costs.read_latencies(str(tmp_path / "bad.json"))
+    beyond = supernet_of(CHAIN_3, target_multiply_adds=10)
+    least = int(supernet_of(CHAIN_3).cost_table.least)
+    with pytest.raises(ConfigError, match=rf"target_multiply_adds must be at least {least:,}"):
+        beyond.architecture_loss()
     unbuilt = rldarts_tf.Supernet(CHAIN_3, [2], search=SearchSettings(cost=CostSettings(weight=1)))
     with pytest.raises(ConfigError, match="no weights yet"):
         unbuilt.architecture_loss()

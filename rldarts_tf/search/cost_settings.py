@@ -11,7 +11,7 @@ from rldarts_tf.settings_fields import Settings, one_of, setting
 
 FIRST_WEIGHT = 0.1
 """λ at the beginning of a search with a target and no weight."""
-_REACH = math.log(1000)
+_REACH = math.log(100)
 """How far λ may go from there, up and down."""
 
 
@@ -33,7 +33,7 @@ class CostSettings(Settings):
         positive=True,
     )
     adaptation: float = setting(
-        20.0,
+        10.0,
         "how fast log λ follows: its growth in a whole search in which the cost is e times the "
         "target",
         positive=True,
@@ -60,7 +60,7 @@ class CostSettings(Settings):
     def adapted(self, weight: float, cost: float, passed: float) -> float:
         """λ after a part of a search with a target: d log λ / dt = adaptation · log(cost / target).
 
-        It stays within a factor of 1000 of its first value, so that it finds back.
+        It stays within a factor of 100 of its first value, so that it finds back.
 
         Args:
           weight: λ before.

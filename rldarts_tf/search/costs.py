@@ -58,6 +58,11 @@ class CostTable:
         """The cost of the most expensive architecture, each edge with its most expensive op."""
         return self.fixed + float(sum(costs.max(axis=1).sum() for costs in self.ops.values()))
 
+    @property
+    def least(self) -> float:
+        """The cost of the cheapest architecture."""
+        return self.fixed + float(sum(costs.min(axis=1).sum() for costs in self.ops.values()))
+
     def share(self, p: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """C = cost(p) / most, a float32 scalar.
 
