@@ -1,8 +1,8 @@
 """Errors that a user's input can cause.
 
-Launchers and command-line tools catch `RLDartsError`, print its message as one line and exit with
-code 2 (`report_error`). Anything else that escapes is a bug: one line too, which names the file of
-its traceback, and code 1 (`report_bug`).
+Launchers and commands end with one line for whatever escapes them (`report_exception`). Bad input
+has exit code 2: an `RLDartsError`, an extra that is not installed, a file that the system refuses.
+Anything else is a bug: the line names the file of its traceback, and the code is 1.
 """
 
 from __future__ import annotations
@@ -60,6 +60,20 @@ def naming(part: str) -> Iterator[None]:
     except Exception as error:
         reason = one_line(f"{type(error).__name__}: {error}", 300)
         raise ConfigError(f"{part}: {reason}") from error
+
+
+def report_exception(error: Exception) -> int:
+    """Prints an error as one line on standard error; returns the exit code: 2, for a bug 1."""
+    if isinstance(error, RLDartsError):
+        return report_error(error)
+    if isinstance(error, ModuleNotFoundError):
+        missing = extras.explanation(error)
+        if missing is not None:
+            return report_error(missing)
+    if isinstance(error, OSError) and error.filename is not None:
+        # A path of the user's: too long, not theirs to read, on a disk that is full.
+        return report_error(f"{str(error.filename)[:200]!r}: {error.strerror}")
+    return report_bug(error)
 
 
 def report_error(error: object) -> int:

@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import rldarts_tf.tensorflow_environment  # noqa: F401 - for its effect, before TensorFlow loads
-from rldarts_tf import extras
 from rldarts_tf._version import __version__
-from rldarts_tf.errors import RLDartsError, report_bug, report_error
+from rldarts_tf.errors import report_error, report_exception
 from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
 COMMANDS = (
@@ -85,14 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         import_modules(arguments.imports)
         arguments.run(arguments)
         sys.stdout.flush()
-    except RLDartsError as error:
-        return report_error(error)
-    except ModuleNotFoundError as error:
-        missing = extras.explanation(error)
-        return report_bug(error) if missing is None else report_error(missing)
     except BrokenPipeError:
         # Whoever read the output (head, less) has had enough. Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        return report_bug(error)
+        return report_exception(error)
     return 0

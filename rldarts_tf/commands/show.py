@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--depths",
-        type=inputs.integers,
+        type=inputs.widths,
         metavar="D,D,...",
         help="channels of each block (default: 16,16,16)",
     )
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--features",
-        type=inputs.positive,
+        type=inputs.width,
         help=f"size of the encoder's output (default: {_FEATURES})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
@@ -88,7 +88,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _cost(genotype: Genotype, depths: Sequence[int], image: Sequence[int], features: int) -> Cost:
+    import tensorflow as tf
+
     from rldarts_tf.cost import count_cost
     from rldarts_tf.encoders import DiscreteNetwork
 
-    return count_cost(DiscreteNetwork(genotype, depths, features=features), image)
+    # In a graph variables have shapes, but no memory.
+    with tf.Graph().as_default():
+        return count_cost(DiscreteNetwork(genotype, depths, features=features), image)

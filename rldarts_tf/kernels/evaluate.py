@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
 from rldarts_tf.kernels.banks import Bank
+from rldarts_tf.kernels.mixing import in_forward_mode
 from rldarts_tf.kernels.plan import FanOut
 from rldarts_tf.kernels.terms import Term, add, total
 from rldarts_tf.search_space import edge_row
@@ -48,6 +49,13 @@ class Parts:
     output_conv: tf.keras.layers.Layer | None = None
     output_weights: tf.Variable | None = None
     partial: int = 1
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All weights of a cell but its adapter's."""
+        layers = [*self.banks, *([] if self.output_conv is None else [self.output_conv])]
+        weights = [] if self.output_weights is None else [self.output_weights]
+        return weights + [variable for layer in layers for variable in layer.variables]
 
 
 def by_source(
@@ -221,7 +229,10 @@ def recomputed(x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None) -> tf.Ten
 
         return output(nodes, parts), gradient
 
-    return run(x) if p is None else run(x, p)
+    inputs = (x,) if p is None else (x, p)
+    if in_forward_mode([*inputs, *(variable.handle for variable in parts.variables)]):
+        return output(by_target(x, parts, p), parts)
+    return run(*inputs)
 
 
 def _gradients(

@@ -15,7 +15,9 @@ from typing import Any
 
 import tensorflow as tf
 
-# No public name says whether tf.debugging.enable_check_numerics is on.
+# No public names say what a forward accumulator follows, and whether
+# tf.debugging.enable_check_numerics is on.
+from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.framework import op_callbacks
 
 from rldarts_tf.kernels.normalization import unit_rms
@@ -150,7 +152,18 @@ def mix(
 
         return results, gradient
 
+    if in_forward_mode([p, *bases]):
+        p = tf.cast(p, bases[0].dtype)
+        return [combine([], bases, functions, p_t) for p_t in tf.unstack(p, axis=1)]
     return run(p, *bases)
+
+
+def in_forward_mode(tensors: Sequence[tf.Tensor]) -> bool:
+    """Whether a `tf.autodiff.ForwardAccumulator` follows one of them.
+
+    It asks for a custom gradient where no tape records: one that has tapes of its own fails.
+    """
+    return bool(forwardprop_util.pack_tangents(tensors).tangents)
 
 
 def apply_function(name: str, x: tf.Tensor) -> tf.Tensor:
