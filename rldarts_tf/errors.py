@@ -8,6 +8,7 @@ Anything else is a bug: the line names the file of its traceback, and the code i
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import tempfile
 import traceback
@@ -107,6 +108,12 @@ def report_bug(error: BaseException) -> int:
     message = f"unexpected {type(error).__name__}: {one_line(error)}; {where}"
     print(f"error: {message}", file=sys.stderr, flush=True)
     return 1
+
+
+def show_anything() -> None:
+    """Lets standard output take what its encoding lacks: escaped, where a path or a text has it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def shorten_tracebacks() -> None:

@@ -52,6 +52,11 @@ def positive(text: str, most: int = INT32_MAX) -> int:
     return number
 
 
+def nodes(text: str) -> int:
+    """Parses a number of nodes of a cell, or of inputs of a node, for argparse."""
+    return positive(text, 1000)
+
+
 def width(text: str) -> int:
     """Parses a number of channels or features of a network, for argparse."""
     return positive(text, 2**16)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 from absl import app, flags, logging
 
-from rldarts_tf.errors import report_error, report_exception
+from rldarts_tf.errors import report_error, report_exception, show_anything
 from rldarts_tf.runs.quiet import quiet_stderr
 
 # TF-Agents 0.19 compares with `is ()`: a warning when its source is compiled for the first time,
@@ -45,6 +45,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         except Exception as error:
             sys.exit(report_exception(error))
 
+    show_anything()
     app.run(guarded, flags_parser=parse)
     raise AssertionError("app.run does not return")
 
