@@ -1,4 +1,4 @@
-"""Arguments that anybody may type: every command does what is asked, or says in one line why not."""
+"""Arguments that anybody may type: a command does what is asked, or says in one line why not."""
 
 from __future__ import annotations
 
