@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rldarts_tf.commands import inputs
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
@@ -93,6 +94,12 @@ def _cost(genotype: Genotype, depths: Sequence[int], image: Sequence[int], featu
     from rldarts_tf.cost import count_cost
     from rldarts_tf.encoders import DiscreteNetwork
 
-    # In a graph variables have shapes, but no memory.
-    with tf.Graph().as_default():
+    def counted() -> Cost:
         return count_cost(DiscreteNetwork(genotype, depths, features=features), image)
+
+    try:
+        # In a graph variables have shapes, but no memory.
+        with tf.Graph().as_default():
+            return counted()
+    except (RuntimeError, ConfigError):  # of an op of the user's that holds eager tensors
+        return counted()

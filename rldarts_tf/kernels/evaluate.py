@@ -50,13 +50,6 @@ class Parts:
     output_weights: tf.Variable | None = None
     partial: int = 1
 
-    @property
-    def variables(self) -> list[tf.Variable]:
-        """All weights of a cell but its adapter's."""
-        layers = [*self.banks, *([] if self.output_conv is None else [self.output_conv])]
-        weights = [] if self.output_weights is None else [self.output_weights]
-        return weights + [variable for layer in layers for variable in layer.variables]
-
 
 def by_source(
     x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None, training: bool | None = None
@@ -229,10 +222,9 @@ def recomputed(x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None) -> tf.Ten
 
         return output(nodes, parts), gradient
 
-    inputs = (x,) if p is None else (x, p)
-    if in_forward_mode([*inputs, *(variable.handle for variable in parts.variables)]):
+    if in_forward_mode():
         return output(by_target(x, parts, p), parts)
-    return run(*inputs)
+    return run(x) if p is None else run(x, p)
 
 
 def _gradients(

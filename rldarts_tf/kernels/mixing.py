@@ -15,8 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# No public names say what a forward accumulator follows, and whether
-# tf.debugging.enable_check_numerics is on.
+# No public names say whether a forward accumulator is active, or check_numerics enabled.
 from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.framework import op_callbacks
 
@@ -152,18 +151,19 @@ def mix(
 
         return results, gradient
 
-    if in_forward_mode([p, *bases]):
+    if in_forward_mode():
         p = tf.cast(p, bases[0].dtype)
         return [combine([], bases, functions, p_t) for p_t in tf.unstack(p, axis=1)]
     return run(p, *bases)
 
 
-def in_forward_mode(tensors: Sequence[tf.Tensor]) -> bool:
-    """Whether a `tf.autodiff.ForwardAccumulator` follows one of them.
+def in_forward_mode() -> bool:
+    """Whether a `tf.autodiff.ForwardAccumulator` is active.
 
     It asks for a custom gradient where no tape records: one that has tapes of its own fails.
     """
-    return bool(forwardprop_util.pack_tangents(tensors).tangents)
+    # One entry per accumulator, whatever it follows.
+    return bool(forwardprop_util.pack_tangents([]).indices)
 
 
 def apply_function(name: str, x: tf.Tensor) -> tf.Tensor:
