@@ -222,7 +222,7 @@ def recomputed(x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None) -> tf.Ten
 
         return output(nodes, parts), gradient
 
-    if in_forward_mode():
+    if in_forward_mode(x):
         return output(by_target(x, parts, p), parts)
     return run(x) if p is None else run(x, p)
 
