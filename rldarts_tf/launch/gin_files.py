@@ -18,6 +18,7 @@ from rldarts_tf.runs.configs import ALGORITHM_NAME
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import SearchSpace, register_search_space
+from rldarts_tf.teaching.settings import DistillationSettings, TeacherSettings
 from rldarts_tf.training.settings import (
     EncoderSettings,
     TrainingSettings,
@@ -86,16 +87,21 @@ def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
     _check_scopes({make.__name__ for make in settings})
     _algorithm()
     space = _defined_space()
-    resolved = {}
-    for stage in TRAINED_STAGES:
-        with gin.config_scope(stage):
-            resolved[stage] = tuple(_made(make, stage) for make in settings)
+    resolved = _by_stage(*settings)
     for made in resolved["search"]:
         if isinstance(made, EncoderSettings) and space not in (None, made.search_space):
             raise ConfigError(
                 f"SearchSpace.name: {space!r} is defined, but search/EncoderSettings.search_space "
                 f"is {made.search_space!r}"
             )
+    return resolved
+
+
+def _by_stage(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
+    resolved = {}
+    for stage in TRAINED_STAGES:
+        with gin.config_scope(stage):
+            resolved[stage] = tuple(_made(make, stage) for make in settings)
     return resolved
 
 
@@ -130,6 +136,22 @@ def search_settings() -> SearchSettings:
         made = _made(make_search_settings, "search")
     # Of the class itself, whatever gin makes of it.
     return SearchSettings(**vars(made))
+
+
+def teaching_settings() -> dict[str, tuple[TeacherSettings, DistillationSettings]]:
+    """Who teaches each stage, and what; empty where gin does not say.
+
+    A configuration that says nothing is then that of an earlier version, as in `search_settings`.
+
+    Raises:
+      ConfigError: a setting is not valid.
+    """
+    kinds = (TeacherSettings, DistillationSettings)
+    names = {kind.__name__ for kind in kinds}
+    if names.isdisjoint(name for _, name, _ in _bound()):
+        return {}
+    _check_scopes(names)
+    return _by_stage(*kinds)
 
 
 def _bound_in_search(kind: str, what: str) -> set[str]:
@@ -205,6 +227,8 @@ def _check_known() -> None:
         "Algorithm",
         SearchSpace.__name__,
         SearchSettings.__name__,
+        TeacherSettings.__name__,
+        DistillationSettings.__name__,
         EncoderSettings.__name__,
         TrainingSettings.__name__,
         *(algorithm.settings.__name__ for algorithm in ALGORITHMS.values()),
