@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rldarts_tf.errors import ConfigError, RunError
@@ -80,6 +80,7 @@ def test_gradients_are_the_students_alone_and_descend(term, arguments):
 LOGITS = st.lists(st.floats(-20, 20, width=32), min_size=3, max_size=3)
 
 
+@settings(max_examples=20, deadline=None)
 @given(LOGITS, LOGITS)
 def test_divergences_are_never_negative(one, other):
     assert float(losses.categorical_kl([one], [other])[0]) >= -1e-5
@@ -147,6 +148,7 @@ def test_a_teacher_has_a_scale_for_each_environment_and_a_name():
     assert teacher.name == "runs/teacher/baseline, step 1,200"
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_many_observations_are_asked_in_chunks_of_one_size(total, size):
     sizes = []
@@ -161,8 +163,8 @@ def test_many_observations_are_asked_in_chunks_of_one_size(total, size):
 
 
 def test_weights_in_force_follow_the_schedule_and_the_teacher_rests_when_they_are_zero():
-    settings = DistillationSettings(actor_weight=2.0, critic_weight=0.5, schedule="linear")
-    distillation = Distillation(make_teacher(), settings)
+    learned = DistillationSettings(actor_weight=2.0, critic_weight=0.5, schedule="linear")
+    distillation = Distillation(make_teacher(), learned)
     shown = []
     for step in (0, 25, 50):
         distillation.follow(step, 100, NAN)
@@ -172,15 +174,15 @@ def test_weights_in_force_follow_the_schedule_and_the_teacher_rests_when_they_ar
 
 
 def test_a_resumed_training_has_the_schedule_and_refuses_another_teacher():
-    settings = DistillationSettings(actor_weight=1.0, schedule="return", return_share=1.0)
-    first = Distillation(make_teacher(training_return=5.0), settings)
+    learned = DistillationSettings(actor_weight=1.0, schedule="return", return_share=1.0)
+    first = Distillation(make_teacher(training_return=5.0), learned)
     first.follow(10, 100, 6.0)
-    resumed = Distillation(make_teacher(training_return=5.0), settings)
+    resumed = Distillation(make_teacher(training_return=5.0), learned)
     resumed.set_state(first.state())
     resumed.check_resumed()
     resumed.follow(10, 100, 1.0)
     assert not resumed.active
-    other = Distillation(make_teacher("def", 5.0), settings)
+    other = Distillation(make_teacher("def", 5.0), learned)
     other.set_state(first.state())
     with pytest.raises(RunError, match=r"^TeacherSettings.run: runs/teacher/baseline, step 1,200"):
         other.check_resumed()

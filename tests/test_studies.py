@@ -125,7 +125,7 @@ def test_every_study_makes_trials_in_every_size(kind, size, tmp_path):
 def test_the_file_of_a_study_says_where_the_paper_has_it(kind):
     comment = (GIN / "studies" / f"{kind}.gin").read_text("utf-8").partition("\ninclude")[0]
     assert comment.startswith("# Study: ")
-    assert re.search(r"(section|appendix) \w|(table|figure)s? \d", comment)
+    assert re.search(r"(section|appendix) \w|(table|figure)s? \d|abstract", comment)
 
 
 @pytest.mark.parametrize("kind", PLANS)

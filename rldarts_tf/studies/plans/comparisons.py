@@ -58,8 +58,20 @@ def ablations(maker: TrialMaker) -> Iterator[Trial]:
         yield from maker.searches(environment, cell=False)
 
 
-def kernel_size(maker: TrialMaker) -> Iterator[Trial]:
-    """Baselines of the ops that α prefers, and of those that it does not (table 1)."""
+def taught(maker: TrialMaker) -> Iterator[Trial]:
+    """Searches with and without a teacher, or with other costs, their cells, and others (A2D).
+
+    The baselines are first, for one of them may be the teacher. Nobody teaches a cell: found ones,
+    random ones and baselines are trained alike.
+    """
+    for environment in maker.settings.environments:
+        yield from _baselines(maker, environment)
+        yield from _searches_and_cells(maker, environment)
+        yield from _random_cells(maker, environment)
+
+
+def baseline_variants(maker: TrialMaker) -> Iterator[Trial]:
+    """Baselines of the ops that α prefers, and of those that it does not (table 1); of any size."""
     variants = maker.settings.variants or {}
     for environment in maker.settings.environments:
         for name, texts in variants.items():

@@ -1,0 +1,130 @@
+"""Distillation in the losses of Rainbow and SAC, which learn from replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("acme")
+
+import tensorflow as tf
+from learner_paths import ACTIONS, BATCH, RainbowPath, SACPath
+
+from rldarts_tf import ImpalaCNN
+from rldarts_tf.agents.off_policy.learner import PARTS
+from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.export.policies import read_stage
+from rldarts_tf.export.teachers import load_teacher
+from rldarts_tf.teaching.distillation import PART, TERMS, Distillation
+from rldarts_tf.teaching.settings import DistillationSettings
+from rldarts_tf.training.stopwatch import Stopwatch
+
+GOLDEN = Path(__file__).with_name("golden")
+TEMPERATURE = 0.5
+WEIGHTS = ((0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (2.0, 3.0))
+
+
+def taught_steps(path, said):
+    """Metrics of learner steps on one batch with each of `WEIGHTS`; the weights of nets stay.
+
+    Args:
+      path: of a learner that hardly learns.
+      said: what a teacher says of the batch.
+    """
+    constants = {name: tf.constant(value, tf.float32) for name, value in said.items()}
+    teacher = SimpleNamespace(network=lambda *batch: constants, training_return=None)
+    distillation = Distillation(teacher, DistillationSettings(1.0, 1.0, temperature=TEMPERATURE))
+    path.learner._distillation = distillation
+    path.learner.stopwatch = Stopwatch(*PARTS, PART)
+    metrics = []
+    for actor, critic in WEIGHTS:
+        distillation.actor_weight.assign(actor)
+        distillation.critic_weight.assign(critic)
+        metrics.append(path.step())
+    assert path.learner.stopwatch.take()[PART] > 0
+    return metrics
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def test_rainbow_learns_values_and_distributions_of_returns():
+    rng = np.random.default_rng(5)
+    path = RainbowPath(ImpalaCNN([2], features=8), learning_rate=1e-12)
+    sample = next(path.learner._samples)
+    returns = path.learner._network(sample.data.observation)
+    probabilities = softmax(rng.normal(size=(BATCH, ACTIONS, 5)))
+    q = rng.normal(size=(BATCH, ACTIONS))
+    atoms = np.tile(returns.values.numpy(), (BATCH, 1))  # the student's own: Φ changes nothing
+    metrics = taught_steps(path, {"q": q, "probabilities": probabilities, "atoms": atoms})
+    p, own = softmax(q / TEMPERATURE), softmax(returns.mean().numpy() / TEMPERATURE)
+    divergence = np.sum(p * np.log(p / own), axis=-1).mean()
+    log_student = np.log(softmax(returns.logits.numpy()))
+    cross_entropy = -(probabilities * log_student).sum(axis=-1).mean()
+    for (actor, critic), row in zip(WEIGHTS, metrics):
+        expected = metrics[0]["loss"] + actor * divergence + critic * cross_entropy
+        assert row["loss"] == pytest.approx(expected, rel=1e-4)
+        assert row[TERMS[0]] == pytest.approx(divergence, rel=1e-4)
+        assert row[TERMS[1]] == pytest.approx(cross_entropy, rel=1e-4)
+        assert row["td_error"] == pytest.approx(metrics[0]["td_error"], rel=1e-4)
+
+
+def test_a_distribution_of_returns_is_projected_on_the_students_atoms_by_hand():
+    # Half of the mass at 0.25, between atoms 0 and 0.5; half beyond the last one.
+    projected = rainbow.projected(
+        tf.constant([[0.25, 2.0]]), tf.constant([[[0.5, 0.5]]]), tf.constant([0.0, 0.5, 1.0])
+    )
+    np.testing.assert_allclose(projected, [[[0.25, 0.25, 0.5]]])
+
+
+def test_sac_learns_the_gaussian_of_the_actor_and_the_values_of_the_critics():
+    rng = np.random.default_rng(5)
+    path = SACPath(ImpalaCNN([2], features=8), learning_rate=1e-12, target_update_rate=1e-12)
+    networks, data = path.networks, next(path.learner._samples).data
+    features = networks.critics.torso(data.observation)
+    mean, scale = (x.numpy() for x in networks.actor.mean_and_scale(features))
+    q = networks.critics.q(features, data.action).numpy()
+    said = {
+        "mean": rng.normal(size=mean.shape),
+        "stddev": np.exp(rng.normal(size=mean.shape)),
+        "q": rng.normal(size=BATCH),
+    }
+    metrics = taught_steps(path, said)
+    squares = said["stddev"] ** 2 + (said["mean"] - mean) ** 2
+    divergence = np.log(scale / said["stddev"]) + squares / (2 * scale**2) - 0.5
+    divergence = divergence.sum(axis=-1).mean()
+    error = ((said["q"] - q) ** 2).mean()
+    for (_, critic), row in zip(WEIGHTS, metrics):
+        assert row[TERMS[0]] == pytest.approx(divergence, rel=1e-3)
+        assert row[TERMS[1]] == pytest.approx(error, rel=1e-3)
+        # The target and the actor's own loss are of actions that are drawn anew each time.
+        assert row["critic_loss"] - critic * error == pytest.approx(
+            metrics[0]["critic_loss"], rel=0.5
+        )
+    assert metrics[1]["actor_loss"] - metrics[0]["actor_loss"] == pytest.approx(
+        2 * divergence, rel=0.2
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["rainbow", "sac"])
+def test_a_teacher_of_replay_says_what_its_policy_does(algorithm):
+    pytest.importorskip({"rainbow": "procgen", "sac": "dm_control"}[algorithm])
+    policy = read_stage(GOLDEN / algorithm, "search").load()
+    teacher = load_teacher(GOLDEN / algorithm, "search")
+    shape = (3, *policy.image_shape)
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    outputs = policy.outputs(tf.constant(images))
+    said = teacher.network(tf.constant(images), outputs["action"])
+    np.testing.assert_allclose(said["q"], outputs["q"], rtol=1e-4, atol=1e-5)
+    if algorithm == "sac":
+        np.testing.assert_allclose(tf.tanh(said["mean"]), outputs["action"], atol=1e-5)
+        assert set(teacher.reward_scales.values()) == {1.0}
+    else:
+        q = np.sum(said["probabilities"] * said["atoms"][:, None], axis=-1)
+        np.testing.assert_allclose(q, said["q"], rtol=1e-4, atol=1e-5)
+        assert min(teacher.reward_scales.values()) > 1

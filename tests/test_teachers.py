@@ -1,0 +1,253 @@
+"""Teachers from run directories, and trainings that have one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tf_agents")
+
+import tensorflow as tf
+from learner_paths import PPOPath
+from trained_runs import trained_stage
+from trainings import TINY, StopAfter
+
+from rldarts_tf import ImpalaCNN
+from rldarts_tf.agents.ppo.distillation import with_terms
+from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.agents.registry import ALGORITHMS
+from rldarts_tf.envs.catch.settings import CatchSettings
+from rldarts_tf.envs.catch.suite import CatchSuite
+from rldarts_tf.envs.planted.settings import PlantedSettings
+from rldarts_tf.envs.planted.suite import PlantedSuite
+from rldarts_tf.errors import ConfigError, RLDartsError, RunError
+from rldarts_tf.export.teachers import check_teacher, load_teacher
+from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.paths import RunPaths, StagePaths
+from rldarts_tf.runs.summary import write_summary
+from rldarts_tf.teaching.distillation import COLUMNS, TERMS, Distillation
+from rldarts_tf.teaching.settings import DistillationSettings
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
+
+SUITE = CatchSuite(CatchSettings())
+UPDATE = 32
+BOTH = DistillationSettings(actor_weight=1.0, critic_weight=0.5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished baseline of PPO, and what its program said at the end."""
+    root = tmp_path_factory.mktemp("teacher") / "run"
+    encoders = EncoderSettings(depths=[2], features=8)
+    observations = np.random.default_rng(0).integers(0, 256, (5, *SUITE.observation_spec().shape))
+    with trained_stage(root, "baseline", TINY["ppo"], encoders, SUITE) as program:
+        _, policy, values = program._act(observations.astype(np.uint8))
+        scale = program._rewards.scale
+    entry = {"exit_state": "finished", "return_mean": 0.5}
+    write_summary(RunPaths(root).summary_path, "baseline", entry)
+    write_summary(RunPaths(root).summary_path, "evaluate", {"exit_state": "interrupted"})
+    return SimpleNamespace(
+        root=root,
+        observations=observations.astype(np.uint8),
+        logits=policy["logits"].numpy(),
+        values=values.numpy(),
+        scale=float(scale[0]),
+    )
+
+
+def student(suite=SUITE, steps=2 * UPDATE, **numbers):
+    settings = dataclasses.replace(TINY["ppo"], **numbers)
+    training = TrainingSettings(
+        num_env_steps=steps, pictures=0, evaluation_interval=0, checkpoint_minutes=0
+    )
+    return StageSettings(suite.fit(settings), suite, training)
+
+
+def make_training(folder, distillation, settings, *stopping):
+    """A training that is not evaluated."""
+    program = functools.partial(PPOProgram, distillation=distillation)
+    encoder = ImpalaCNN([2], features=8)
+    training = Training(StagePaths(folder), "student", encoder, program, settings, *stopping)
+    training._evaluate = lambda number: {}
+    return training
+
+
+# --- from a run directory -----------------------------------------------------------------------
+
+
+def test_a_teacher_says_what_the_policy_of_its_run_said(run):
+    teacher = load_teacher(run.root)
+    said = teacher.network(run.observations)
+    np.testing.assert_allclose(said["logits"], run.logits, atol=1e-5)
+    np.testing.assert_allclose(said["value"], run.values, atol=1e-5)
+    (game,) = SUITE.games
+    assert teacher.reward_scales == {game: pytest.approx(run.scale)}
+    assert run.scale != 1
+    assert teacher.training_return == 0.5
+    assert teacher.name == f"{run.root}/baseline, step {UPDATE}"
+    assert len(teacher.checksum) == 64
+
+
+REFUSED = {
+    "no run": ({"root": "nowhere"}, {}, "holds no finished training"),
+    "no such stage": ({"stage": "search"}, {}, "holds no checkpoint"),
+    "no such step": ({"step": 7}, {}, "no checkpoint of step 7; it has 32"),
+    "algorithm": ({}, {"algorithm": ALGORITHMS["rainbow"]}, "its algorithm is ppo, not rainbow"),
+    "game": ({}, {"suite": PlantedSuite(PlantedSettings())}, "its game is catch, not"),
+    "frames": ({}, {"suite": CatchSuite(CatchSettings(rows=6))}, "its frames are (10, 5, 1) uint8"),
+    "discount": ({}, {"discount": 0.5}, "its discount is 0.999, not 0.5"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_teacher_that_cannot_teach_is_refused_in_one_line(run, case, monkeypatch):
+    asked, changes, message = REFUSED[case]
+    asked = {"root": run.root, "stage": None, "step": None, **asked}
+    changes = dict(changes)
+    algorithm = changes.pop("algorithm", ALGORITHMS["ppo"])
+    with pytest.raises(RLDartsError, match=r"^TeacherSettings.run: ") as caught:
+        check_teacher(**asked, algorithm=algorithm, student=student(**changes), distillation=BOTH)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_actions_are_refused_and_other_discounts_are_no_matter_of_the_actor(run, monkeypatch):
+    arguments = (run.root, None, None, ALGORITHMS["ppo"], student(discount=0.5))
+    check_teacher(*arguments, DistillationSettings(actor_weight=1.0))
+    suite = CatchSuite(CatchSettings())
+    spec = suite.action_spec()
+    four = SimpleNamespace(shape=spec.shape, dtype=spec.dtype, minimum=0, maximum=3)
+    monkeypatch.setattr(suite, "action_spec", lambda: four)
+    with pytest.raises(ConfigError, match=r"its actions are .* to 2, not .* to 3$"):
+        check_teacher(*arguments[:-1], student(suite), BOTH)
+
+
+# --- the loss of PPO ----------------------------------------------------------------------------
+
+
+def numpy_kl(teacher, student):
+    def log_softmax(x):
+        return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+    p, q = log_softmax(teacher), log_softmax(student)
+    return (np.exp(p) * (p - q)).sum(axis=-1)
+
+
+def test_the_loss_of_ppo_has_the_two_terms_with_their_weights():
+    path = PPOPath(ImpalaCNN([2], features=8))
+    agent, rng = path.agent, np.random.default_rng(3)
+    processed = agent.preprocess_sequence(tf.nest.map_structure(tf.constant, path.experience))
+    minibatch = tf.nest.map_structure(
+        lambda x: tf.reshape(x[:, :-1], [-1, 1, *x.shape[2:]]), processed
+    )
+    size = minibatch.reward.shape[0]
+    lesson = {
+        "logits": rng.normal(size=(size, 1, 3)).astype(np.float32),
+        "value": rng.normal(size=(size, 1)).astype(np.float32),
+    }
+    plain = agent.loss_of(minibatch, minibatch.policy_info["advantage"])
+    time_steps = SimpleNamespace(observation=minibatch.observation, step_type=minibatch.step_type)
+    policy, _ = agent.actor_net(minibatch.observation, minibatch.step_type)
+    values, _ = agent.value_net(minibatch.observation, minibatch.step_type)
+    kl = numpy_kl(lesson["logits"], policy.logits_parameter().numpy()).mean()
+    error = ((lesson["value"] - values.numpy()) ** 2).mean()
+    from tf_agents.agents import tf_agent
+    from tf_agents.agents.ppo import ppo_agent
+    from tf_agents.trajectories import time_step as ts
+
+    time_steps = ts.TimeStep(
+        minibatch.step_type, minibatch.reward, minibatch.discount, time_steps.observation
+    )
+    info = tf_agent.LossInfo(plain, ppo_agent.PPOLossInfo(*[tf.zeros([])] * 6))
+    for weights in ((2.0, 0.0), (0.0, 3.0), (2.0, 3.0)):
+        taught = with_terms(
+            agent, info, lesson, weights, time_steps, weights=tf.ones([size, 1]), training=True
+        )
+        expected = float(plain) + weights[0] * kl + weights[1] * error
+        assert float(taught.loss) == pytest.approx(expected, rel=1e-5)
+    assert float(taught.extra.distillation_actor) == pytest.approx(kl, rel=1e-5)
+    assert float(taught.extra.distillation_critic) == pytest.approx(error, rel=1e-5)
+
+
+class Mirror:
+    """A teacher that says what the student itself says, and counts the states."""
+
+    name, checksum, checkpoint, training_return = "mirror", "0", "mirror/ckpt-0", None
+
+    def __init__(self):
+        self.program = None
+        self.states = []
+
+    def network(self, observations, actions):
+        agent = self.program.agent
+        step_type = tf.fill([tf.shape(observations)[0]], 1)
+        policy, _ = agent.actor_net(observations, step_type=step_type)
+        value, _ = agent.value_net(observations, step_type=step_type)
+        return {"logits": policy.logits_parameter(), "value": value}
+
+    def scales(self, games):
+        return self.program._rewards.scale
+
+
+def test_what_a_teacher_says_of_a_state_is_learned_at_that_state_and_asked_once(tmp_path):
+    teacher = Mirror()
+    distillation = Distillation(teacher, BOTH)
+    asked, ask = [], distillation._network
+    distillation._network = lambda chunk, actions: (asked.append(len(chunk)), ask(chunk, actions))[
+        1
+    ]
+    settings = student(steps=UPDATE, learning_rate=1e-12, num_epochs=3)
+    training = make_training(tmp_path, distillation, settings)
+    teacher.program = training.program
+    training.run()
+    training.close()
+    metrics = read_metrics(StagePaths(tmp_path).metrics_path)
+    # Its policy and values are the student's: any other state's would differ.
+    np.testing.assert_allclose(metrics["distillation_actor"], 0, atol=1e-6)
+    np.testing.assert_allclose(metrics["distillation_critic"], 0, atol=1e-6)
+    assert sum(asked) == UPDATE  # in three epochs
+    assert metrics["seconds_teach"][0] > 0
+
+
+# --- trainings ----------------------------------------------------------------------------------
+
+
+def test_a_student_learns_from_its_teacher_and_resumes_with_it_alone(run, tmp_path):
+    folder = tmp_path / "student"
+    learned = dataclasses.replace(BOTH, schedule="linear", linear_fraction=1.0)
+    teacher = load_teacher(run.root)
+    settings = student(steps=3 * UPDATE)
+    training = make_training(folder, Distillation(teacher, learned), settings, StopAfter(1))
+    entry = training.run()
+    training.close()
+    assert entry["exit_state"] == "interrupted"
+    names = {name for name, _ in tf.train.list_variables(str(newest(folder)))}
+    own = {name for name, _ in tf.train.list_variables(str(teacher.checkpoint))}
+    assert names == own  # The student's variables are those of the same agent without a teacher.
+
+    other = dataclasses.replace(teacher, checksum="another")
+    with pytest.raises(RunError, match=r"^TeacherSettings.run: .* is another teacher"):
+        make_training(folder, Distillation(other, learned), settings)
+
+    training = make_training(folder, Distillation(teacher, learned), settings)
+    entry = training.run()
+    training.close()
+    metrics = read_metrics(StagePaths(folder).metrics_path)
+    assert set(COLUMNS) <= set(metrics)
+    np.testing.assert_allclose(metrics["distillation_actor_weight"], [2 / 3, 1 / 3, 0], atol=1e-6)
+    taught = np.isfinite(np.stack([metrics[name] for name in TERMS]))
+    np.testing.assert_array_equal(taught, [[True] * 3] * 2)
+    assert entry["teacher"] == teacher.name and entry["teacher_sha256"] == teacher.checksum
+    assert 0 < entry["teacher_seconds_per_step"] < 1
+
+
+def newest(folder):
+    from rldarts_tf.runs.paths import find_checkpoint
+
+    return find_checkpoint(StagePaths(folder).checkpoints_dir)
