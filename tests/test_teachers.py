@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,11 +13,13 @@ pytest.importorskip("tf_agents")
 
 import tensorflow as tf
 from learner_paths import PPOPath
+from readme import A2D, marked_block
+from tf_agents.trajectories import trajectory
 from trained_runs import trained_stage
 from trainings import TINY, StopAfter
 
 from rldarts_tf import ImpalaCNN
-from rldarts_tf.agents.ppo.distillation import with_terms
+from rldarts_tf.agents.ppo.agent import Learner, tensor_specs
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.envs.catch.settings import CatchSettings
@@ -28,7 +29,7 @@ from rldarts_tf.envs.planted.suite import PlantedSuite
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
 from rldarts_tf.export.teachers import check_teacher, load_teacher
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.paths import RunPaths, StagePaths
+from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
 from rldarts_tf.runs.summary import write_summary
 from rldarts_tf.teaching.distillation import COLUMNS, TERMS, Distillation
 from rldarts_tf.teaching.settings import DistillationSettings
@@ -36,7 +37,7 @@ from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
-SUITE = CatchSuite(CatchSettings())
+SUITE = CatchSuite(CatchSettings(rows=6))  # episodes of five steps
 UPDATE = 32
 BOTH = DistillationSettings(actor_weight=1.0, critic_weight=0.5)
 
@@ -101,13 +102,13 @@ REFUSED = {
     "no such step": ({"step": 7}, {}, "no checkpoint of step 7; it has 32"),
     "algorithm": ({}, {"algorithm": ALGORITHMS["rainbow"]}, "its algorithm is ppo, not rainbow"),
     "game": ({}, {"suite": PlantedSuite(PlantedSettings())}, "its game is catch, not"),
-    "frames": ({}, {"suite": CatchSuite(CatchSettings(rows=6))}, "its frames are (10, 5, 1) uint8"),
+    "frames": ({}, {"suite": CatchSuite(CatchSettings(rows=7))}, "its frames are (6, 5, 1) uint8"),
     "discount": ({}, {"discount": 0.5}, "its discount is 0.999, not 0.5"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_teacher_that_cannot_teach_is_refused_in_one_line(run, case, monkeypatch):
+def test_a_teacher_that_cannot_teach_is_refused_in_one_line(run, case):
     asked, changes, message = REFUSED[case]
     asked = {"root": run.root, "stage": None, "step": None, **asked}
     changes = dict(changes)
@@ -120,7 +121,7 @@ def test_a_teacher_that_cannot_teach_is_refused_in_one_line(run, case, monkeypat
 def test_other_actions_are_refused_and_other_discounts_are_no_matter_of_the_actor(run, monkeypatch):
     arguments = (run.root, None, None, ALGORITHMS["ppo"], student(discount=0.5))
     check_teacher(*arguments, DistillationSettings(actor_weight=1.0))
-    suite = CatchSuite(CatchSettings())
+    suite = CatchSuite(SUITE.settings)
     spec = suite.action_spec()
     four = SimpleNamespace(shape=spec.shape, dtype=spec.dtype, minimum=0, maximum=3)
     monkeypatch.setattr(suite, "action_spec", lambda: four)
@@ -140,49 +141,39 @@ def numpy_kl(teacher, student):
 
 
 def test_the_loss_of_ppo_has_the_two_terms_with_their_weights():
-    path = PPOPath(ImpalaCNN([2], features=8))
-    agent, rng = path.agent, np.random.default_rng(3)
-    processed = agent.preprocess_sequence(tf.nest.map_structure(tf.constant, path.experience))
-    minibatch = tf.nest.map_structure(
-        lambda x: tf.reshape(x[:, :-1], [-1, 1, *x.shape[2:]]), processed
-    )
-    size = minibatch.reward.shape[0]
+    path = PPOPath(ImpalaCNN([2], features=8), learning_rate=1e-12)
+    images, rng = path.experience.observation[:, :-1], np.random.default_rng(3)
+    shape = images.shape[:2]
     lesson = {
-        "logits": rng.normal(size=(size, 1, 3)).astype(np.float32),
-        "value": rng.normal(size=(size, 1)).astype(np.float32),
+        "logits": rng.normal(size=(*shape, 3)).astype(np.float32),
+        "value": rng.normal(size=shape).astype(np.float32),
     }
-    plain = agent.loss_of(minibatch, minibatch.policy_info["advantage"])
-    time_steps = SimpleNamespace(observation=minibatch.observation, step_type=minibatch.step_type)
-    policy, _ = agent.actor_net(minibatch.observation, minibatch.step_type)
-    values, _ = agent.value_net(minibatch.observation, minibatch.step_type)
-    kl = numpy_kl(lesson["logits"], policy.logits_parameter().numpy()).mean()
+    policy, _ = path.agent.actor_net(images, tf.ones(shape, tf.int32))
+    values, _ = path.agent.value_net(images, tf.ones(shape, tf.int32))
+    divergence = numpy_kl(lesson["logits"], policy.logits_parameter().numpy()).mean()
     error = ((lesson["value"] - values.numpy()) ** 2).mean()
-    from tf_agents.agents import tf_agent
-    from tf_agents.agents.ppo import ppo_agent
-    from tf_agents.trajectories import time_step as ts
-
-    time_steps = ts.TimeStep(
-        minibatch.step_type, minibatch.reward, minibatch.discount, time_steps.observation
-    )
-    info = tf_agent.LossInfo(plain, ppo_agent.PPOLossInfo(*[tf.zeros([])] * 6))
-    for weights in ((2.0, 0.0), (0.0, 3.0), (2.0, 3.0)):
-        taught = with_terms(
-            agent, info, lesson, weights, time_steps, weights=tf.ones([size, 1]), training=True
-        )
-        expected = float(plain) + weights[0] * kl + weights[1] * error
-        assert float(taught.loss) == pytest.approx(expected, rel=1e-5)
-    assert float(taught.extra.distillation_actor) == pytest.approx(kl, rel=1e-5)
-    assert float(taught.extra.distillation_critic) == pytest.approx(error, rel=1e-5)
+    distillation = Distillation(Mirror(), BOTH)
+    generator = tf.random.Generator.from_seed(0, alg="philox")
+    learner = Learner(path.agent, path.settings, generator, distillation)
+    plain = None
+    for actor, critic in ((0.0, 0.0), (2.0, 0.0), (0.0, 3.0), (2.0, 3.0)):
+        distillation.actor_weight.assign(actor)
+        distillation.critic_weight.assign(critic)
+        metrics = learner.update(path.experience, lesson)
+        plain = float(metrics["loss"]) if plain is None else plain
+        expected = plain + actor * divergence + critic * error
+        assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
+        assert float(metrics["distillation_actor"]) == pytest.approx(divergence, rel=1e-5)
+        assert float(metrics["distillation_critic"]) == pytest.approx(error, rel=1e-5)
 
 
 class Mirror:
-    """A teacher that says what the student itself says, and counts the states."""
+    """A teacher that says what the student itself says."""
 
     name, checksum, checkpoint, training_return = "mirror", "0", "mirror/ckpt-0", None
 
     def __init__(self):
         self.program = None
-        self.states = []
 
     def network(self, observations, actions):
         agent = self.program.agent
@@ -199,9 +190,12 @@ def test_what_a_teacher_says_of_a_state_is_learned_at_that_state_and_asked_once(
     teacher = Mirror()
     distillation = Distillation(teacher, BOTH)
     asked, ask = [], distillation._network
-    distillation._network = lambda chunk, actions: (asked.append(len(chunk)), ask(chunk, actions))[
-        1
-    ]
+
+    def counted(chunk, actions):
+        asked.append(len(chunk))
+        return ask(chunk, actions)
+
+    distillation._network = counted
     settings = student(steps=UPDATE, learning_rate=1e-12, num_epochs=3)
     training = make_training(tmp_path, distillation, settings)
     teacher.program = training.program
@@ -220,6 +214,7 @@ def test_what_a_teacher_says_of_a_state_is_learned_at_that_state_and_asked_once(
 
 def test_a_student_learns_from_its_teacher_and_resumes_with_it_alone(run, tmp_path):
     folder = tmp_path / "student"
+    paths = StagePaths(folder)
     learned = dataclasses.replace(BOTH, schedule="linear", linear_fraction=1.0)
     teacher = load_teacher(run.root)
     settings = student(steps=3 * UPDATE)
@@ -227,9 +222,11 @@ def test_a_student_learns_from_its_teacher_and_resumes_with_it_alone(run, tmp_pa
     entry = training.run()
     training.close()
     assert entry["exit_state"] == "interrupted"
-    names = {name for name, _ in tf.train.list_variables(str(newest(folder)))}
-    own = {name for name, _ in tf.train.list_variables(str(teacher.checkpoint))}
-    assert names == own  # The student's variables are those of the same agent without a teacher.
+    saved, own = (
+        {name for name, _ in tf.train.list_variables(str(checkpoint))}
+        for checkpoint in (find_checkpoint(paths.checkpoints_dir), teacher.checkpoint)
+    )
+    assert saved == own  # The student's variables are those of the same agent without a teacher.
 
     other = dataclasses.replace(teacher, checksum="another")
     with pytest.raises(RunError, match=r"^TeacherSettings.run: .* is another teacher"):
@@ -238,16 +235,44 @@ def test_a_student_learns_from_its_teacher_and_resumes_with_it_alone(run, tmp_pa
     training = make_training(folder, Distillation(teacher, learned), settings)
     entry = training.run()
     training.close()
-    metrics = read_metrics(StagePaths(folder).metrics_path)
+    metrics = read_metrics(paths.metrics_path)
     assert set(COLUMNS) <= set(metrics)
-    np.testing.assert_allclose(metrics["distillation_actor_weight"], [2 / 3, 1 / 3, 0], atol=1e-6)
+    np.testing.assert_allclose(metrics["distillation_actor_weight"], [1, 2 / 3, 1 / 3], atol=1e-6)
     taught = np.isfinite(np.stack([metrics[name] for name in TERMS]))
     np.testing.assert_array_equal(taught, [[True] * 3] * 2)
     assert entry["teacher"] == teacher.name and entry["teacher_sha256"] == teacher.checksum
     assert 0 < entry["teacher_seconds_per_step"] < 1
 
 
-def newest(folder):
-    from rldarts_tf.runs.paths import find_checkpoint
-
-    return find_checkpoint(StagePaths(folder).checkpoints_dir)
+def test_tf_agents_own_ppo_learns_from_a_teacher(run):
+    made = {"__name__": "a2d"}
+    exec(compile(marked_block("tf-agents", A2D), "a2d.md", "exec"), made)
+    environments = SUITE.make(2, seed=0)
+    specs = tensor_specs(environments.observation_spec(), environments.action_spec())
+    agent = made["make_student"](*specs, run.root)
+    shape, rng = (2, 4), np.random.default_rng(0)
+    images = rng.integers(0, 256, (*shape, *SUITE.observation_spec().shape)).astype(np.uint8)
+    experience = trajectory.Trajectory(
+        step_type=np.ones(shape, np.int32),
+        observation=images,
+        action=rng.integers(0, 3, shape).astype(np.int32),
+        policy_info={"dist_params": {"logits": np.zeros((*shape, 3), np.float32)}},
+        next_step_type=np.ones(shape, np.int32),
+        reward=np.ones(shape, np.float32),
+        discount=np.ones(shape, np.float32),
+    )
+    teacher = load_teacher(run.root)
+    said = teacher.network(images.reshape(-1, *images.shape[2:]))
+    logits = agent.actor_net(images, experience.step_type)[0].logits_parameter().numpy()
+    values = agent.value_net(images, experience.step_type)[0].numpy()
+    divergence = numpy_kl(said["logits"].numpy().reshape(logits.shape), logits)
+    error = (said["value"].numpy().reshape(shape) * run.scale - values) ** 2
+    info = agent.train(tf.nest.map_structure(tf.constant, experience))
+    weights = np.ones(shape)
+    weights[:, -1] = 0  # No next value is known: TF-Agents masks it.
+    expected = (divergence * weights).mean(), (error * weights).mean()
+    assert float(info.extra.distillation_actor) == pytest.approx(expected[0], rel=1e-4)
+    assert float(info.extra.distillation_critic) == pytest.approx(expected[1], rel=1e-4)
+    parts = info.extra[:5]
+    total = sum(map(float, parts)) + expected[0] + 0.5 * expected[1]
+    assert float(info.loss) == pytest.approx(total, rel=1e-4)
