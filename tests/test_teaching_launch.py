@@ -1,4 +1,4 @@
-"""Who teaches the stages of a run: one command from the teacher to the training of what is found."""
+"""Who teaches the stages of a run; one command from the teacher to what is found."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rldarts_tf.errors import ConfigError, RLDartsError
 from rldarts_tf.launch import experiment, flags, gin_files
 from rldarts_tf.launch.stages import STAGES
 from rldarts_tf.launch.teaching import Teaching
+from rldarts_tf.pictures.report import make_page
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 from rldarts_tf.runs.summary import read_entries
@@ -70,6 +71,8 @@ def test_one_command_trains_the_teacher_searches_and_trains_what_is_found(tmp_pa
         assert metrics["distillation_actor_weight"][0] == 1.0
     assert entries["search"]["teacher_sha256"] == entries["evaluate"]["teacher_sha256"]
     assert teacher in capsys.readouterr().out
+    page = make_page([root])
+    assert "<th>teacher</th>" in page and page.count(f"<td>{teacher}</td>") == 2
     # The same command has nothing left to do: it loads no teacher and trains nothing.
     launch(root)
     assert read_entries(RunPaths(root).summary_path) == entries
