@@ -20,7 +20,7 @@ from trainings import TINY, StopAfter
 
 from rldarts_tf import ImpalaCNN
 from rldarts_tf.agents.ppo.agent import Learner, tensor_specs
-from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.agents.ppo.program import PPOProgram, value_ratio
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.catch.suite import CatchSuite
@@ -165,6 +165,13 @@ def test_the_loss_of_ppo_has_the_two_terms_with_their_weights():
         assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
         assert float(metrics["distillation_actor"]) == pytest.approx(divergence, rel=1e-5)
         assert float(metrics["distillation_critic"]) == pytest.approx(error, rel=1e-5)
+
+
+def test_values_of_a_teacher_become_those_of_the_students_rewards():
+    # A return of 6 in the game is 3 where rewards are divided by 2, and 12 where by 0.5.
+    ratio = value_ratio(np.array([2.0, 2.0, 1.0]), np.array([0.5, 4.0, 1e-4]), reward_clip=10.0)
+    np.testing.assert_array_equal(ratio, [4.0, 0.5, 10.0])
+    assert ratio[0] * 6 / 2 == 6 / 0.5
 
 
 class Mirror:

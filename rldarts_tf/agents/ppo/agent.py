@@ -228,7 +228,7 @@ def make_agent(
     return agent
 
 
-def on_host(experience: trajectory.Trajectory) -> trajectory.Trajectory:
+def on_host(experience: Any) -> Any:
     """Numpy arrays -> tensors on the CPU, where a GPU would be the default.
 
     A rollout is large and is used in minibatches, which TensorFlow gathers, being uint8, on a CPU

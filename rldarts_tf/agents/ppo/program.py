@@ -123,9 +123,9 @@ class PPOProgram(AgentProgram):
     def _ask(self, observations: np.ndarray) -> dict[str, np.ndarray]:
         """What the teacher says of all but the last of observations [B, T + 1, ...], once.
 
-        Its values become those of normalized rewards, of which the student's are: V_T σ_T / σ, σ
-        being what rewards of an environment are divided by now. Where both weights are 0 it is not
-        asked; what it said before then counts for nothing.
+        Its values become those of normalized rewards, of which the student's are: see
+        `value_ratio`. Where both weights are 0 it is not asked; what it said before then counts for
+        nothing.
         """
         if self.distillation is None:
             return {}
@@ -137,7 +137,7 @@ class PPOProgram(AgentProgram):
                 )
             lesson = {k: v.reshape(*states.shape[:2], *v.shape[1:]) for k, v in said.items()}
             scales = self.distillation.teacher.scales(self.environment.games)
-            ratio = (scales / self._rewards.scale).astype(np.float32)
+            ratio = value_ratio(scales, self._rewards.scale, self._settings.reward_clip)
             self._lesson = {**lesson, "value": lesson["value"] * ratio[:, None]}
         return self._lesson
 
@@ -180,3 +180,20 @@ class PPOProgram(AgentProgram):
     @override
     def close(self) -> None:
         self.environment.close()
+
+
+def value_ratio(teacher_scale: np.ndarray, scale: np.ndarray, reward_clip: float) -> np.ndarray:
+    """σ_T / σ, by which values of a teacher become those of its student; at most `reward_clip`.
+
+    σ is what rewards are divided by. Before a student has seen rewards its own is close to 0; a
+    reward that was 1 to the teacher is then clipped, so it is not more than that to the student.
+
+    Args:
+      teacher_scale: σ_T of each environment's game, [B].
+      scale: σ of each environment, [B].
+      reward_clip: of the student.
+
+    Returns:
+      float32 [B].
+    """
+    return np.minimum(teacher_scale / scale, reward_clip).astype(np.float32)
