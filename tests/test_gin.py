@@ -410,7 +410,8 @@ def test_every_study_is_tried_above():
         if file.startswith("studies/") and "StudySettings" not in (GIN / file).read_text("utf-8")
     ]
     tried = {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5", "small_encoders", "trial"}
-    assert {*overlays} == tried | {"smoke_space"}, "what has StudySettings: tests/test_studies.py"
+    spaces = {"smoke_space", "planted_space"}
+    assert {*overlays} == tried | spaces, "what has StudySettings: tests/test_studies.py"
 
 
 SMALL = [f"{stage}/EncoderSettings.depths = [4, 4]" for stage in TRAINED_STAGES]

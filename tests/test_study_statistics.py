@@ -124,25 +124,32 @@ def test_resampling_draws_architectures_and_then_their_seeds():
 
 
 def test_the_intraclass_correlation_is_that_of_shrout_and_fleiss():
-    # Their table 2: six targets, four judges; ICC(1,1) = 0.17, ICC(1,4) = 0.44; in R's psych the
-    # interval is -0.13 to 0.72.
+    # Their table 2: six targets, four judges; ICC(3,1) = 0.71, ICC(3,4) = 0.91; in R's psych the
+    # interval is 0.34 to 0.95.
     scores = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
     found = variance_components(np.array(scores, float))
-    assert ends(found.icc) == pytest.approx((0.17, -0.13, 0.72), abs=0.005)
-    assert found.reliability(4) == pytest.approx(0.44, abs=0.005)
+    assert ends(found.icc) == pytest.approx((0.71, 0.34, 0.95), abs=0.006)
+    assert found.reliability(4) == pytest.approx(0.91, abs=0.005)
     assert (found.cells, found.runs) == (6, 24)
-    assert found.within == pytest.approx(6.26, abs=0.005)
-    assert found.between == pytest.approx((11.24 - 6.26) / 4, abs=0.005)
+    assert found.within == pytest.approx(1.02, abs=0.005)
+    assert found.between == pytest.approx((11.24 - 1.02) / 4, abs=0.005)
 
 
-def test_the_intraclass_correlation_takes_cells_with_unequal_seeds():
-    # By hand: means 2, 6, 2; grand mean 4; between 8 + 12 + 4 over 2, within 2 + 2 over 3;
-    # n0 = (6 - 14 / 6) / 2.
+def test_the_intraclass_correlation_takes_tables_with_missing_runs():
+    # By hand: around the seeds' means 8 + 26 / 3 are left; around both, of the square of two cells
+    # and two seeds 1 / 4, for the other runs are alone in their row or column.
     scores = np.array([[1, 3, NAN], [5, 6, 7], [NAN, 2, NAN], [NAN, NAN, NAN]])
     found = variance_components(scores)
-    between, within, seeds = 12, 4 / 3, (6 - 14 / 6) / 2
-    assert found.icc.value == pytest.approx((between - within) / (between + (seeds - 1) * within))
+    between, within, count = (8 + 26 / 3 - 1 / 4) / 2, 1 / 4, 3 / 2
+    assert found.icc.value == pytest.approx((between - within) / (between + (count - 1) * within))
+    assert found.within == pytest.approx(within)
     assert (found.cells, found.runs) == (3, 6)
+
+
+def test_what_a_seed_does_to_all_cells_alike_changes_nothing():
+    scores = nested(np.random.default_rng(0), 20, 3, 1, 1)
+    moved = variance_components(scores + np.array([0, 10, -7]))
+    assert ends(moved.icc) == pytest.approx(ends(variance_components(scores).icc))
 
 
 def test_no_variance_is_told_from_no_data():

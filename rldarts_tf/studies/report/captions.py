@@ -5,10 +5,10 @@ from __future__ import annotations
 _CAPTIONS = {
     "variance": (
         "How much a game asks for an architecture",
-        """Intraclass correlation ICC(1): the share of the variance of one training's final
-        return that is between {population}, with its exact 95 % interval; the rest is between
-        seeds. Below 0: less than seeds alone would make. Reliability: of means over the seeds of
-        a cell. {sizes}""",
+        """Intraclass correlation ICC(3,1): the share of the variance of one training's final
+        return that is between {population}, with its exact 95 % interval. What a seed does to all
+        cells alike is taken out. Below 0: less than chance alone would make. Reliability: of means
+        over the seeds of a cell. {sizes}""",
     ),
     "arms": (
         "Results",

@@ -84,7 +84,7 @@ def _variance(analysis: Analysis) -> Table:
         _GAME,
         Column("icc", "ICC (95 % interval)", percent),
         Column("between", "sd between cells", number),
-        Column("within", "sd between seeds", number),
+        Column("within", "sd of a training", number),
         Column("reliability", "reliability", percent),
         Column("cells", "cells", whole),
         Column("runs", "trainings", whole),
