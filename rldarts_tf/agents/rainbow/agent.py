@@ -168,10 +168,10 @@ def projected(atoms: tf.Tensor, probabilities: tf.Tensor, support: tf.Tensor) ->
     Args:
       atoms: the teacher's, in the student's units of reward, [B, J].
       probabilities: of each action, [B, A, J].
-      support: the student's atoms, [K].
+      support: the student's atoms, [atoms].
 
     Returns:
-      float32 [B, A, K].
+      float32 [B, A, atoms].
     """
     check_shapes(
         atoms=(atoms, ("B", "J")),
