@@ -44,6 +44,9 @@ def softmax_q_kl(teacher_q: tf.Tensor, q: tf.Tensor, temperature: float) -> tf.T
 
 
 def return_cross_entropy(teacher_probabilities: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """-Σ_i p_T,i log p_i, mean over actions: [..., A, atoms], of the same atoms, -> [...], in nats."""
+    """-Σ_i p_T,i log p_i, mean over actions: [..., A, atoms] -> [...], in nats.
+
+    Both distributions have the same atoms.
+    """
     labels = tf.stop_gradient(teacher_probabilities)
     return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels, logits), axis=-1)

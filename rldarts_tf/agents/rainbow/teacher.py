@@ -29,8 +29,8 @@ def make_teacher(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> t
 
     Returns:
       (network, objects to restore). The network maps (observations, anything) to "q" [B, A],
-      "probabilities" [B, A, atoms] and "atoms" [B, atoms], the same for all; returns are those of rewards
-      divided by its `reward_scales`.
+      "probabilities" [B, A, atoms] and "atoms" [B, atoms], the same for all. Returns are those of
+      rewards divided by its `reward_scales`.
     """
     q_network = make_network(encoder, settings, suite)
 
