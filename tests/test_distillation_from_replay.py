@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,14 +13,24 @@ pytest.importorskip("acme")
 
 import tensorflow as tf
 from learner_paths import ACTIONS, BATCH, RainbowPath, SACPath
+from trainings import TINY
 
 from rldarts_tf import ImpalaCNN
 from rldarts_tf.agents.off_policy.learner import PARTS
 from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.rainbow.program import RainbowProgram
+from rldarts_tf.envs.catch.settings import CatchSettings
+from rldarts_tf.envs.catch.suite import CatchSuite
 from rldarts_tf.export.policies import read_stage
 from rldarts_tf.export.teachers import load_teacher
+from rldarts_tf.runs.metrics import read_metrics
+from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.teaching.distillation import PART, TERMS, Distillation
 from rldarts_tf.teaching.settings import DistillationSettings
+from rldarts_tf.teaching.teacher import Teacher
+from rldarts_tf.training.loop import Training
+from rldarts_tf.training.program import StageSettings
+from rldarts_tf.training.settings import TrainingSettings
 from rldarts_tf.training.stopwatch import Stopwatch
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -130,3 +141,41 @@ def test_a_teacher_of_replay_says_what_its_policy_does(algorithm):
         q = np.sum(said["probabilities"] * said["atoms"][:, None], axis=-1)
         np.testing.assert_allclose(q, said["q"], rtol=1e-4, atol=1e-5)
         assert min(teacher.reward_scales.values()) > 1
+
+
+def test_a_training_from_replay_asks_its_teacher_until_the_schedule_ends(tmp_path):
+    def network(observations, actions):
+        size = tf.shape(observations)[0]
+        return {
+            "q": tf.zeros([size, ACTIONS]),
+            "probabilities": tf.fill([size, ACTIONS, 5], 0.2),
+            "atoms": tf.tile(tf.linspace(0.0, 2.0, 5)[None], [size, 1]),
+        }
+
+    suite = CatchSuite(CatchSettings(rows=6))
+    teacher = Teacher(Path("it/baseline/checkpoints/ckpt-1"), "0", network, {"catch": 0.5})
+    learned = DistillationSettings(1.0, 0.5, schedule="linear", linear_fraction=0.5)
+    training = Training(
+        StagePaths(tmp_path),
+        "baseline",
+        ImpalaCNN([2], features=8),
+        functools.partial(RainbowProgram, distillation=Distillation(teacher, learned)),
+        StageSettings(
+            suite.fit(TINY["rainbow"]),
+            suite,
+            TrainingSettings(num_env_steps=64, pictures=0, evaluation_interval=0),
+        ),
+    )
+    training._evaluate = lambda number: {}
+    assert training.program.learner._reward_ratio == 0.5
+    entry = training.run()
+    training.close()
+    assert entry["teacher"] == "it/baseline, step 1" and entry["teacher_seconds_per_step"] > 0
+    metrics = read_metrics(StagePaths(tmp_path).metrics_path)
+    asked = metrics["distillation_actor_weight"] > 0
+    assert asked.tolist() == [True, *[False] * (len(asked) - 1)]
+    for name in TERMS:
+        np.testing.assert_array_equal(np.isfinite(metrics[name]), asked)
+    assert np.isfinite(metrics["loss"]).all() and (metrics["seconds_teach"] > 0).tolist() == [
+        *asked
+    ]
