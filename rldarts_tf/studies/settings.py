@@ -102,7 +102,8 @@ class StudySettings(Settings):
     )
     variants: Mapping[str, Sequence[str]] | None = setting(
         None,
-        "of kernel_size and model_size: variations of the baselines by name",
+        "of kernel_size and model_size: variations of the baselines by name; of teaching and "
+        "pareto: of the last of them",
         check=_variations,
     )
     search_environment: str = setting(
