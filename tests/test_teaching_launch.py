@@ -6,6 +6,7 @@ import runpy
 from pathlib import Path
 
 import gin
+import numpy as np
 import pytest
 
 pytest.importorskip("tf_agents")
@@ -67,7 +68,7 @@ def test_one_command_trains_the_teacher_searches_and_trains_what_is_found(tmp_pa
     for stage in ("search", "evaluate"):
         assert entries[stage]["teacher"] == teacher
         metrics = read_metrics(RunPaths(root).stage(stage).metrics_path)
-        assert metrics["distillation_actor"][0] > 0
+        assert np.isfinite(metrics["distillation_actor"]).all()
         assert metrics["distillation_actor_weight"][0] == 1.0
     assert entries["search"]["teacher_sha256"] == entries["evaluate"]["teacher_sha256"]
     assert teacher in capsys.readouterr().out
