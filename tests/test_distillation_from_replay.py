@@ -154,7 +154,7 @@ def test_a_training_from_replay_asks_its_teacher_until_the_schedule_ends(tmp_pat
 
     suite = CatchSuite(CatchSettings(rows=6))
     teacher = Teacher(Path("it/baseline/checkpoints/ckpt-1"), "0", network, {"catch": 0.5})
-    learned = DistillationSettings(1.0, 0.5, schedule="linear", linear_fraction=0.5)
+    learned = DistillationSettings(1.0, 0.5, schedule="linear", linear_fraction=0.25)
     training = Training(
         StagePaths(tmp_path),
         "baseline",

@@ -282,7 +282,8 @@ def test_tf_agents_own_ppo_learns_from_a_teacher(run):
     weights = np.ones(shape)
     weights[:, -1] = 0  # No next value is known: TF-Agents masks it.
     expected = (divergence * weights).mean(), (error * weights).mean()
-    assert float(info.extra.distillation_actor) == pytest.approx(expected[0], rel=1e-4)
+    # A small divergence is the difference of larger numbers.
+    assert float(info.extra.distillation_actor) == pytest.approx(expected[0], rel=1e-3, abs=1e-6)
     assert float(info.extra.distillation_critic) == pytest.approx(expected[1], rel=1e-4)
     parts = info.extra[:5]
     total = sum(map(float, parts)) + expected[0] + 0.5 * expected[1]
