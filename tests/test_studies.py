@@ -353,7 +353,7 @@ def test_a_trial_that_fails_once_is_run_again_and_one_that_fails_twice_stops_no_
 
 def test_a_study_that_is_stopped_resumes_from_the_checkpoints_of_its_trials(tmp_path, monkeypatch):
     monkeypatch.setenv("STEP_SECONDS", "0.05")
-    settings = dataclasses.replace(QUICK, search_steps=20, evaluation_steps=20, random_cells=0)
+    settings = dataclasses.replace(QUICK, search_steps=400, evaluation_steps=20, random_cells=0)
     table = tmp_path / "trials" / "catch" / "search" / "seed-0" / "search" / "metrics.csv"
 
     def stopping():
@@ -364,7 +364,7 @@ def test_a_study_that_is_stopped_resumes_from_the_checkpoints_of_its_trials(tmp_
     search = Study.load(tmp_path).trials[0]
     assert StudyPaths(tmp_path).state(search) == "interrupted"
     progress = read_progress(StudyPaths(tmp_path), search)
-    assert 3 <= progress.step < 20 and progress.speed == 20
+    assert 3 <= progress.step < 400 and progress.speed == 20
     monkeypatch.setenv("STEP_SECONDS", "0")
     finished, said = run(tmp_path, settings)
     assert finished and "catch/search/seed-0: resumed" in said
