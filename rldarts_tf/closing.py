@@ -6,6 +6,8 @@ import abc
 
 from typing_extensions import Self
 
+from rldarts_tf.errors import RunError
+
 
 class Closing(abc.ABC):
     """Base class of context managers that close themselves."""
@@ -19,3 +21,13 @@ class Closing(abc.ABC):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def check_open(is_open: bool) -> None:
+    """Checks that environments may still be used.
+
+    Raises:
+      RunError: they may not.
+    """
+    if not is_open:
+        raise RunError("the environments have been closed: make new ones")

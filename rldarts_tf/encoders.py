@@ -98,7 +98,14 @@ class Encoder(tf.keras.Model):
     # AutoGraph would spend seconds on converting this code, which does not need it.
     @tf.autograph.experimental.do_not_convert
     def _encode(self, images: tf.Tensor, training: bool | None) -> tf.Tensor:
-        x = self.feature_maps(self._as_float(images), training)
+        x = self._as_float(images)
+        if x.shape[0]:
+            return self._features(x, training)
+        rows = tf.shape(x)[0]
+        return self._features(_at_least_one(x), training)[:rows]
+
+    def _features(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
+        x = self.feature_maps(x, training)
         # Flattened first: of ReLU's output and its flat form, both would be kept for the gradients.
         if self.head != "pool":
             x = self._flat(x)
@@ -613,6 +620,17 @@ def as_genotype(value: Genotype | str | os.PathLike[str] | Mapping[str, Any]) ->
     if not isinstance(value, (str, os.PathLike)):
         raise GenotypeError(f"genotype: must be a Genotype, a path or a mapping, got {value!r}")
     return Genotype.load(value)
+
+
+def _at_least_one(x: tf.Tensor) -> tf.Tensor:
+    """Images [B, H, W, C], or a black one where there are none.
+
+    TensorFlow's convolutions by oneDNN fail on no images: a replica may have none of a last batch.
+    """
+    shape = tf.shape(x)
+    missing = tf.cast(tf.equal(shape[0], 0), tf.int32)
+    size = [shape[axis] if n is None else n for axis, n in enumerate(x.shape)]
+    return tf.concat([x, tf.zeros([missing, *size[1:]], x.dtype)], axis=0)
 
 
 def _check_images(shape: Any, dtype: Any) -> None:

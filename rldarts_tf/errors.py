@@ -1,13 +1,14 @@
 """Errors that a user's input can cause.
 
-Launchers and command-line tools catch `RLDartsError`, print its message as one line and exit with
-code 2 (`report_error`). Anything else that escapes is a bug: one line too, which names the file of
-its traceback, and code 1 (`report_bug`).
+Launchers and commands end with one line for whatever escapes them (`report_exception`). Bad input
+has exit code 2: an `RLDartsError`, an extra that is not installed, a file that the system refuses.
+Anything else is a bug: the line names the file of its traceback, and the code is 1.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import tempfile
 import traceback
@@ -62,6 +63,20 @@ def naming(part: str) -> Iterator[None]:
         raise ConfigError(f"{part}: {reason}") from error
 
 
+def report_exception(error: Exception) -> int:
+    """Prints an error as one line on standard error; returns the exit code: 2, for a bug 1."""
+    if isinstance(error, RLDartsError):
+        return report_error(error)
+    if isinstance(error, ModuleNotFoundError):
+        missing = extras.explanation(error)
+        if missing is not None:
+            return report_error(missing)
+    if isinstance(error, OSError) and error.filename is not None:
+        # A path of the user's: too long, not theirs to read, on a disk that is full.
+        return report_error(f"{str(error.filename)[:200]!r}: {error.strerror}")
+    return report_bug(error)
+
+
 def report_error(error: object) -> int:
     """Prints "error: ..." as one line on standard error; returns the exit code for bad input, 2."""
     print(f"error: {one_line(error, None)}", file=sys.stderr, flush=True)
@@ -93,6 +108,12 @@ def report_bug(error: BaseException) -> int:
     message = f"unexpected {type(error).__name__}: {one_line(error)}; {where}"
     print(f"error: {message}", file=sys.stderr, flush=True)
     return 1
+
+
+def show_anything() -> None:
+    """Lets standard output take what its encoding lacks: escaped, where a path or a text has it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def shorten_tracebacks() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-AGENTS, DISCRETIZATION, EXPORT, EXTENDING, SEARCHING = (
+A2D, AGENTS, DISCRETIZATION, EXPORT, EXTENDING, SEARCHING = (
     ROOT / "docs" / f"{name}.md"
-    for name in ("agents", "discretization", "export", "extending", "searching")
+    for name in ("a2d", "agents", "discretization", "export", "extending", "searching")
 )
 
 

@@ -432,6 +432,16 @@ def test_discretize_refuses_what_does_not_fit(run, logged, tmp_path, monkeypatch
     assert_refused(run("discretize", root, f"--output={tmp_path}/no/where"), "output", "no/where")
 
 
+def test_discretize_names_the_log_that_a_run_lacks_and_what_it_has(run, logged):
+    root, _ = logged
+    (root / "search" / "alphas.npz").unlink()
+    assert_refused(run("discretize", root), str(root), "has no search/alphas.npz\n")
+    checkpoints = root / "search" / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "ckpt-7.index").touch()
+    assert_refused(run("discretize", root), "has no search/alphas.npz; its", str(checkpoints))
+
+
 def test_discretize_finds_alpha_in_a_checkpoint_of_any_program(run, tmp_path):
     import tensorflow as tf
 

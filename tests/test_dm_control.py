@@ -781,7 +781,7 @@ def test_a_batch_of_states_closes_and_gives_up(capfd, monkeypatch):
     batch.close()
     batch.close()
     for use in (batch.reset, lambda: batch.set_state(state), lambda: batch.step([[0.0]])):
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(RunError, match="closed"):
             use()
     assert batch.get_state()["generation"].tolist() == [3]
 

@@ -35,6 +35,10 @@ from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.search import CostSettings, SearchSettings
 from rldarts_tf.search.signals.stopping import Stop
 from rldarts_tf.search_space import CLASSIC, num_edges
+from rldarts_tf.teaching import distillation
+from rldarts_tf.teaching.distillation import Distillation
+from rldarts_tf.teaching.settings import DistillationSettings
+from rldarts_tf.teaching.teacher import Teacher
 from rldarts_tf.training import loop
 from rldarts_tf.training.early_stopping import EigenvalueStopping, ParameterFreeStopping
 from rldarts_tf.training.evaluation import Evaluator
@@ -90,7 +94,9 @@ def training(supernet, tmp_path_factory):
         _program=SimpleNamespace(
             gradient_steps=7,
             columns=("of the algorithm",),
-            stopwatch=Stopwatch(*dict.fromkeys((*ppo_program.PARTS, *learner.PARTS))),
+            stopwatch=Stopwatch(
+                *dict.fromkeys((*ppo_program.PARTS, *learner.PARTS, distillation.PART))
+            ),
         ),
         _settings=SimpleNamespace(suite=SUITE, training=SimpleNamespace(seed=3)),
         _encoder=supernet,
@@ -101,6 +107,10 @@ def training(supernet, tmp_path_factory):
             stop=Stop(5, "a reason"),
         ),
         _stopwatch=Stopwatch(*loop.PARTS),
+        _distillation=Distillation(
+            Teacher(Path("run/baseline/checkpoints/ckpt-5"), "0", lambda *batch: {}, {}),
+            DistillationSettings(),
+        ),
         _step=0,
         _seconds=0.0,
     )
@@ -134,6 +144,10 @@ def test_the_columns_that_all_algorithms_share(groups):
     assert documented("Training returns (`returns`)") == general(groups["returns"])
     assert documented("Speed (`speed`)") == general(groups["speed"])
     assert documented("Evaluations (`evaluation`)") == general(groups["evaluation"])
+
+
+def test_the_columns_of_a_teacher():
+    assert documented("With a teacher (`learning`)") == set(distillation.COLUMNS)
 
 
 def test_the_columns_of_a_search(groups):

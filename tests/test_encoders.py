@@ -770,3 +770,56 @@ def test_check_numerics_finds_nan_in_a_traced_supernet():
             tf.function(encoder)(x + np.nan)
     finally:
         tf.debugging.disable_check_numerics()
+
+
+@pytest.mark.parametrize(("name", "batch"), [("impala_cnn", 0), ("classic", 0), ("discrete", None)])
+def test_no_images_have_no_features_and_move_no_weight(name, batch):
+    encoder = EXAMPLES[name]()
+    encoder(images(1, 8, 8, 3))
+
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            features = encoder(x)
+            loss = tf.reduce_sum(features**2)
+        return features, tape.gradient(loss, encoder.trainable_weights)
+
+    spec = tf.TensorSpec([batch, 8, 8, 3], tf.uint8)
+    traced = tf.function(gradients, input_signature=[spec], autograph=False)
+    features, found = (gradients if batch == 0 else traced)(tf.zeros([0, 8, 8, 3], tf.uint8))
+    assert features.shape == (0, encoder.features)
+    assert all(not np.any(gradient) for gradient in found)
+    if batch is None:
+        x = images(2, 8, 8, 3)
+        np.testing.assert_allclose(traced(x)[0], encoder(x), rtol=1e-4, atol=1e-5)
+
+
+LINEAR = SearchSpace("linear", ("conv_3x3", "tanh", "max_pool_3x3"), num_nodes=2)
+RELU = SearchSpace("relu", ("dil_conv_3x3_relu", "tanh", "relu"), num_nodes=2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: rldarts_tf.Supernet(LINEAR, [2], features=4),
+        lambda: rldarts_tf.Supernet(RELU, [2], features=4),
+    ],
+    ids=["linear", "relu"],
+)
+def test_forward_mode_agrees_with_the_gradients(make, float64):
+    encoder = make()
+    x = tf.random.normal([2, 8, 8, 3], dtype=tf.float64)
+    u = encoder(x)
+    weights = encoder.trainable_weights
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(u * encoder(x))
+    of_x, *of_weights = tape.gradient(loss, [x, *weights])
+    for primals, gradients in (([x], [of_x]), (weights, of_weights)):
+        tangents = [tf.random.normal(v.shape, dtype=v.dtype) for v in primals]
+        with tf.autodiff.ForwardAccumulator(primals, tangents) as forward:
+            features = encoder(x)
+        change = tf.reduce_sum(u * forward.jvp(features))
+        expected = sum(
+            float(np.sum(tf.convert_to_tensor(g) * v)) for g, v in zip(gradients, tangents)
+        )
+        np.testing.assert_allclose(change, expected, rtol=1e-4)

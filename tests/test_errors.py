@@ -35,6 +35,20 @@ def test_a_reported_error_is_one_line_and_exit_code_2(capsys):
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        errors.RunError("damaged"),
+        ModuleNotFoundError("no jinja2", name="jinja2"),
+        OSError(28, "No space left on device", "a file"),
+    ],
+)
+def test_what_a_user_can_mend_has_exit_code_2(error, capsys):
+    assert errors.report_exception(error) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and "unexpected" not in err
+
+
+@pytest.mark.parametrize(
     ("raised", "line"),
     [
         ("KeyboardInterrupt", "interrupted\n"),

@@ -94,13 +94,14 @@ PACKAGES = {
     "runs": {"space", "search_space", "genotype"},
     "pictures": {*ARCHITECTURE, "envs", "runs"},
     "envs": set(),
-    "training": {*CORE, "envs", "runs", "pictures"},
-    "agents": {*CORE, *DROP_INS, "envs", "runs", "training"},
-    "launch": {*CORE, *DROP_INS, "agents", "envs", "pictures", "runs", "training"},
+    "teaching": {"runs"},
+    "training": {*CORE, "envs", "runs", "pictures", "teaching"},
+    "agents": {*CORE, *DROP_INS, "envs", "runs", "teaching", "training"},
 }
+PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
+PACKAGES["launch"] = {*PACKAGES["export"], "export", "pictures"}
 # What a command line needs before anything else.
 PACKAGES["launch"] |= {"shipped", "tensorflow_environment", "user_modules"}
-PACKAGES["export"] = {*PACKAGES["agents"], "agents"}
 PACKAGES["perturbation"] = {*PACKAGES["export"], "export"}
 PACKAGES["studies"] = {*PACKAGES["launch"], "launch"}
 PACKAGES["commands"] = {*PACKAGES["studies"], "studies", "export", "perturbation"}

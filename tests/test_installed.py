@@ -66,13 +66,17 @@ def python(tmp_path_factory) -> Path:
     return python
 
 
+# Files are UTF-8 and terminals take what they can, whatever the locale says.
+PLAIN = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
 def run(python: Path, folder: Path, *arguments: str):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     return finish(
         subprocess.Popen(
             [str(python), *arguments],
             cwd=folder,
-            env={**environment, "TERM": "dumb"},
+            env={**environment, **PLAIN, "TERM": "dumb"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

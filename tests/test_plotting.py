@@ -448,6 +448,13 @@ def test_a_cell_that_was_evaluated_on_another_game_is_drawn_with_the_games(tmp_p
     assert axes.get_title(loc="left") == "run"
 
 
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_a_name_that_the_font_lacks_is_drawn_without_a_warning(tmp_path, recwarn, suffix):
+    run = write_run(tmp_path / "走行")
+    plotting.plot_run([run], tmp_path / f"returns.{suffix}")
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_an_evaluation_is_called_what_its_suite_calls_it(tmp_path, figures):
     run = write_run(tmp_path / "run", stages=("search",))
     columns = ("return_mean", "eval_test_return_mean")

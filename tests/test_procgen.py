@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import io
+import multiprocessing
 import subprocess
 import sys
 import threading
@@ -35,6 +36,33 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def make(game="fruitbot", num_envs=4, seed=1, **options):
     return ProcgenEnvironment(game, num_envs, seed=seed, **{"num_threads": 0, **options})
+
+
+def play(env, results):
+    """What a forked process sees of an environment that was made before."""
+    try:
+        results.put(env.step(np.zeros(2, np.int32)).step_type.tolist())
+    except RunError as error:
+        results.put(str(error))
+    env.close()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_forked_environment_says_that_its_threads_are_missing(threads):
+    env = make(num_envs=2, num_threads=threads)
+    env.reset()
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=play, args=(env, results))
+    child.start()
+    try:
+        told = results.get(timeout=60)
+        child.join(60)
+        assert child.exitcode == 0, "it hangs where it is closed"
+    finally:
+        child.kill()
+    assert "num_threads=0" in told if threads else told == [MID, MID]
+    assert env.step(np.zeros(2, np.int32)).step_type.tolist() == [MID, MID]
 
 
 # --- games -----------------------------------------------------------------------------------

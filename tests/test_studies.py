@@ -126,7 +126,7 @@ def test_every_study_makes_trials_in_every_size(kind, size, tmp_path):
 def test_the_file_of_a_study_says_where_the_paper_has_it(kind):
     comment = (GIN / "studies" / f"{kind}.gin").read_text("utf-8").partition("\ninclude")[0]
     assert comment.startswith("# Study: ")
-    assert re.search(r"(section|appendix) \w|(table|figure)s? \d", comment)
+    assert re.search(r"(section|appendix) \w|(table|figure)s? \d|abstract", comment)
 
 
 @pytest.mark.parametrize("kind", PLANS)
@@ -353,7 +353,7 @@ def test_a_trial_that_fails_once_is_run_again_and_one_that_fails_twice_stops_no_
 
 def test_a_study_that_is_stopped_resumes_from_the_checkpoints_of_its_trials(tmp_path, monkeypatch):
     monkeypatch.setenv("STEP_SECONDS", "0.05")
-    settings = dataclasses.replace(QUICK, search_steps=20, evaluation_steps=20, random_cells=0)
+    settings = dataclasses.replace(QUICK, search_steps=400, evaluation_steps=20, random_cells=0)
     table = tmp_path / "trials" / "catch" / "search" / "seed-0" / "search" / "metrics.csv"
 
     def stopping():
@@ -364,7 +364,7 @@ def test_a_study_that_is_stopped_resumes_from_the_checkpoints_of_its_trials(tmp_
     search = Study.load(tmp_path).trials[0]
     assert StudyPaths(tmp_path).state(search) == "interrupted"
     progress = read_progress(StudyPaths(tmp_path), search)
-    assert 3 <= progress.step < 20 and progress.speed == 20
+    assert 3 <= progress.step < 400 and progress.speed == 20
     monkeypatch.setenv("STEP_SECONDS", "0")
     finished, said = run(tmp_path, settings)
     assert finished and "catch/search/seed-0: resumed" in said
@@ -523,3 +523,32 @@ def test_a_terminal_shows_the_trials_that_run_and_the_time_left(tmp_path, monkey
     assert "search_pays: 0 of 2 finished, 1 running, 16 s left" in shown
     row = next(line for line in shown.splitlines() if "catch/search/seed-0" in line)
     assert row.split()[1:] == ["40", "%", "100", "2.5", "6", "s"]
+
+
+def test_searches_that_are_taught_need_the_baseline_that_teaches_them(tmp_path):
+    settings = dataclasses.replace(
+        QUICK,
+        kind="teaching",
+        baselines=("impala_cnn", "minatar_cnn"),
+        evaluation_seeds=(100, 101),
+        random_cells=0,
+        teacher="impala_cnn",
+        methods={"none": [], "actor": ["search/DistillationSettings.actor_weight = 1.0"]},
+        variants={"narrow": ["baseline/EncoderSettings.depths = [4]"]},
+    )
+    trials = [*PLANS["teaching"](TrialMaker(settings, tmp_path))]
+    names = [trial.name.removeprefix("catch/") for trial in trials]
+    assert names[:4] == [f"{k}/seed-{s}" for k in ("impala_cnn", "narrow") for s in (100, 101)]
+    searches = [trial for trial in trials if trial.stage == "search"]
+    assert [trial.arm for trial in searches] == ["search:none", "search:actor"]
+    for search in searches:
+        assert search.needs == ("catch/impala_cnn/seed-100",)
+        run = "TeacherSettings.run = '{root}/trials/catch/impala_cnn/seed-100'"
+        assert f"--gin_bindings={run}" in search.commands[0]
+    taught = "--gin_bindings=search/DistillationSettings.actor_weight = 1.0"
+    assert [taught in search.commands[0] for search in searches] == [False, True]
+    found = [trial for trial in trials if trial.arm.startswith("found")]
+    assert len(found) == 4
+    assert not any("TeacherSettings" in text for trial in found for text in trial.commands[0])
+    with pytest.raises(ConfigError, match=r"^StudySettings.teacher must be one of"):
+        dataclasses.replace(settings, teacher="nature_cnn")

@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
@@ -22,9 +24,10 @@ import interval_coverage
 from rldarts_tf.studies.statistics import aggregates, best_of
 from rldarts_tf.studies.statistics.aggregates import interquartile_mean, probability_of_improvement
 from rldarts_tf.studies.statistics.differences import Uncertainty, difference, welch_interval
+from rldarts_tf.studies.statistics.pareto import front
 from rldarts_tf.studies.statistics.ranks import rank_among, rank_correlation
 from rldarts_tf.studies.statistics.resampling import resample
-from rldarts_tf.studies.statistics.variance import variance_components
+from rldarts_tf.studies.statistics.variance import spread, variance_components
 
 NAN = math.nan
 
@@ -283,3 +286,35 @@ def test_the_coverage_of_intervals_is_documented_for_each():
     header = f"| searches | sd between cells | {' | '.join(outcomes)} |"
     assert header in page
     assert len(re.findall(r"^\| (3|5|10) \| [013] \|", page, flags=re.MULTILINE)) == 9
+
+
+def test_the_spread_of_architectures_has_the_interval_of_chi_squares():
+    # Means of 1, 3 and 5 have a standard deviation of 2; quantiles of χ² with 2 degrees of
+    # freedom are 7.378 and 0.0506.
+    found = spread(np.array([[0.0, 2.0], [3.0, NAN], [NAN, NAN], [5.0, 5.0]]))
+    assert found.value == pytest.approx(2.0)
+    assert found.low == pytest.approx(2 * math.sqrt(2 / 7.378), rel=1e-3)
+    assert found.high == pytest.approx(2 * math.sqrt(2 / 0.0506), rel=1e-3)
+    assert math.isnan(spread(np.array([[1.0, 2.0]])).value)
+
+
+def test_the_interval_of_a_spread_covers_the_truth():
+    rng = np.random.default_rng(0)
+    found = [spread(3 * rng.normal(size=(5, 1))) for _ in range(1000)]
+    assert np.mean([one.low < 3 < one.high for one in found]) == pytest.approx(0.95, abs=0.03)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
+def test_the_front_has_what_no_other_point_dominates(points):
+    def dominates(one, other):
+        return one != other and one[0] <= other[0] and one[1] >= other[1]
+
+    costs, scores = (np.array([p[k] for p in points], float) for k in (0, 1))
+    expected = [i for i, p in enumerate(points) if not any(dominates(q, p) for q in points)]
+    chosen = front(costs, scores)
+    assert sorted(chosen) == expected
+    assert np.all(np.diff(costs[chosen]) >= 0)
+
+
+def test_what_has_no_score_is_not_in_the_front():
+    assert front(np.array([1.0, 2.0, NAN]), np.array([NAN, 1.0, 9.0])).tolist() == [1]

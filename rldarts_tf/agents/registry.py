@@ -28,6 +28,8 @@ class Algorithm:
       settings: the class of its settings.
       program_path: "module:name" of its `AgentProgram`.
       greedy_path: "module:name" of the function that makes its greedy policy, for `export`.
+      teacher_path: the module with what makes it a teacher; None where it cannot be one, nor have
+        one.
       retired: settings that config.gin of an older run may have, and nothing reads any more.
     """
 
@@ -35,6 +37,7 @@ class Algorithm:
     settings: type
     program_path: str
     greedy_path: str
+    teacher_path: str | None = None
     retired: tuple[str, ...] = ()
 
     @property
@@ -47,6 +50,17 @@ class Algorithm:
         """The function that makes its greedy policy: see `rldarts_tf.export.policies`."""
         return _imported(self.greedy_path)
 
+    @property
+    def teacher(self) -> Any:
+        """The module with its `make_teacher` and `reward_scales`: see `export.teachers`.
+
+        Raises:
+          ConfigError: it has none.
+        """
+        if self.teacher_path is None:
+            raise ConfigError(f"TeacherSettings.run: {self.name} has no distillation")
+        return importlib.import_module(self.teacher_path)
+
 
 ALGORITHMS = {
     algorithm.name: algorithm
@@ -56,12 +70,14 @@ ALGORITHMS = {
             PPOSettings,
             "rldarts_tf.agents.ppo.program:PPOProgram",
             "rldarts_tf.agents.ppo.greedy:make_greedy",
+            "rldarts_tf.agents.ppo.teacher",
         ),
         Algorithm(
             "rainbow",
             RainbowSettings,
             "rldarts_tf.agents.rainbow.program:RainbowProgram",
             "rldarts_tf.agents.rainbow.greedy:make_greedy",
+            "rldarts_tf.agents.rainbow.teacher",
             retired=("epsilon_start", "epsilon_end"),
         ),
         Algorithm(
@@ -69,6 +85,7 @@ ALGORITHMS = {
             SACSettings,
             "rldarts_tf.agents.sac.program:SACProgram",
             "rldarts_tf.agents.sac.greedy:make_greedy",
+            "rldarts_tf.agents.sac.teacher",
         ),
     )
 }

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import rldarts_tf.tensorflow_environment  # noqa: F401 - for its effect, before TensorFlow loads
-from rldarts_tf import extras
 from rldarts_tf._version import __version__
-from rldarts_tf.errors import RLDartsError, report_bug, report_error
+from rldarts_tf.errors import report_error, report_exception, show_anything
 from rldarts_tf.user_modules import IMPORT_HELP, import_modules
 
 COMMANDS = (
@@ -77,22 +76,20 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns the exit code."""
-    arguments = make_parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A path may hold what the terminal's encoding, or any, cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    argv = sys.argv[1:] if argv is None else argv
+    parser = make_parser()
+    for text in argv:
+        if re.fullmatch(r"--\w+=--", text):  # argparse takes it for no value, not for a bad one
+            parser.error(f"argument {text[:-3]}: expected one argument")
+    arguments = parser.parse_args(argv)
+    show_anything()
     try:
         import_modules(arguments.imports)
         arguments.run(arguments)
         sys.stdout.flush()
-    except RLDartsError as error:
-        return report_error(error)
-    except ModuleNotFoundError as error:
-        missing = extras.explanation(error)
-        return report_bug(error) if missing is None else report_error(missing)
     except BrokenPipeError:
         # Whoever read the output (head, less) has had enough. Python would try once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        return report_bug(error)
+        return report_exception(error)
     return 0

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rldarts_tf.checks import INT32_MAX, shown
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
-
-# The networks are made to be counted: what is larger would not fit into memory.
-_MOST_PIXELS = 1024
 
 GENOTYPE_HELP = "a genotype file, or the directory of a run that has found one"
 
@@ -44,26 +42,37 @@ def add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def positive(text: str) -> int:
-    """Parses an integer of at least 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
-    return int(text)
+def positive(text: str, most: int = INT32_MAX) -> int:
+    """Parses an integer from 1 to `most`, for argparse."""
+    # Python itself refuses to read thousands of digits.
+    number = int(text) if text.isdecimal() and len(text) <= len(str(most)) else 0
+    if not 1 <= number <= most:
+        message = f"must be an integer of at least 1, at most {most}, got {shown(text)}"
+        raise argparse.ArgumentTypeError(message)
+    return number
 
 
-def integers(text: str) -> list[int]:
-    """Parses positive integers separated by commas, such as "64,64,64", for argparse."""
-    return [positive(part.strip()) for part in text.split(",")]
+def nodes(text: str) -> int:
+    """Parses a number of nodes of a cell, or of inputs of a node, for argparse."""
+    return positive(text, 1000)
+
+
+def width(text: str) -> int:
+    """Parses a number of channels or features of a network, for argparse."""
+    return positive(text, 2**16)
+
+
+def widths(text: str) -> list[int]:
+    """Parses numbers of channels separated by commas, such as "64,64,64", for argparse."""
+    return [width(part.strip()) for part in text.split(",")]
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
     """Parses height, width and channels, such as "64x64x3", for argparse."""
     parts = text.lower().split("x")
     if len(parts) != 3:
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTHxCHANNELS, not {text!r}")
-    height, width, channels = map(positive, parts)
-    if max(height, width, channels) > _MOST_PIXELS:
-        raise argparse.ArgumentTypeError(f"must be at most {_MOST_PIXELS} each, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTHxCHANNELS, not {shown(text)}")
+    height, width, channels = (positive(part, 1024) for part in parts)
     return height, width, channels
 
 

@@ -41,9 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints the cells, or writes them and prints the files."""
     space = size.space_of(arguments)
     rng = random.Random(arguments.seed)
-    genotypes = [random_genotype(space, rng, arguments.output_mode) for _ in range(arguments.count)]
+    # Each before the next is drawn: there may be many.
+    genotypes = (random_genotype(space, rng, arguments.output_mode) for _ in range(arguments.count))
     if arguments.output is None:
-        print("\n\n".join(map(genotype_text, genotypes)))
+        for i, genotype in enumerate(genotypes):
+            print(("\n" if i else "") + genotype_text(genotype))
         return
     folder = inputs.writable_directory(arguments.output)
     for i, genotype in enumerate(genotypes):

@@ -12,7 +12,7 @@ from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.runs.alpha_checkpoint import read_logits
 from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
-from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
+from rldarts_tf.runs.paths import RunPaths, StagePaths, complete_steps, find_checkpoint
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.search_space import get_search_space
 from rldarts_tf.space import Space
@@ -56,6 +56,11 @@ def _logits(source: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict
         for stage in (RunPaths(source).stage("search"), StagePaths(source)):
             if stage.alphas_path.exists():
                 return _of_log(stage.alphas_path, step)
+        if not complete_steps(source):
+            search = RunPaths(source).stage("search")
+            others = complete_steps(search.checkpoints_dir)
+            where = f"; its checkpoints are in {str(search.checkpoints_dir)!r}" if others else ""
+            raise RunError(f"{str(source)!r} has no search/{search.alphas_path.name}{where}")
         return _of_checkpoint(find_checkpoint(source, step))
     if source.suffix == ".npz":
         return _of_log(source, step)

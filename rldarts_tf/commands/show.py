@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rldarts_tf.commands import inputs
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--depths",
-        type=inputs.integers,
+        type=inputs.widths,
         metavar="D,D,...",
         help="channels of each block (default: 16,16,16)",
     )
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--features",
-        type=inputs.positive,
+        type=inputs.width,
         help=f"size of the encoder's output (default: {_FEATURES})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
@@ -85,7 +86,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _cost(genotype: Genotype, depths: Sequence[int], image: Sequence[int], features: int) -> Cost:
+    import tensorflow as tf
+
     from rldarts_tf.cost import count_cost
     from rldarts_tf.encoders import DiscreteNetwork
 
-    return count_cost(DiscreteNetwork(genotype, depths, features=features), image)
+    def counted() -> Cost:
+        return count_cost(DiscreteNetwork(genotype, depths, features=features), image)
+
+    try:
+        # In a graph variables have shapes, but no memory.
+        with tf.Graph().as_default():
+            return counted()
+    except (RuntimeError, ConfigError):  # of an op of the user's that holds eager tensors
+        return counted()

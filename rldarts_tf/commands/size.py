@@ -20,8 +20,8 @@ python -m rldarts_tf size micro --num_nodes=6 --top_k=1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments, which `space_of` reads."""
     parser.add_argument("space", help=", ".join(names()))
-    parser.add_argument("--num_nodes", type=inputs.positive, help="I, nodes of a cell, or layers")
-    parser.add_argument("--top_k", type=inputs.positive, help="K, inputs of a node")
+    parser.add_argument("--num_nodes", type=inputs.nodes, help="I, nodes of a cell, or layers")
+    parser.add_argument("--top_k", type=inputs.nodes, help="K, inputs of a node")
 
 
 def space_of(arguments: argparse.Namespace) -> Space:

@@ -81,6 +81,11 @@ class RewardNormalizer:
         """Running variance of the discounted return, float64 [G]; a scalar if G is 1."""
         return self._by_group(self._variance)
 
+    @property
+    def scale(self) -> np.ndarray:
+        """What the next reward of each environment is divided by, about, float64 [B]."""
+        return np.sqrt(self._variance + self._epsilon)[self._group]
+
     def __call__(
         self, rewards: np.ndarray, ended: np.ndarray, begun: np.ndarray | None = None
     ) -> np.ndarray:
@@ -114,7 +119,7 @@ class RewardNormalizer:
             group = self._group[~begun]
             size = np.bincount(group, minlength=self._size.size).astype(np.float64)
             self._merge(self._returns[~begun], group, size)
-        scaled = rewards / np.sqrt(self._variance + self._epsilon)[self._group]
+        scaled = rewards / self.scale
         self._returns[ended if begun is None else ended | begun] = 0.0
         return np.clip(scaled, -self._clip, self._clip).astype(np.float32)
 

@@ -9,6 +9,7 @@ from typing import Any
 import dm_env
 import numpy as np
 
+from rldarts_tf.closing import check_open
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.errors import RunError
 
@@ -42,6 +43,7 @@ class SerialBatch:
         self.episodes = EpisodeStatistics(len(self._games))
         self._time_step: dm_env.TimeStep | None = None
         self._generation = 0
+        self._closed = False
         self._environments = self._started()
 
     @property
@@ -64,11 +66,13 @@ class SerialBatch:
 
     def reset(self) -> dm_env.TimeStep:
         """Starts a new episode everywhere; those that were running do not count in `episodes`."""
+        check_open(not self._closed)
         self.episodes.discard_running()
         return self._join([environment.reset() for environment in self._environments])
 
     def step(self, action: np.ndarray) -> dm_env.TimeStep:
         """Plays one action per environment, [B, ...]; resets if there has been no reset."""
+        check_open(not self._closed)
         if self._time_step is None:
             return self.reset()
         joined = self._join([e.step(a) for e, a in zip(self._environments, action)])
@@ -120,7 +124,7 @@ class SerialBatch:
         self.episodes.set_state(state)
         if texts is None:
             self._generation = int(generation) + 1
-            self.close()
+            self._close_all()
             self._environments = self._started()
             self.reset()
             return
@@ -130,6 +134,10 @@ class SerialBatch:
 
     def close(self) -> None:
         """Closes the environments. May be called twice."""
+        self._closed = True
+        self._close_all()
+
+    def _close_all(self) -> None:
         for environment in self._environments:
             environment.close()
 

@@ -85,14 +85,19 @@ class TrainedStage:
     suite: Suite
     make_encoder: Callable[[], Encoder]
 
-    def load(self) -> Policy:
+    def load(self, make: Callable[..., tuple[Any, Any]] | None = None) -> Policy:
         """Makes the networks and restores them.
+
+        Args:
+          make: (encoder, settings, suite) -> (outputs, objects to restore); None: the algorithm's
+            greedy policy.
 
         Raises:
           RunError: the checkpoint does not fit.
         """
         encoder = self.make_encoder()
-        outputs, trackables = self.algorithm.greedy(encoder, self.settings, self.suite)
+        make = make or self.algorithm.greedy
+        outputs, trackables = make(encoder, self.settings, self.suite)
         (step,) = checkpoint_steps([self.checkpoint])
         shape = tuple(self.suite.observation_spec().shape)
         policy = Policy(shape, outputs, self.suite, step, encoder, trackables)

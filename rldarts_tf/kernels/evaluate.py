@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
 from rldarts_tf.kernels.banks import Bank
+from rldarts_tf.kernels.mixing import in_forward_mode
 from rldarts_tf.kernels.plan import FanOut
 from rldarts_tf.kernels.terms import Term, add, total
 from rldarts_tf.search_space import edge_row
@@ -221,6 +222,8 @@ def recomputed(x: tf.Tensor, parts: Parts, p: tf.Tensor | None = None) -> tf.Ten
 
         return output(nodes, parts), gradient
 
+    if in_forward_mode(x):
+        return output(by_target(x, parts, p), parts)
     return run(x) if p is None else run(x, p)
 
 

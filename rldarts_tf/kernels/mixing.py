@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
-# No public name says whether tf.debugging.enable_check_numerics is on.
+# No public names say whether a forward accumulator is active, or check_numerics enabled.
+from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.framework import op_callbacks
 
 from rldarts_tf.kernels.normalization import unit_rms
@@ -150,7 +151,19 @@ def mix(
 
         return results, gradient
 
+    if in_forward_mode(p):
+        p = tf.cast(p, bases[0].dtype)
+        return [combine([], bases, functions, p_t) for p_t in tf.unstack(p, axis=1)]
     return run(p, *bases)
+
+
+def in_forward_mode(x: tf.Tensor) -> bool:
+    """Whether a `tf.autodiff.ForwardAccumulator` is active where x, any float tensor, is used.
+
+    It asks for a custom gradient where no tape records: one that has tapes of its own fails.
+    """
+    # One entry per accumulator, whether it follows x or not.
+    return bool(forwardprop_util.pack_tangents([x]).indices)
 
 
 def apply_function(name: str, x: tf.Tensor) -> tf.Tensor:

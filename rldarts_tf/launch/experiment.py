@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import gin
@@ -16,7 +18,8 @@ from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import GenotypeError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch import flags, gin_files, process
-from rldarts_tf.launch.stages import STAGES, Pipeline, check_encoders
+from rldarts_tf.launch.stages import Pipeline, check_encoders, stages_of
+from rldarts_tf.launch.teaching import Teaching
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.training.loop import Training
@@ -86,17 +89,28 @@ def run(experiment: Experiment, values: absl_flags.FlagValues) -> None:
     check_encoders(encoders, genotype, search)
     for settings in stages.values():
         settings.suite.check()
-    for stage in set(STAGES[values.stage]) & set(stages):
-        stages[stage].check(stage)
     root_dir = values.root_dir
     if root_dir is None:
         first = stages["search"]
         name = f"{experiment.name}-{first.suite.label}-{first.training.seed}"
         root_dir = os.path.join("runs", name)
+    teaching = Teaching(gin_files.teaching_settings(), algorithm, stages, Path(root_dir))
+    order = teaching.order(values.stage)
+    for stage in set(order) & set(stages):
+        stages[stage].check(stage)
+    teaching.check(values.stage)
     with process.stop_on_signals() as stopping, RunDirectory(root_dir) as directory:
-        train = _Trainer(experiment.program, stages, stopping)
+        train = _Trainer(experiment.program, stages, stopping, teaching)
         lengths = {stage: settings.training.num_env_steps for stage, settings in stages.items()}
-        pipeline = Pipeline(directory, train, encoders, lengths, genotype, search)
+        pipeline = Pipeline(
+            directory,
+            train,
+            encoders,
+            lengths,
+            genotype,
+            search,
+            teacher_first=order != stages_of(values.stage),
+        )
         pipeline.check(values.stage)
         directory.bind_config(gin.operative_config_str())
         finished = pipeline.run(values.stage)
@@ -111,12 +125,16 @@ class _Trainer:
     program: MakeProgram
     stages: Mapping[str, StageSettings]
     stopping: Callable[[], bool]
+    teaching: Teaching
 
     def __call__(self, stage: str, stage_dir: StagePaths, encoder: Encoder) -> Mapping[str, Any]:
         process.compile_quietly()
-        training = Training(
-            stage_dir, stage, encoder, self.program, self.stages[stage], self.stopping
-        )
+        # Loaded before the student's weights are drawn, which a teacher then does not change.
+        distillation = self.teaching.distillation(stage)
+        program = self.program
+        if distillation is not None:
+            program = functools.partial(program, distillation=distillation)
+        training = Training(stage_dir, stage, encoder, program, self.stages[stage], self.stopping)
         try:
             return training.run()
         finally:

@@ -77,7 +77,8 @@ def define(experiment: Experiment, values: flags.FlagValues = flags.FLAGS) -> fl
         "stage",
         "all",
         list(STAGES),
-        "What to run. all: search, discretize, evaluate. baseline: IMPALA-CNN.",
+        "What to run. all: search, discretize, evaluate; before them the baseline where it is the "
+        "teacher (TeacherSettings.run = 'own_baseline'). baseline: IMPALA-CNN.",
         values,
     )
     for name, (_, text) in experiment.suite.flags.items():

@@ -20,6 +20,7 @@ from rldarts_tf.search.cost_settings import CostSettings
 from rldarts_tf.search.costs import read_latencies
 from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import KINDS, get_search_space, register_search_space
+from rldarts_tf.teaching.settings import DistillationSettings, TeacherSettings
 from rldarts_tf.training.settings import (
     EncoderSettings,
     TrainingSettings,
@@ -89,10 +90,7 @@ def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
     _check_scopes({make.__name__ for make in settings})
     _algorithm()
     space = _defined_space()
-    resolved = {}
-    for stage in TRAINED_STAGES:
-        with gin.config_scope(stage):
-            resolved[stage] = tuple(_made(make, stage) for make in settings)
+    resolved = _by_stage(*settings)
     for made in resolved["search"]:
         if isinstance(made, EncoderSettings) and space and space != made.search_space:
             kind = type(get_search_space(space)).__name__
@@ -100,6 +98,14 @@ def resolve(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
                 f"{kind}.name: {space!r} is defined, but search/EncoderSettings.search_space "
                 f"is {made.search_space!r}"
             )
+    return resolved
+
+
+def _by_stage(*settings: Callable[[], Any]) -> dict[str, tuple[Any, ...]]:
+    resolved = {}
+    for stage in TRAINED_STAGES:
+        with gin.config_scope(stage):
+            resolved[stage] = tuple(_made(make, stage) for make in settings)
     return resolved
 
 
@@ -142,6 +148,22 @@ def _fields_in_search(kind: type, make: Callable[[], Any]) -> dict[str, Any]:
         return {}
     with gin.config_scope("search"):
         return vars(_made(make, "search"))
+
+
+def teaching_settings() -> dict[str, tuple[TeacherSettings, DistillationSettings]]:
+    """Who teaches each stage, and what; empty where gin does not say.
+
+    A configuration that says nothing is then that of an earlier version, as in `search_settings`.
+
+    Raises:
+      ConfigError: a setting is not valid.
+    """
+    kinds = (TeacherSettings, DistillationSettings)
+    names = {kind.__name__ for kind in kinds}
+    if names.isdisjoint(name for _, name, _ in _bound()):
+        return {}
+    _check_scopes(names)
+    return _by_stage(*kinds)
 
 
 def _bound_in_search(kind: str, what: str) -> set[str]:
@@ -223,6 +245,8 @@ def _check_known() -> None:
         *(kind.__name__ for kind in KINDS),
         SearchSettings.__name__,
         CostSettings.__name__,
+        TeacherSettings.__name__,
+        DistillationSettings.__name__,
         EncoderSettings.__name__,
         TrainingSettings.__name__,
         *(algorithm.settings.__name__ for algorithm in ALGORITHMS.values()),

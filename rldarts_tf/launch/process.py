@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 from absl import app, flags, logging
 
-from rldarts_tf.errors import RLDartsError, report_bug, report_error
+from rldarts_tf.errors import report_error, report_exception, show_anything
 from rldarts_tf.runs.quiet import quiet_stderr
 
 # TF-Agents 0.19 compares with `is ()`: a warning when its source is compiled for the first time,
@@ -42,11 +42,10 @@ def run(main: Callable[[], None]) -> NoReturn:
         logging.set_verbosity(logging.ERROR)
         try:
             main()
-        except RLDartsError as error:
-            sys.exit(report_error(error))
         except Exception as error:
-            sys.exit(report_bug(error))
+            sys.exit(report_exception(error))
 
+    show_anything()
     app.run(guarded, flags_parser=parse)
     raise AssertionError("app.run does not return")
 

@@ -24,6 +24,7 @@ from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import TRAINED_STAGES, StagePaths
 from rldarts_tf.search.settings import SearchSettings
+from rldarts_tf.teaching.settings import OWN_STAGE
 from rldarts_tf.training.settings import EncoderSettings
 
 STAGES = {
@@ -34,6 +35,12 @@ STAGES = {
     "baseline": ("baseline",),
 }
 """Values of `--stage`, and the stages that each runs."""
+
+
+def stages_of(stage: str, teacher_first: bool = False) -> tuple[str, ...]:
+    """The stages that a value of `--stage` runs; 'all' may train the run's own teacher first."""
+    return ((OWN_STAGE,) if teacher_first and stage == "all" else ()) + STAGES[stage]
+
 
 Train = Callable[[str, StagePaths, Encoder], Mapping[str, Any]]
 """(stage, its directory, encoder) -> the stage's entry in summary.json."""
@@ -78,6 +85,7 @@ class Pipeline:
       num_env_steps: by stage; one that has finished with fewer goes on.
       genotype: the cell to evaluate, which becomes the run's; None for that of the run.
       search: the search method.
+      teacher_first: see `stages_of`.
     """
 
     def __init__(
@@ -88,8 +96,10 @@ class Pipeline:
         num_env_steps: Mapping[str, int],
         genotype: Genotype | None = None,
         search: SearchSettings | None = None,
+        teacher_first: bool = False,
     ) -> None:
         self._search = search
+        self._teacher_first = teacher_first
         self._run = run
         self._train = train
         self._encoders = encoders
@@ -138,7 +148,7 @@ class Pipeline:
         self.check(stage)
         if self._given is not None:
             self._adopt(self._given)
-        for name in STAGES[stage]:
+        for name in stages_of(stage, self._teacher_first):
             if name == "discretize":
                 self._discretize()
             elif not self._run_training(name):

@@ -39,6 +39,9 @@ def rows(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{number('return_mean_normalized')}; last 100 of {number('episodes', ',d')} episodes)",
         ),
     ]
+    if "teacher" in entry:
+        cost = number("teacher_seconds_per_step", ".2g")
+        lines.append(("teacher", f"{entry['teacher']}; {cost} s per environment step"))
     if "stopped_early" in entry:
         kept = number("kept_step", ",d")
         lines.append(("stopped early", f"{entry['stopped_early']}; step {kept} is kept"))

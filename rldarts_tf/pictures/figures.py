@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 import contextlib
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,10 @@ def style(**settings: Any) -> Iterator[None]:
         raise RunError(
             "nothing can be drawn: install matplotlib (pip install rldarts_tf[report])"
         ) from error
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # What the name of a run has beyond DejaVu Sans is drawn as boxes: no system has all fonts,
+        # and a picture is the same on all.
+        warnings.filterwarnings("ignore", r"Glyph \d+ ", UserWarning)
         matplotlib.rcdefaults()
         named = {name.replace("_", ".", 1): value for name, value in settings.items()}
         matplotlib.rcParams.update({**_STYLE, **named})

@@ -95,8 +95,16 @@ class StudySettings(Settings):
         "search methods by name, each a variation of the searches; None: that of the gin files",
         check=_variations,
     )
+    teacher: str | None = setting(
+        None,
+        "the hand-designed encoder, one of `baselines`, whose training with the first of "
+        "`evaluation_seeds` teaches the searches: it is their TeacherSettings.run; None: nobody",
+    )
     variants: Mapping[str, Sequence[str]] | None = setting(
-        None, "of kernel_size: variations of the baselines by name", check=_variations
+        None,
+        "of kernel_size and model_size: variations of the baselines by name; of teaching and "
+        "pareto: of the last of them",
+        check=_variations,
     )
     search_environment: str = setting(
         "all", "of transfer: where the cells are searched for that all environments train"
@@ -120,6 +128,12 @@ class StudySettings(Settings):
             raise ConfigError(
                 "StudySettings.environments must have one name where "
                 "StudySettings.environment_flags is empty"
+            )
+
+        if self.teacher is not None and self.teacher not in self.baselines:
+            raise ConfigError(
+                "StudySettings.teacher must be one of StudySettings.baselines, "
+                f"{', '.join(self.baselines)}, got {self.teacher!r}"
             )
 
     def plain(self) -> dict[str, Any]:

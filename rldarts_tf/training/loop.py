@@ -71,6 +71,7 @@ class Training(Closing):
         self._end = training.num_env_steps
         tf.keras.utils.set_random_seed(seed)
         self._program = make_program(encoder, suite, settings.algorithm, seed, stage_dir)
+        self._distillation = self._program.distillation
         self._returns = ReturnTracker(self._program.environment.games, suite.normalized)
         self._evaluator = Evaluator(suite, settings.algorithm.num_envs, seed)
         self._stopwatch = Stopwatch(*PARTS)
@@ -94,6 +95,8 @@ class Training(Closing):
             self._recorder = make_recorder(encoder, stage_dir, self._resume_step, self._observe)
             self._set_progress()
             if not self._done:
+                if self._distillation is not None:
+                    self._distillation.check_resumed()
                 self._program.start()
         except BaseException:
             self._program.close()
@@ -202,8 +205,8 @@ class Training(Closing):
         for _ in range(_MOST_EMPTY_UPDATES):
             steps, metrics = self._program.advance(self._stopping)
             self._step += steps
-            self._set_progress()
             self._returns.add(self._program.environment.episodes.take())
+            self._set_progress()
             if self._step > before or self._stopping():
                 return {**self._returns.metrics(), **metrics}
         raise RunError(
@@ -216,7 +219,10 @@ class Training(Closing):
         return self._program.environment.current_time_step().observation
 
     def _set_progress(self) -> None:
-        """Sets the clock of a search."""
+        """Sets the clocks of a search and of a distillation."""
+        if self._distillation is not None:
+            training_return = self._returns.metrics()["return_mean"]
+            self._distillation.follow(self._step, self._end, training_return)
         self._encoder.set_progress(min(self._step / self._end, 1.0))
 
     def _evaluate(self, num_episodes: int) -> dict[str, float]:
@@ -270,6 +276,7 @@ class Training(Closing):
             "wall_time_s": round(self._seconds, 1),
             "env_steps_per_second": round(self._step / self._seconds, 1) if self._seconds else None,
             **dataclasses.asdict(cost),
+            **({} if self._distillation is None else self._distillation.describe()),
             **({} if stop is None else {"stopped_early": stop.reason, "kept_step": stop.step}),
         }
 
@@ -282,6 +289,9 @@ class Training(Closing):
             **with_prefix("agent", self._program.state()),
             **with_prefix("returns", self._returns.state()),
             **with_prefix("stopping", self._early.state()),
+            **with_prefix(
+                "distillation", {} if self._distillation is None else self._distillation.state()
+            ),
             "step": np.array(self._step, np.int64),
             "seconds": np.array(seconds, np.float64),
         }
@@ -290,6 +300,8 @@ class Training(Closing):
         self._program.set_state(part_of(state, "agent"))
         self._returns.set_state(part_of(state, "returns"))
         self._early.set_state(part_of(state, "stopping"))
+        if self._distillation is not None:
+            self._distillation.set_state(part_of(state, "distillation"))
         self._step = int(state["step"])
         self._seconds = float(state["seconds"])
 

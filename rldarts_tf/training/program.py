@@ -15,6 +15,7 @@ from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.teaching.distillation import Distillation
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.held_out import HeldOut
 from rldarts_tf.training.settings import TrainingSettings
@@ -54,12 +55,15 @@ class AgentProgram(Closing):
       trackables: TensorFlow objects of a checkpoint, by name; `state` has the rest.
       stopwatch: the seconds of the parts of `advance`, which `Training` takes with each row of
         metrics, as the columns `seconds_<part>`; without parts by default.
+      distillation: the teacher and what is learned from it, which `Training` tells how far it is;
+        None by default. A program with a teacher is made with it, as the argument `distillation`.
     """
 
     environment: Environments
     columns: tuple[str, ...]
     trackables: Mapping[str, Any]
     stopwatch: Stopwatch = Stopwatch()
+    distillation: Distillation | None = None
 
     @abc.abstractmethod
     def start(self) -> None:

@@ -18,6 +18,7 @@ from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
 from rldarts_tf.encoders import with_architecture_loss
 from rldarts_tf.search.optimizers import apply_if, supernets
+from rldarts_tf.teaching.distillation import PART, TERMS, Distillation
 from rldarts_tf.training.stopwatch import Stopwatch
 
 _OVERFLOWED = "overflowed"
@@ -35,6 +36,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         loss is scaled.
       counter: counts learner steps.
       logger: is given the numbers of each step.
+      distillation: the teacher, if there is one.
 
     Attributes:
       stopwatch: the seconds of sampling and learning; a program adds those of its other `PARTS`.
@@ -46,8 +48,10 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         network: tf.Module,
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
         self._settings = settings
+        self._distillation = distillation
         self._samples: Iterator[reverb.ReplaySample] = iter(())
         self._client: reverb.Client | None = None
         self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="learner_steps")
@@ -58,7 +62,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         self._counter = counter or counting.Counter()
         self._logger = logger or loggers.NoOpLogger()
         self._walltime: float | None = None
-        self.stopwatch = Stopwatch(*PARTS)
+        self.stopwatch = Stopwatch(*PARTS, *([PART] if distillation else []))
 
     @abc.abstractmethod
     def _learn(self, sample: reverb.ReplaySample) -> Mapping[str, Any]:
@@ -125,6 +129,21 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
     def _most_in_a_row(self) -> int:
         """Consecutive non-finite steps after which the run ends."""
         return 100 if self._settings.skip_nonfinite_updates else 1
+
+    def _lesson(self, transitions: Any) -> dict[str, Any]:
+        """What the teacher says of sampled transitions; empty where it is not asked."""
+        if self._distillation is None or not self._distillation.active:
+            return {}
+        with self.stopwatch.measure(PART):
+            return self._distillation.lesson(transitions.observation, transitions.action)
+
+    def _weighted(self, terms: Mapping[str, tf.Tensor]) -> tf.Tensor | float:
+        """The terms of distillation as they are in one loss; in a trace."""
+        if self._distillation is None or not terms:
+            return 0.0
+        actor, critic = (terms[name] for name in TERMS)
+        weights = self._distillation.actor_weight, self._distillation.critic_weight
+        return weights[0] * actor + weights[1] * critic
 
     def _draw(self) -> None:
         """Draws what a search method samples anew, after a step; to be called in a trace."""

@@ -26,6 +26,8 @@ from rldarts_tf.agents.off_policy.replay import (
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.teaching.distillation import COLUMNS as TAUGHT
+from rldarts_tf.teaching.distillation import TERMS, Distillation
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.seeds import derived_seed
@@ -76,6 +78,7 @@ class OffPolicyProgram(AgentProgram):
         `replay_capacity`, `discount`, `steps_per_update`; fitted to the suite.
       seed: of the run. Reverb's choice of samples cannot be seeded.
       stage_dir: where replay is saved.
+      distillation: the teacher, if there is one.
 
     Attributes:
       losses: the metrics of the learner, and what else a subclass adds.
@@ -85,9 +88,16 @@ class OffPolicyProgram(AgentProgram):
     losses: tuple[str, ...]
 
     def __init__(
-        self, encoder: Encoder, suite: Suite, settings: Any, seed: int, stage_dir: StagePaths
+        self,
+        encoder: Encoder,
+        suite: Suite,
+        settings: Any,
+        seed: int,
+        stage_dir: StagePaths,
+        distillation: Distillation | None = None,
     ) -> None:
         self._settings = settings
+        self.distillation = distillation
         self._replay_dir = stage_dir.replay_dir
         self._step = 0
         self._acted = 0
@@ -110,7 +120,8 @@ class OffPolicyProgram(AgentProgram):
         self.stopwatch = self.learner.stopwatch
         self.trackables = {**self.learner.state, **self._parts.trackables}
         scale = () if self.learner.loss_scale is None else ("loss_scale",)
-        self.columns = (*self.losses, *self.environment.counters(), *COLUMNS, *scale)
+        taught = TAUGHT if distillation else ()
+        self.columns = (*self.losses, *taught, *self.environment.counters(), *COLUMNS, *scale)
         self._act, self._act_evaluating = traced(self._parts.act), traced(self._parts.evaluate)
 
     @abc.abstractmethod
@@ -172,7 +183,8 @@ class OffPolicyProgram(AgentProgram):
             if stopping():
                 break
         metrics: dict[str, float] = {
-            **self._log.take(self.losses),
+            **self._log.take((*self.losses, *TERMS)),
+            **({} if self.distillation is None else self.distillation.weights()),
             **self.environment.counters(),
             "learner_steps": self.learner.num_steps,
             "skipped_updates": self.learner.num_skipped,

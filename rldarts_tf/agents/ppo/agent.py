@@ -5,7 +5,9 @@ Sources: Schulman et al. 2017; Cobbe et al. 2020 (settings); RL-DARTS appendix A
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -18,10 +20,12 @@ from tf_agents.utils import common, value_ops
 from rldarts_tf.agents.adam import MeasuredAdam
 from rldarts_tf.agents.gradients import NORMS, architecture_variables
 from rldarts_tf.agents.loss_scale import LossScale
+from rldarts_tf.agents.ppo.distillation import with_terms
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder, with_architecture_loss
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 from rldarts_tf.search.optimizers import SearchOptimizer
+from rldarts_tf.teaching.distillation import TERMS, Distillation
 
 _HOST = "/cpu:0"
 
@@ -36,6 +40,7 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
     def __init__(self, *args: Any, encoder: EncodingNetwork, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._shared_encoder = encoder
+        self._lesson: Any = None
 
     @property
     def value_net(self) -> ValueNetwork:
@@ -89,6 +94,17 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         search = self._optimizer.search
         return loss if search is None else search.of_theta_alone(loss)
 
+    @contextlib.contextmanager
+    def taught(
+        self, lesson: dict[str, tf.Tensor], term_weights: tuple[tf.Variable, tf.Variable]
+    ) -> Iterator[None]:
+        """Within this context the loss has the terms of distillation: see `with_terms`."""
+        self._lesson = self._no_dependency((lesson, term_weights))
+        try:
+            yield
+        finally:
+            self._lesson = None
+
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss of PPOAgent and of the architecture.
 
@@ -96,6 +112,8 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         """
         with self._shared_encoder.shared_computation():
             info = super().get_loss(*args, **kwargs)
+            if self._lesson is not None:
+                info = with_terms(self, info, *self._lesson, *args, **kwargs)
         loss_scale = self._optimizer.loss_scale
         info = info._replace(loss=with_architecture_loss(info.loss, self._shared_encoder))
         return info if loss_scale is None else info._replace(loss=loss_scale.scaled(info.loss))
@@ -214,7 +232,7 @@ def make_agent(
     return agent
 
 
-def on_host(experience: trajectory.Trajectory) -> trajectory.Trajectory:
+def on_host(experience: Any) -> Any:
     """Numpy arrays -> tensors on the CPU, where a GPU would be the default.
 
     A rollout is large and is used in minibatches, which TensorFlow gathers, being uint8, on a CPU
@@ -275,6 +293,7 @@ class Learner:
       agent: the agent.
       settings: the numbers.
       generator: the source of the minibatches' order; its state is part of a checkpoint.
+      distillation: whose weights the terms have; None: there is no teacher.
     """
 
     def __init__(
@@ -282,10 +301,13 @@ class Learner:
         agent: SharedEncoderPPOClipAgent,
         settings: PPOSettings,
         generator: tf.random.Generator,
+        distillation: Distillation | None = None,
     ) -> None:
         self._agent = agent
         self._settings = settings
         self._generator = generator
+        self._distillation = distillation
+        self._names = LOSSES if distillation is None else (*LOSSES, *TERMS)
         # Compiled alone: XLA has no kernel for the random order of the minibatches.
         self._step = (
             tf.function(self._gradient_step, autograph=False, jit_compile=True)
@@ -295,19 +317,24 @@ class Learner:
 
     # Without AutoGraph, which would translate TF-Agents and Keras too, tracing takes half as long.
     @tf.function(autograph=False)
-    def update(self, experience: trajectory.Trajectory) -> dict[str, tf.Tensor]:
+    def update(
+        self, experience: trajectory.Trajectory, lesson: dict[str, tf.Tensor] | None = None
+    ) -> dict[str, tf.Tensor]:
         """Makes one update.
 
         Args:
           experience: [B, T + 1, ...] as the `Collector` gives it; of the last step only the value
             is used. At least one step is a transition.
+          lesson: what the teacher says of the first T steps, [B, T, ...]; its values are in
+            normalized rewards. None without a teacher.
 
         Returns:
           Means over the gradient steps, float32 scalars: `loss`, `policy_loss`, `value_loss`,
           `entropy` (of the policy, in nats), `clip_fraction` and the norms of the gradients of θ
           and of α, before they are clipped; and `skipped`, the number of gradient steps that were
-          not made because something was not finite. The means are without those. Where the loss
-          is scaled also `overflowed`: how many of the skipped ones only had too large a scale.
+          not made because something was not finite. The means are without those. With a teacher
+          also the terms of distillation, `TERMS`. Where the loss is scaled also `overflowed`: how
+          many of the skipped ones only had too large a scale.
         """
         settings = self._settings
         processed = self._agent.preprocess_sequence(experience)
@@ -317,6 +344,9 @@ class Learner:
             # Sequences of one step are TF-Agents' form for shuffled transitions.
             transitions = tf.nest.map_structure(
                 lambda x: tf.reshape(x[:, :-1], [settings.batch_size, 1, *x.shape[2:]]), processed
+            )
+            taught = tf.nest.map_structure(
+                lambda x: tf.reshape(x, [settings.batch_size, 1, *x.shape[2:]]), lesson or {}
             )
             # Where a step only began an episode, others take its place.
             begun = tf.equal(transitions.next_step_type[:, 0], ts.StepType.FIRST)
@@ -334,34 +364,46 @@ class Learner:
         def gradient_step(i: tf.Tensor, totals: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.device(_HOST):
                 rows = minibatches[i]
-                minibatch = tf.nest.map_structure(lambda x: tf.gather(x, rows), transitions)
-            return i + 1, totals + self._step(minibatch)
+                minibatch, of_teacher = tf.nest.map_structure(
+                    lambda x: tf.gather(x, rows), (transitions, taught)
+                )
+            return i + 1, totals + self._step(minibatch, of_teacher)
 
         _, totals = tf.while_loop(
             lambda i, _: i < steps,
             gradient_step,
-            (tf.constant(0), tf.zeros([len(LOSSES) + len(counts)])),
+            (tf.constant(0), tf.zeros([len(self._names) + len(counts)])),
             parallel_iterations=1,
         )
         totals = tf.unstack(totals)
-        counted = dict(zip(counts, totals[len(LOSSES) :]))
+        counted = dict(zip(counts, totals[len(self._names) :]))
         # If all were skipped there is no mean.
         made = steps - counted["skipped"]
-        losses = {name: total / made for name, total in zip(LOSSES, totals)}
+        losses = {name: total / made for name, total in zip(self._names, totals)}
         if not self._agent.optimizer.architecture:
             del losses[NORMS[1]]
         return {**losses, **counted}
 
-    def _gradient_step(self, minibatch: trajectory.Trajectory) -> tf.Tensor:
-        """Trains on one minibatch [M, 1, ...].
+    def _gradient_step(
+        self, minibatch: trajectory.Trajectory, lesson: dict[str, tf.Tensor]
+    ) -> tf.Tensor:
+        """Trains on one minibatch [M, 1, ...], with a teacher also on what that says of it.
 
         Returns:
-          The `LOSSES`, and 1 if it was skipped, else 0; where the loss is scaled another 1 if it
-          was skipped for an overflow, else 0. Of what was skipped there are no losses.
+          The `LOSSES`, with a teacher the `TERMS`, and 1 if it was skipped, else 0; where the loss
+          is scaled another 1 if it was skipped for an overflow, else 0. Of what was skipped there
+          are no losses.
         """
         loss_scale = self._agent.optimizer.loss_scale
         scale = None if loss_scale is None else tf.identity(loss_scale.value)
-        info = self._agent.train(minibatch)
+        distillation, terms = self._distillation, ()
+        if distillation is None:
+            info = self._agent.train(minibatch)
+        else:
+            weights = (distillation.actor_weight, distillation.critic_weight)
+            with self._agent.taught(lesson, weights):
+                info = self._agent.train(minibatch)
+            terms = tuple(getattr(info.extra, name) for name in TERMS)
         coefficient = self._settings.entropy_coefficient
         entropy = -info.extra.entropy_regularization_loss / coefficient if coefficient else 0.0
         losses = tf.stack(
@@ -372,15 +414,17 @@ class Learner:
                 entropy,
                 tf.cast(info.extra.clip_fraction, tf.float32),
                 *(self._agent.optimizer.norms[name] for name in NORMS),
+                *terms,
                 *([0.0] if scale is None else [0.0, 0.0]),
             ]
         )
-        skipped = tf.one_hot(len(LOSSES), losses.shape[0])
+        first = len(self._names)
+        skipped = tf.one_hot(first, losses.shape[0])
         if scale is not None:
             # The scale falls where a gradient overflowed. A loss that is not finite is no matter
             # of its gradient's scale.
             fell = tf.logical_and(loss_scale.value < scale, tf.math.is_finite(info.loss))
-            losses = tf.where(fell, skipped + tf.one_hot(len(LOSSES) + 1, losses.shape[0]), losses)
+            losses = tf.where(fell, skipped + tf.one_hot(first + 1, losses.shape[0]), losses)
         if not self._settings.skip_nonfinite_updates:
             return losses
         return tf.where(tf.reduce_all(tf.math.is_finite(losses)), losses, skipped)

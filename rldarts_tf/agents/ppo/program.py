@@ -19,6 +19,7 @@ from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.search.optimizers import supernets
+from rldarts_tf.teaching.distillation import COLUMNS, PART, TERMS, Distillation
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.program import AgentProgram
 from rldarts_tf.training.seeds import derived_seed, make_generator
@@ -38,6 +39,7 @@ class PPOProgram(AgentProgram):
       settings: the numbers.
       seed: of environments, actions and minibatches.
       stage_dir: not used.
+      distillation: the teacher, if there is one.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class PPOProgram(AgentProgram):
         settings: PPOSettings,
         seed: int,
         stage_dir: StagePaths,
+        distillation: Distillation | None = None,
     ) -> None:
         del stage_dir
+        self.distillation = distillation
+        self._lesson: dict[str, np.ndarray] | None = None
         self._settings = settings
         self._suite = suite
         self._skipped = 0
-        self.stopwatch = Stopwatch(*PARTS)
+        self.stopwatch = Stopwatch(*PARTS, *([PART] if distillation else []))
         self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         time_step_spec, action_spec = ppo.tensor_specs(
             self.environment.observation_spec(), self.environment.action_spec()
@@ -62,15 +67,13 @@ class PPOProgram(AgentProgram):
         self._supernets = supernets(encoder)
         self._loss_scale = self.agent.optimizer.loss_scale
         scale = () if self._loss_scale is None else ("loss_scale",)
-        self.columns = (*ppo.LOSSES, "skipped_updates", *self.environment.counters(), *scale)
+        counters, taught = self.environment.counters(), COLUMNS if distillation else ()
+        self.columns = (*ppo.LOSSES, *taught, "skipped_updates", *counters, *scale)
         self._act = ppo.Actor(self.agent, generator)
-        self._learner = ppo.Learner(self.agent, settings, generator)
+        self._learner = ppo.Learner(self.agent, settings, generator, distillation)
+        self._rewards = self._normalizer(self.environment.games)
         self._collector = collect.Collector(
-            self.environment,
-            self._act,
-            settings.steps_per_update,
-            self._normalizer(self.environment.games),
-            self.stopwatch,
+            self.environment, self._act, settings.steps_per_update, self._rewards, self.stopwatch
         )
         self.trackables = {
             "actor": self.agent.actor_net,
@@ -96,9 +99,15 @@ class PPOProgram(AgentProgram):
         counters = self.environment.counters()
         if not steps:
             return 0, {**counters, "skipped_updates": self._skipped}
+        lesson = self._ask(experience.observation)
         with self.stopwatch.measure("learn"):
-            updated = self._learner.update(ppo.on_host(experience))
+            updated = self._learner.update(*ppo.on_host((experience, lesson)))
             losses = {name: float(value) for name, value in updated.items()}
+        taught = {}
+        if self.distillation is not None:
+            taught = self.distillation.weights()
+            if not self.distillation.active:  # These are means of nothing.
+                losses = {name: value for name, value in losses.items() if name not in TERMS}
         skipped, overflowed = (int(losses.pop(name, 0)) for name in ("skipped", "overflowed"))
         self._skipped += skipped
         if overflowed == self._settings.gradient_steps:
@@ -109,7 +118,28 @@ class PPOProgram(AgentProgram):
             raise diverged(bad[0], losses[bad[0]], PPOSettings)
         if self._loss_scale is not None:
             losses["loss_scale"] = float(self._loss_scale.value)
-        return steps, {**losses, **counters, "skipped_updates": self._skipped}
+        return steps, {**losses, **taught, **counters, "skipped_updates": self._skipped}
+
+    def _ask(self, observations: np.ndarray) -> dict[str, np.ndarray]:
+        """What the teacher says of all but the last of observations [B, T + 1, ...], once.
+
+        Its values become those of normalized rewards, of which the student's are: see
+        `value_ratio`. Where both weights are 0 it is not asked; what it said before then counts for
+        nothing.
+        """
+        if self.distillation is None:
+            return {}
+        if self._lesson is None or self.distillation.active:
+            states = observations[:, :-1]
+            with self.stopwatch.measure(PART):
+                said = self.distillation.lesson(
+                    states.reshape(-1, *states.shape[2:]), size=self._settings.minibatch_size
+                )
+            lesson = {k: v.reshape(*states.shape[:2], *v.shape[1:]) for k, v in said.items()}
+            scales = self.distillation.teacher.scales(self.environment.games)
+            ratio = value_ratio(scales, self._rewards.scale, self._settings.reward_clip)
+            self._lesson = {**lesson, "value": lesson["value"] * ratio[:, None]}
+        return self._lesson
 
     @property
     @override
@@ -150,3 +180,20 @@ class PPOProgram(AgentProgram):
     @override
     def close(self) -> None:
         self.environment.close()
+
+
+def value_ratio(teacher_scale: np.ndarray, scale: np.ndarray, reward_clip: float) -> np.ndarray:
+    """σ_T / σ, by which values of a teacher become those of its student; at most `reward_clip`.
+
+    σ is what rewards are divided by. Before a student has seen rewards its own is close to 0; a
+    reward that was 1 to the teacher is then clipped, so it is not more than that to the student.
+
+    Args:
+      teacher_scale: σ_T of each environment's game, [B].
+      scale: σ of each environment, [B].
+      reward_clip: of the student.
+
+    Returns:
+      float32 [B].
+    """
+    return np.minimum(teacher_scale / scale, reward_clip).astype(np.float32)

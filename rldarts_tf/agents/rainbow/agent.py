@@ -30,6 +30,8 @@ from rldarts_tf.agents.off_policy.replay import TABLE, Replay
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.encoders import Encoder
+from rldarts_tf.teaching import losses as teaching
+from rldarts_tf.teaching.distillation import TERMS, Distillation
 from rldarts_tf.torso import Torso, training_options
 from rldarts_tf.training.seeds import make_generator
 
@@ -160,6 +162,26 @@ def categorical_double_q(
     return cross_entropy, tf.stop_gradient(cross_entropy - entropy)
 
 
+def projected(atoms: tf.Tensor, probabilities: tf.Tensor, support: tf.Tensor) -> tf.Tensor:
+    """A teacher's distributions of returns on the student's atoms: Φ of C51.
+
+    Args:
+      atoms: the teacher's, in the student's units of reward, [B, J].
+      probabilities: of each action, [B, A, J].
+      support: the student's atoms, [atoms].
+
+    Returns:
+      float32 [B, A, atoms].
+    """
+    check_shapes(
+        atoms=(atoms, ("B", "J")),
+        probabilities=(probabilities, ("B", "A", "J")),
+        support=(support, ("K",)),
+    )
+    by_action = tf.unstack(probabilities, axis=1)
+    return tf.stack([l2_project(atoms, p, support) for p in by_action], axis=1)
+
+
 def importance_weights(probabilities: tf.Tensor, exponent: float) -> tf.Tensor:
     """w_i = P(i)^-exponent / max_j P(j)^-exponent (Schaul et al. 2016, section 3.4): [B] -> [B].
 
@@ -183,6 +205,8 @@ class RainbowLearner(ReplayLearner):
       settings: the numbers.
       counter: counts learner steps.
       logger: is given the numbers of each step.
+      distillation: the teacher, if there is one.
+      reward_ratio: returns of the teacher times this are in the student's units of reward.
     """
 
     def __init__(
@@ -192,8 +216,11 @@ class RainbowLearner(ReplayLearner):
         settings: RainbowSettings,
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
+        distillation: Distillation | None = None,
+        reward_ratio: float = 1.0,
     ) -> None:
-        super().__init__(settings, network, counter, logger)
+        super().__init__(settings, network, counter, logger, distillation)
+        self._reward_ratio = reward_ratio
         self._network = network
         self._target_network = target_network
         self._architecture = architecture_variables(network)
@@ -206,7 +233,7 @@ class RainbowLearner(ReplayLearner):
     @override
     def _learn(self, sample: reverb.ReplaySample) -> dict[str, tf.Tensor]:
         """Makes one gradient step, updates priorities, and copies the target network when due."""
-        metrics, priorities = self._step(sample)
+        metrics, priorities = self._step(sample, self._lesson(sample.data))
         if self._client is not None and np.isfinite(metrics["loss"]):
             # A transition may be in a batch twice; both have the same priority.
             keys = sample.info.key.numpy().tolist()
@@ -217,8 +244,13 @@ class RainbowLearner(ReplayLearner):
 
     # Without AutoGraph, which would translate Sonnet and Keras too, tracing is faster.
     @tf.function(autograph=False)
-    def _step(self, sample: reverb.ReplaySample) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Makes one gradient step; returns (`LOSSES`, new priorities [B])."""
+    def _step(
+        self, sample: reverb.ReplaySample, lesson: dict[str, tf.Tensor]
+    ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Makes one gradient step; returns (`LOSSES`, new priorities [B]).
+
+        Where a teacher has given a lesson, its terms are in the loss and in the metrics.
+        """
         settings, transitions = self._settings, sample.data
         r_t = tf.cast(transitions.reward, tf.float32)
         # The adder multiplies by γ^(n-1) and the discounts of the environment.
@@ -234,7 +266,8 @@ class RainbowLearner(ReplayLearner):
             losses, priorities = categorical_double_q(
                 z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
             )
-            loss = self._scaled(tf.reduce_mean(weights * losses))
+            terms = self._terms(lesson, z_tm1)
+            loss = self._scaled(tf.reduce_mean(weights * losses) + self._weighted(terms))
         gradients = self._differentiate(tape, loss, variables)
         clipped, norm = gradients, tf.linalg.global_norm(gradients)
         if settings.max_gradient_norm is not None:
@@ -253,9 +286,24 @@ class RainbowLearner(ReplayLearner):
             "q_mean": tf.reduce_mean(tf.gather(z_tm1.mean(), transitions.action, batch_dims=1)),
             **norms(gradients, variables, self._architecture),
             "importance_mean": tf.reduce_mean(weights),
+            **terms,
             **applied,
         }
         return metrics, tf.maximum(priorities, _MIN_PRIORITY)
+
+    def _terms(
+        self, lesson: dict[str, tf.Tensor], z_tm1: DiscreteValuedDistribution
+    ) -> dict[str, tf.Tensor]:
+        """The terms of distillation, means over the batch; none without a lesson."""
+        if self._distillation is None or not lesson:
+            return {}
+        q = self._reward_ratio * lesson["q"]
+        actor = teaching.softmax_q_kl(q, z_tm1.mean(), self._distillation.settings.temperature)
+        target = projected(
+            self._reward_ratio * lesson["atoms"], lesson["probabilities"], z_tm1.values
+        )
+        critic = teaching.return_cross_entropy(target, z_tm1.logits)
+        return dict(zip(TERMS, map(tf.reduce_mean, (actor, critic))))
 
     @tf.function(autograph=False)
     def _update_target(self) -> None:
@@ -290,7 +338,7 @@ def make_learner(
       network: the online network.
       observation_spec: of one observation.
       settings: the numbers.
-      **parts: `counter` and `logger` of the learner.
+      **parts: further arguments of the learner.
     """
     tf2_utils.create_variables(network, [observation_spec])
     return RainbowLearner(network, copy.deepcopy(network), settings, **parts)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-from acme import specs
-from acme.tf import utils as tf2_utils
 
-from rldarts_tf.agents.rainbow import agent as rainbow
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
+from rldarts_tf.agents.rainbow.teacher import make_network
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.suite import Suite, num_actions
+from rldarts_tf.envs.suite import Suite
 
 
 def make_greedy(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tuple[Any, Any]:
@@ -20,9 +18,7 @@ def make_greedy(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tu
     Returns:
       (observations -> outputs, objects to restore): see `export.policies`.
     """
-    network = rainbow.make_network(encoder, num_actions(suite.action_spec(), "Rainbow"), settings)
-    observation = suite.observation_spec()
-    tf2_utils.create_variables(network, [specs.Array(observation.shape, observation.dtype)])
+    network = make_network(encoder, settings, suite)
 
     def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
         q = network(images).mean()

@@ -12,6 +12,7 @@ from rldarts_tf.agents.off_policy.program import OffPolicyProgram, Parts
 from rldarts_tf.agents.rainbow import agent as rainbow
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, num_actions
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.seeds import generator_state, make_generator
 
@@ -34,7 +35,12 @@ class RainbowProgram(OffPolicyProgram):
         self._epsilon = tf.Variable(self._epsilons(0), trainable=False, name="epsilon")
         return Parts(
             learner=rainbow.make_learner(
-                network, self._spec.observations, settings, logger=self._log
+                network,
+                self._spec.observations,
+                settings,
+                logger=self._log,
+                distillation=self.distillation,
+                reward_ratio=self._reward_ratio(),
             ),
             act=rainbow.EpsilonGreedy(network, self._epsilon, generator).act,
             explore=lambda step: self._epsilon.assign(self._epsilons(step)),
@@ -61,6 +67,20 @@ class RainbowProgram(OffPolicyProgram):
     @override
     def _rewards(self, rewards: np.ndarray) -> np.ndarray:
         return self._scale(rewards)
+
+    def _reward_ratio(self) -> float:
+        """Returns of the teacher times this are in units of the student's rewards."""
+        if self.distillation is None:
+            return 1.0
+        games = self.environment.games
+        own = self._scale(np.ones(len(games)))
+        ratios = self.distillation.teacher.scales(games) * own
+        if np.ptp(ratios) > 1e-6:
+            raise ConfigError(
+                "TeacherSettings.run: rewards of the teacher and of the student are in units that "
+                "differ from game to game: set RainbowSettings.reward_maximum to the teacher's"
+            )
+        return float(ratios[0])
 
     def _epsilons(self, step: int) -> np.ndarray:
         """ε of each environment after so many steps, float32 [B]."""

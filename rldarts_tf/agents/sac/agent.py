@@ -32,6 +32,8 @@ from rldarts_tf.agents.off_policy.replay import Replay
 from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.encoders import Encoder
+from rldarts_tf.teaching import losses as teaching
+from rldarts_tf.teaching.distillation import TERMS, Distillation
 from rldarts_tf.torso import Torso, training_options
 from rldarts_tf.training.seeds import make_generator
 
@@ -264,6 +266,7 @@ class SACLearner(ReplayLearner):
       seed: of sampled actions and shifts.
       counter: counts learner steps.
       logger: is given the numbers of each step.
+      distillation: the teacher, if there is one. It sees s without the random shift.
     """
 
     def __init__(
@@ -275,8 +278,9 @@ class SACLearner(ReplayLearner):
         seed: int,
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
+        distillation: Distillation | None = None,
     ) -> None:
-        super().__init__(settings, critics, counter, logger)
+        super().__init__(settings, critics, counter, logger, distillation)
         self._critics, self._actor = critics, actor
         self._architecture = architecture_variables(critics)
         self._target_critics = copy.deepcopy(critics)
@@ -305,12 +309,18 @@ class SACLearner(ReplayLearner):
 
     @override
     def _learn(self, sample: reverb.ReplaySample) -> dict[str, tf.Tensor]:
-        return self._step(sample.data)
+        return self._step(sample.data, self._lesson(sample.data))
 
     # Without AutoGraph, which would translate Sonnet and Keras too, tracing is faster.
     @tf.function(autograph=False)
-    def _step(self, transitions: Any) -> dict[str, tf.Tensor]:
-        """Makes one learner step from `acme.types.Transition`s; returns `LOSSES`."""
+    def _step(self, transitions: Any, lesson: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Makes one learner step from `acme.types.Transition`s; returns `LOSSES`.
+
+        Where a teacher has given a lesson, J_Q has the term of the critics and J_π that of the
+        actor, and both are among the metrics.
+        """
+        distillation = self._distillation if lesson else None
+        terms: dict[str, tf.Tensor] = {}
         settings, trained = self._settings, self._trained
         seeds = tf.unstack(self._generator.make_seeds(4), axis=1)
         o_tm1 = self._augmented(transitions.observation, seeds[0])
@@ -328,7 +338,12 @@ class SACLearner(ReplayLearner):
             torso = self._critics.torso
             features = torso(o_tm1, **training_options(torso))
             q_tm1 = self._critics.q(features, transitions.action)
-            j_q = self._scaled(critic_loss(q_tm1, target))
+            j_q = critic_loss(q_tm1, target)
+            if distillation is not None:
+                errors = teaching.squared_error(lesson["q"], q_tm1)
+                terms[TERMS[1]] = tf.reduce_mean(errors)
+                j_q += distillation.critic_weight * terms[TERMS[1]]
+            j_q = self._scaled(j_q)
         gradients = {"critic": self._differentiate(tape, j_q, trained["critic"])}
 
         features = tf.stop_gradient(features)
@@ -337,6 +352,11 @@ class SACLearner(ReplayLearner):
             pi = self._actor(features)
             a, log_pi = pi.experimental_sample_and_log_prob(seed=tf.cast(seeds[3], tf.int32))
             j_pi = actor_loss(self._critics.q(features, a), log_pi, temperature)
+            if distillation is not None:
+                own = self._actor.mean_and_scale(features)
+                divergence = teaching.gaussian_kl(lesson["mean"], lesson["stddev"], *own)
+                terms[TERMS[0]] = tf.reduce_mean(divergence)
+                j_pi += distillation.actor_weight * terms[TERMS[0]]
         gradients["actor"] = tape.gradient(j_pi, trained["actor"])
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -362,6 +382,7 @@ class SACLearner(ReplayLearner):
             "entropy": -tf.reduce_mean(log_pi),
             "q_mean": tf.reduce_mean(q_tm1),
             **norms(gradients["critic"], trained["critic"], self._architecture),
+            **terms,
             **applied,
         }
 
@@ -432,7 +453,7 @@ class SACNetworks:
         return Policy(self.critics.torso, self.actor, generator, **options)
 
     def learner(self, settings: SACSettings, seed: int, **parts: Any) -> SACLearner:
-        """A learner; `counter` and `logger` are optional parts."""
+        """A learner; `counter`, `logger` and `distillation` are optional parts."""
         return SACLearner(self.critics, self.actor, self.num_dimensions, settings, seed, **parts)
 
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from rldarts_tf.agents.off_policy.replay import environment_spec
-from rldarts_tf.agents.sac import agent as sac
 from rldarts_tf.agents.sac.settings import SACSettings
+from rldarts_tf.agents.sac.teacher import make_networks
 from rldarts_tf.encoders import Encoder
-from rldarts_tf.envs.suite import Suite, check_box
+from rldarts_tf.envs.suite import Suite
 
 
 def make_greedy(encoder: Encoder, settings: SACSettings, suite: Suite) -> tuple[Any, Any]:
@@ -19,9 +18,7 @@ def make_greedy(encoder: Encoder, settings: SACSettings, suite: Suite) -> tuple[
     Returns:
       (observations -> outputs, objects to restore): see `export.policies`.
     """
-    check_box(suite.action_spec(), "SAC")
-    spec = environment_spec(suite.observation_spec(), suite.action_spec())
-    networks = sac.SACNetworks(spec, encoder, settings)
+    networks = make_networks(encoder, settings, suite)
 
     def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
         features = networks.critics.torso(images)

@@ -28,7 +28,9 @@ class SACProgram(OffPolicyProgram):
         generator = make_generator(seed, "actions")
         uniform = tf.Variable(True, trainable=False, name="uniform")
         return Parts(
-            learner=networks.learner(settings, seed, logger=self._log),
+            learner=networks.learner(
+                settings, seed, logger=self._log, distillation=self.distillation
+            ),
             act=networks.policy(generator, uniform=uniform).act,
             explore=lambda step: uniform.assign(step < settings.min_replay_size),
             evaluate=networks.policy(None).act,

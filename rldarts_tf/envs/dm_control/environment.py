@@ -18,6 +18,7 @@ import numpy as np
 from dm_env import specs
 
 from rldarts_tf.checks import check_integer
+from rldarts_tf.closing import check_open
 from rldarts_tf.envs.dm_control import rendering
 from rldarts_tf.errors import ConfigError, one_line
 
@@ -189,6 +190,7 @@ class DMControl(dm_env.Environment):
         Args:
           out: where to write the observation, instead of a new array.
         """
+        check_open(self._environment is not None)
         observation = self._environment.reset().observation
         self._over = False
         self._frames.clear()
@@ -207,6 +209,7 @@ class DMControl(dm_env.Environment):
         Raises:
           ValueError: the action's shape is wrong, or it is not finite.
         """
+        check_open(self._environment is not None)
         if self._over:
             return self.reset(out)
         action = self._checked(action)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rldarts_tf.closing import check_open
 from rldarts_tf.envs.gymnasium.registry import find_spec, load_gymnasium
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.watchdog import Watchdog
@@ -148,6 +149,7 @@ class Stepper:
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
+        check_open(not self._vector.closed)
         try:
             with self._guard:
                 yield

@@ -19,6 +19,7 @@ import dm_env
 import numpy as np
 from dm_env import specs
 
+from rldarts_tf.closing import check_open
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.pool.process import WorkerError, WorkerProcess
 from rldarts_tf.envs.pool.shared_arrays import SharedArrays
@@ -229,8 +230,7 @@ class PoolBatch:
         return actions
 
     def _check_open(self) -> None:
-        if not self._end.alive:
-            raise RuntimeError("the environments have been closed")
+        check_open(self._end.alive)
 
     def _describe(self, index: int) -> str:
         return f"environment {index} ({self._game})"

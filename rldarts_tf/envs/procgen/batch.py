@@ -8,6 +8,8 @@ from __future__ import annotations
 import abc
 import contextlib
 import json
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +19,7 @@ from tf_agents.specs import array_spec
 from tf_agents.trajectories import time_step as ts
 
 from rldarts_tf.checks import INT32_MAX, check_integer
+from rldarts_tf.closing import check_open
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.procgen.games import NUM_ACTIONS, check_distribution_mode, check_game
 from rldarts_tf.errors import ConfigError, RunError, one_line
@@ -182,6 +185,8 @@ class ProcgenBatch(py_environment.PyEnvironment):
             with self.guard:
                 self._act(action)
                 reward, frames, ended = self._observe()
+        except RunError:
+            raise
         except Exception as error:
             line = one_line(error)
             games = ", ".join(dict.fromkeys(self._games))
@@ -352,24 +357,38 @@ class ProcgenEnvironment(ProcgenBatch):
         # close this simulator while the same thread holds that lock to make another one, and
         # would wait for ever: so the function that closes is looked up now.
         _ = self._env._c_lib.libenv_close
+        self._threads_of = os.getpid() if num_threads else None
+        if num_threads:
+            _THREADED.add(self._env)
 
     @property
     def game(self) -> str:
         """Name of the game."""
         return self._settings["game"]
 
+    @property
+    def _simulator(self) -> Any:
+        """The environment of gym3, while it may be used: what is closed ends the process."""
+        if self._threads_of not in (None, os.getpid()):
+            raise RunError(
+                "Procgen's threads are not copied by a fork: make the environment in the process "
+                "that steps it, or with num_threads=0"
+            )
+        check_open(not self._env.closed)
+        return self._env
+
     def _act(self, action: np.ndarray) -> None:
-        self._env.act(action)
+        self._simulator.act(action)
 
     def _observe(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        reward, observation, ended = self._env.observe()
+        reward, observation, ended = self._simulator.observe()
         return reward, observation["rgb"], ended
 
     def _get_simulators(self) -> list[bytes]:
-        return self._env.get_state()
+        return self._simulator.get_state()
 
     def _set_simulators(self, states: list[bytes]) -> None:
-        self._env.set_state(states)
+        self._simulator.set_state(states)
 
     def get_info(self) -> dict[str, np.ndarray]:
         """Returns what Procgen tells about the levels, one array [B] per entry.
@@ -377,13 +396,25 @@ class ProcgenEnvironment(ProcgenBatch):
         `level_seed` (int32) is the level being played, `prev_level_seed` (int32) the one before,
         and `prev_level_complete` (uint8) whether that one was solved.
         """
-        self._env.observe()
+        self._simulator.observe()
         # gym3's own get_info takes these arrays apart into one dictionary per environment.
         return {name: values.copy() for name, values in self._env._info.items()}
 
     def close(self) -> None:
         """Ends the simulator and its threads. May be called twice."""
         self._env.close()
+
+
+_THREADED: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def _forget_threaded() -> None:
+    """After a fork: to close a simulator is to wait for its threads, which the child has not."""
+    for simulator in _THREADED:
+        simulator.closed = True
+
+
+os.register_at_fork(after_in_child=_forget_threaded)
 
 
 def _load_procgen() -> Any:

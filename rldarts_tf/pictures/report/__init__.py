@@ -46,12 +46,14 @@ def make_page(run_dirs: Sequence[PathLike]) -> str:
     runs = [data.read_run(root) for root in roots]
     groups = data.group(runs)
     sections = [_group(members) for members in groups]
+    rows = [row for section in sections for row in section["rows"]]
     return render(
         __name__,
         "page.html.j2",
         title=", ".join(dict.fromkeys(run.game for run in runs)),
         groups=sections,
-        several_games=len({row["game"] for group in sections for row in group["rows"]}) > 1,
+        several_games=len({row["game"] for row in rows}) > 1,
+        taught=any(row["teacher"] for row in rows),
         differing=data.differing_settings(groups),
         returns=_returns(groups),
         runs=[_run(run) for run in runs],
@@ -95,6 +97,7 @@ def _rows(run: data.Run) -> list[dict[str, Any]]:
                 "game": run.games.get(stage, ""),
                 "state": entry.get("exit_state", "?"),
                 "encoder": entry.get("encoder", ""),
+                "teacher": entry.get("teacher", ""),
                 "seed": entry.get("seed", ""),
                 "steps": _number(entry.get("env_steps"), ",.0f"),
                 "return": _number(entry.get("return_mean")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rldarts_tf.studies.plans.making import TrialMaker, Variation
 from rldarts_tf.studies.trials import Trial
@@ -58,14 +58,26 @@ def ablations(maker: TrialMaker) -> Iterator[Trial]:
         yield from maker.searches(environment, cell=False)
 
 
-def kernel_size(maker: TrialMaker) -> Iterator[Trial]:
-    """Baselines of the ops that α prefers, and of those that it does not (table 1)."""
-    variants = maker.settings.variants or {}
+def taught(maker: TrialMaker) -> Iterator[Trial]:
+    """Searches with and without a teacher, or with other costs, their cells, and others (A2D).
+
+    The baselines are first, for one of them may be the teacher. Nobody teaches a cell: found ones,
+    random ones and baselines are trained alike. Where there are variants, the last baseline is
+    trained in each of those alone.
+    """
+    kinds = maker.settings.baselines
+    varied = kinds[-1:] if maker.settings.variants else ()
     for environment in maker.settings.environments:
-        for name, texts in variants.items():
-            for kind in maker.settings.baselines:
-                for seed in maker.settings.evaluation_seeds:
-                    yield maker.baseline(environment, kind, seed, name, Variation.parse(texts))
+        yield from _baselines(maker, environment, kinds[: len(kinds) - len(varied)])
+        yield from _variants(maker, environment, varied)
+        yield from _searches_and_cells(maker, environment)
+        yield from _random_cells(maker, environment)
+
+
+def baseline_variants(maker: TrialMaker) -> Iterator[Trial]:
+    """Baselines of the ops that α prefers, and of those that it does not (table 1); of any size."""
+    for environment in maker.settings.environments:
+        yield from _variants(maker, environment, maker.settings.baselines)
 
 
 def _searches_and_cells(maker: TrialMaker, environment: str) -> Iterator[Trial]:
@@ -84,8 +96,18 @@ def _random_cells(maker: TrialMaker, environment: str) -> Iterator[Trial]:
             yield maker.random(environment, number, seed)
 
 
-def _baselines(maker: TrialMaker, environment: str) -> Iterator[Trial]:
-    """The hand-designed encoders."""
-    for kind in maker.settings.baselines:
+def _baselines(
+    maker: TrialMaker, environment: str, kinds: Sequence[str] | None = None
+) -> Iterator[Trial]:
+    """The hand-designed encoders; all of the study where no kinds are given."""
+    for kind in maker.settings.baselines if kinds is None else kinds:
         for seed in maker.settings.evaluation_seeds:
             yield maker.baseline(environment, kind, seed)
+
+
+def _variants(maker: TrialMaker, environment: str, kinds: Sequence[str]) -> Iterator[Trial]:
+    """The variants of hand-designed encoders."""
+    for name, texts in (maker.settings.variants or {}).items():
+        for kind in kinds:
+            for seed in maker.settings.evaluation_seeds:
+                yield maker.baseline(environment, kind, seed, name, Variation.parse(texts))

@@ -84,6 +84,10 @@ class TrialMaker:
           cell: whether a cell is read off it.
         """
         folder = f"{_slug(environment)}/{_join('-', arm, method)}/seed-{seed}"
+        teacher = self.teacher(environment)
+        if teacher is not None:
+            run = f"TeacherSettings.run = {f'{ROOT}/trials/{teacher.name}'!r}"
+            variation = dataclasses.replace(variation, bindings=(*variation.bindings, run))
         flags = self._flags(environment, variation, seed, self.settings.search_steps, folder)
         train = ("train", self.settings.launcher, *flags)
         commands = [(*train, "--stage=search")]
@@ -103,8 +107,16 @@ class TrialMaker:
             stage="search",
             steps=self.settings.search_steps,
             makes=made if cell else None,
+            needs=() if teacher is None else (teacher.name,),
             commands=tuple(commands),
         )
+
+    def teacher(self, environment: str) -> Trial | None:
+        """The baseline that teaches the searches in an environment, if one does."""
+        kind = self.settings.teacher
+        if kind is None:
+            return None
+        return self.baseline(environment, kind, self.settings.evaluation_seeds[0])
 
     def found(self, search: Trial, seed: int, environment: str | None = None) -> Trial:
         """The training from scratch of the cell that a search finds.

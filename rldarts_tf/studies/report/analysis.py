@@ -18,7 +18,7 @@ from rldarts_tf.studies.statistics.best_of import cells_in_time, equal_time
 from rldarts_tf.studies.statistics.differences import Difference, architecture_means, difference
 from rldarts_tf.studies.statistics.estimates import Estimate
 from rldarts_tf.studies.statistics.ranks import rank_among, rank_correlation
-from rldarts_tf.studies.statistics.variance import variance_components
+from rldarts_tf.studies.statistics.variance import spread, variance_components
 
 # How the architectures of a trajectory are called.
 _STEP = re.compile(r"(.+)-step-(\d+)\Z")
@@ -155,6 +155,7 @@ class Analysis:
             scores=scores[name],
             searched=len({*needs}) == len(scores[name]),
             iqm=aggregates.iqm([own]),
+            spread=spread(own),
             difference=difference(own, other.values) if other else None,
             improvement=aggregates.improvement([(own, other.values)]) if other else None,
             ranks={},

@@ -14,8 +14,9 @@ _CAPTIONS = {
         "Results",
         """Final return: interquartile mean of all trainings (of less than four the mean), with the
         95 % interval of a hierarchical bootstrap, which draws architectures and then seeds, and
-        is too narrow for few searches. Training return: mean of the last 100 episodes. Cost: of
-        the encoder alone, for one image; mean over trainings. {sizes}""",
+        is too narrow for few searches. sd: standard deviation of the means of architectures, with
+        the interval for normal ones. Training return: mean of the last 100 episodes. Cost: of the
+        encoder alone, for one image; mean over trainings. {sizes}""",
     ),
     "differences": (
         "Beside {reference}",
@@ -47,7 +48,8 @@ _CAPTIONS = {
     "supernets": (
         "Supernets",
         """Final return of the supernets themselves: interquartile mean over searches (of less
-        than four the mean), a seed each; α of uniform ones stays as it was initialized.""",
+        than four the mean), a seed each; sd: standard deviation between searches, with the interval
+        for normal ones. α of uniform supernets stays as it was initialized.""",
     ),
     "time": (
         "Where the time goes",
@@ -86,7 +88,8 @@ _CAPTIONS = {
     "cost": (
         "Return and cost",
         """A point for each architecture, mean over its seeds: final return against multiply-adds of
-        the encoder for one image. {sizes}""",
+        the encoder for one image. Line: those that no other one beats at the same cost or less.
+        {sizes}""",
     ),
 }
 

@@ -105,6 +105,7 @@ def _arms(analysis: Analysis) -> Table:
         _ARM,
         Column("sizes", "architectures × seeds"),
         Column("iqm", "final return (95 % interval)", number),
+        Column("spread", "sd between architectures", number),
         Column("training_return", "training return", number),
         Column("steps", "steps", whole),
         Column("multiply_adds", "multiply-adds", whole),
@@ -113,8 +114,8 @@ def _arms(analysis: Analysis) -> Table:
     )
     rows = [
         (
-            *(game.name, arm.name, _sizes(arm.scores), arm.iqm, arm.mean("training_return")),
-            *map(arm.mean, _COSTS),
+            *(game.name, arm.name, _sizes(arm.scores), arm.iqm, arm.spread),
+            *map(arm.mean, ("training_return", *_COSTS)),
         )
         for game in analysis.games
         for arm in game.arms
@@ -203,6 +204,7 @@ def _supernets(analysis: Analysis) -> Table:
         _GAME,
         _ARM,
         Column("iqm", "final return (95 % interval)", number),
+        Column("spread", "sd between searches", number),
         Column("searches", "searches", whole),
         Column("steps", "steps", whole),
         Column("multiply_adds", "multiply-adds", whole),
@@ -210,7 +212,7 @@ def _supernets(analysis: Analysis) -> Table:
         Column("seconds", "minutes per search", minutes),
     )
     rows = [
-        (name, arm.name, arm.iqm, len(arm.scores), *map(arm.mean, _COSTS))
+        (name, arm.name, arm.iqm, arm.spread, len(arm.scores), *map(arm.mean, _COSTS))
         for name, arm in analysis.supernets
     ]
     return _table(analysis, "supernets", columns, rows)

@@ -45,6 +45,7 @@ class Arm:
       scores: their scores.
       searched: whether its cells are those of searches, one of each.
       iqm: interquartile mean of its runs.
+      spread: standard deviation between its architectures; of supernets, between searches.
       difference: of its mean to the reference's.
       improvement: probability that a run of it is better than one of the reference.
       ranks: its architectures among the random cells.
@@ -56,6 +57,7 @@ class Arm:
     scores: Scores
     searched: bool
     iqm: Estimate
+    spread: Estimate
     difference: Difference | None
     improvement: Estimate | None
     ranks: Mapping[str, Rank]

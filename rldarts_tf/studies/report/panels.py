@@ -9,12 +9,13 @@ import numpy as np
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.pictures.curves import has_values, read_band
-from rldarts_tf.pictures.figures import GREY, PALETTE
+from rldarts_tf.pictures.figures import GREY, INK, PALETTE
 from rldarts_tf.pictures.plotting import draw_band, finish_axes, plain_axes
 from rldarts_tf.studies.report.analysis import Analysis
 from rldarts_tf.studies.report.findings import Arm, Game
 from rldarts_tf.studies.results import RANDOM
 from rldarts_tf.studies.statistics.differences import architecture_means
+from rldarts_tf.studies.statistics.pareto import front
 
 MARKERS = "osD^vPX*"
 RETURN = "final return"
@@ -92,8 +93,11 @@ def draw_curves(analysis: Analysis, game: Game, axes: Any) -> None:
 
 
 def draw_costs(analysis: Analysis, game: Game, axes: Any) -> None:
-    """Final return against multiply-adds."""
-    for arm, points in _points(game):
+    """Final return against multiply-adds, and the Pareto front."""
+    points = np.concatenate([of_arm for _, of_arm in points_of(game)])
+    best = points[front(*points.T)]
+    axes.step(*best.T, where="post", color=INK, linewidth=1.0, label="not dominated", zorder=1)
+    for arm, points in points_of(game):
         axes.scatter(
             points[:, 0],
             points[:, 1],
@@ -110,7 +114,7 @@ def draw_costs(analysis: Analysis, game: Game, axes: Any) -> None:
     plain_axes(axes)
 
 
-def _points(game: Game) -> Iterator[tuple[Arm, np.ndarray]]:
+def points_of(game: Game) -> Iterator[tuple[Arm, np.ndarray]]:
     """Arms, and (millions of multiply-adds, mean return) of their architectures."""
     for arm in game.arms:
         costs = {r.trial.architecture: r.multiply_adds / 1e6 for r in arm.results}

@@ -10,9 +10,11 @@ import numpy as np
 
 from rldarts_tf.studies.report.analysis import Analysis
 from rldarts_tf.studies.report.findings import Arm, Game
+from rldarts_tf.studies.report.panels import points_of
 from rldarts_tf.studies.report.tables import Format, minutes, number, percent, shown
 from rldarts_tf.studies.results import RANDOM
 from rldarts_tf.studies.statistics.estimates import Estimate
+from rldarts_tf.studies.statistics.pareto import front
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,8 @@ def verdicts(analysis: Analysis) -> list[Verdict]:
         "Are found cells better than the hand-designed encoder?": _baselines(analysis),
         "Do cells become better as a search goes on?": _trajectories(analysis),
         "Over all games?": _overall(analysis),
+        "How much do the searches of a method differ?": _spreads(analysis),
+        "Which architectures does no other beat at the same cost or less?": _fronts(analysis),
         "Does the return of a supernet tell which cell is good?": _correlations(analysis),
     }
     answered = ((question, list(answers)) for question, answers in questions.items())
@@ -157,6 +161,30 @@ def _correlations(analysis: Analysis) -> Iterator[str]:
             yield (
                 f"{arm}: rank correlation {_interval(found)} over {len(pairs)} searches: {outcome}."
             )
+
+
+def _spreads(analysis: Analysis) -> Iterator[str]:
+    """Where a study has several methods: A2D's claim is that a teacher makes searches alike."""
+    for name, arm in analysis.supernets:
+        if ":" in arm.name and not math.isnan(arm.spread.low):
+            yield (
+                f"{name}, {arm.name}: standard deviation of the supernets' returns "
+                f"{_interval(arm.spread)} over {len(arm.scores)} searches."
+            )
+
+
+def _fronts(analysis: Analysis) -> Iterator[str]:
+    if analysis.results.study.name not in ("pareto", "model_size"):
+        return
+    for game in analysis.games:
+        arms = [(arm, points) for arm, points in points_of(game)]
+        owner = [arm.name for arm, points in arms for _ in points]
+        points = np.concatenate([points for _, points in arms])
+        best = [owner[i] for i in front(*points.T)]
+        counted = ", ".join(
+            f"{best.count(arm.name)} of {len(points)} {arm.name}" for arm, points in arms
+        )
+        yield f"{game.name}: {counted}."
 
 
 def _searched(analysis: Analysis) -> Iterator[tuple[Game, Arm]]:

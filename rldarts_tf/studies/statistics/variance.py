@@ -40,6 +40,25 @@ class Variance:
         return seeds * single / (1 + (seeds - 1) * single)
 
 
+def spread(scores: np.ndarray) -> Estimate:
+    """Standard deviation between architectures, with the χ² interval for normal means.
+
+    Args:
+      scores: [architectures, seeds]; of each the mean counts, with the noise of its seeds. NaN
+        where there is one architecture only.
+    """
+    from scipy import stats
+
+    rows = scores[np.isfinite(scores).any(axis=1)]
+    free = len(rows) - 1
+    if free < 1:
+        return Estimate(math.nan)
+    deviation = float(np.std(np.nanmean(rows, axis=1), ddof=1))
+    quantiles = stats.chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], free)
+    low, high = deviation * np.sqrt(free / quantiles)
+    return Estimate(deviation, float(low), float(high))
+
+
 def variance_components(scores: np.ndarray) -> Variance:
     """Two-way effects, seeds fixed (Shrout and Fleiss 1979, case 3); runs may be missing.
 
