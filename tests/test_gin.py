@@ -647,7 +647,7 @@ def test_the_default_file_of_a_launcher_exists(name):
     assert len(calls) == 1
     stated = {keyword.arg: ast.literal_eval(keyword.value) for keyword in calls[0].keywords[:2]}
     assert stated["name"] == launcher.stem
-    assert stated["gin"] in COMPLETE
+    assert stated["gin"] in FILES and "algorithms" in kinds(closure(stated["gin"]))
 
 
 # --- which algorithm a configuration is for -----------------------------------------------------
