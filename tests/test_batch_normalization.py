@@ -66,7 +66,7 @@ def test_rainbow_trains_on_the_statistics_of_the_batch_and_its_target_takes_them
     before, copied = statistics(target), copy.deepcopy(network)
     q = copied(sample.data.observation, training=True).mean()
     inferred = network(sample.data.observation).mean()
-    metrics, _ = path.learner._step(sample)
+    metrics, _ = path.learner._step(sample, {})
     expected, other = (tf.reduce_mean(tf.gather(x, actions, batch_dims=1)) for x in (q, inferred))
     np.testing.assert_allclose(metrics["q_mean"], expected, rtol=1e-4, atol=1e-6)
     assert abs(float(expected - other)) > 1e-3
@@ -85,7 +85,7 @@ def test_sac_trains_on_the_statistics_of_the_batch_and_its_targets_follow_them()
     q = copied.q(copied.torso(sample.data.observation, training=True), sample.data.action)
     other = critics(sample.data.observation, sample.data.action)
     before = statistics(targets)
-    metrics = path.learner._step(sample.data)
+    metrics = path.learner._step(sample.data, {})
     np.testing.assert_allclose(metrics["q_mean"], tf.reduce_mean(q), rtol=1e-4, atol=1e-6)
     assert abs(float(tf.reduce_mean(q) - tf.reduce_mean(other))) > 1e-3
     rate = path.learner._settings.target_update_rate

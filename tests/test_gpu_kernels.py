@@ -43,13 +43,13 @@ def graphs(name, path):
         return
     sample = next(path.learner._samples)
     if name == "rainbow":
-        yield path.learner._step.get_concrete_function(sample)
+        yield path.learner._step.get_concrete_function(sample, {})
         yield path.learner._update_target.get_concrete_function()
         policy = rainbow.EpsilonGreedy(path.learner._network, 0.1, generator)
         yield traced(policy.act).get_concrete_function(frames)
         return
     path.learner._settings = dataclasses.replace(path.learner._settings, random_shift=2)
-    yield path.learner._step.get_concrete_function(sample.data)
+    yield path.learner._step.get_concrete_function(sample.data, {})
     for options in ({"uniform": tf.Variable(True)}, {"greedy": True}):
         policy = path.networks.policy(generator, **options)
         yield traced(policy.act).get_concrete_function(frames)

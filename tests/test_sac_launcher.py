@@ -121,16 +121,23 @@ def interrupted(tmp_path_factory, quick) -> tuple[Interrupted, list[int]]:
     root = tmp_path_factory.mktemp("interrupted") / "run"
     flags = tiny.SAC.flags(root, LONG_STEPS, "--stage=baseline")
     stopped = stop_twice(quick, root, flags, "baseline")
-    time.sleep(2)
-    orphans = [
+    # Workers notice that nobody is there any more; on a busy machine that takes them a while.
+    until = time.monotonic() + 30
+    while (orphans := _workers()) and time.monotonic() < until:
+        time.sleep(0.5)
+    ended = launch_and_kill_a_worker(quick, root, flags)
+    return dataclasses.replace(stopped, ended=ended), orphans
+
+
+def _workers() -> list[int]:
+    """Process numbers of the workers of this task."""
+    return [
         int(entry.name)
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit()
         and b"dm_control.worker" in _command(entry)
         and b"swingup" in _command(entry)
     ]
-    ended = launch_and_kill_a_worker(quick, root, flags)
-    return dataclasses.replace(stopped, ended=ended), orphans
 
 
 def _command(entry: Path) -> bytes:

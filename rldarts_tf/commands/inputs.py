@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from rldarts_tf.checks import INT32_MAX, shown
@@ -52,6 +53,11 @@ def positive(text: str, most: int = INT32_MAX) -> int:
     return number
 
 
+def integers(text: str, integer: Callable[[str], int] = positive) -> list[int]:
+    """Parses integers separated by commas, such as "1,2,4", for argparse."""
+    return [integer(part.strip()) for part in text.split(",")]
+
+
 def nodes(text: str) -> int:
     """Parses a number of nodes of a cell, or of inputs of a node, for argparse."""
     return positive(text, 1000)
@@ -64,7 +70,7 @@ def width(text: str) -> int:
 
 def widths(text: str) -> list[int]:
     """Parses numbers of channels separated by commas, such as "64,64,64", for argparse."""
-    return [width(part.strip()) for part in text.split(",")]
+    return integers(text, width)
 
 
 def image_shape(text: str) -> tuple[int, int, int]:
