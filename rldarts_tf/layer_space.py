@@ -113,8 +113,8 @@ class LayerSpace(Space):
                 f"got {stages}"
             )
         found, node = [Place(CONV, "stem", depths[0], self.stem_stride)], 0
-        for d, filters in enumerate(depths):
-            for c in range(layers // stages + (d < layers % stages)):
+        for d, (filters, count) in enumerate(zip(depths, dealt(layers, stages))):
+            for c in range(count):
                 node += 1
                 stride = 2 if d and not c else 1
                 name = f"block_{d}_layer_{c}"
@@ -136,6 +136,11 @@ class LayerSpace(Space):
     @override
     def structure(self, numbers: Numbers) -> list[tuple[str, str]]:
         return [("layers", str(numbers.num_nodes))]
+
+
+def dealt(number: int, stages: int) -> list[int]:
+    """How many layers or blocks each stage has: as even as can be, the earlier ones with more."""
+    return [number // stages + (stage < number % stages) for stage in range(stages)]
 
 
 A2D = LayerSpace(

@@ -12,6 +12,7 @@ from rldarts_tf.checks import check_integer
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.kernels.normalization import LayerNormalization
+from rldarts_tf.layer_space import dealt
 from rldarts_tf.options import check_option
 
 _LARGE = 64
@@ -56,7 +57,7 @@ class ResNet(Encoder):
         if stem_stride is not None:
             check_integer("stem_stride", stem_stride, least=1, most=2)
         self.stem_stride = stem_stride
-        blocks = self.num_layers // 2 - 1
+        blocks = dealt(self.num_layers // 2 - 1, stages)
         self._stem = _NormalizedConvolution(self.depths[0], 1, "stem", self.dtype_policy)
         self._blocks = [
             [
@@ -68,8 +69,8 @@ class ResNet(Encoder):
                 )
                 for c in range(2)
             ]
-            for s, filters in enumerate(self.depths)
-            for b in range(blocks // stages + (s < blocks % stages))
+            for s, (filters, count) in enumerate(zip(self.depths, blocks))
+            for b in range(count)
         ]
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import collections
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -162,7 +163,7 @@ class Space(abc.ABC):
     def structure(self, numbers: Numbers) -> list[tuple[str, str]]:
         """Rows (name, text) of a table that says what the numbers are."""
 
-    @property
+    @functools.cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """All edges (i, j), in the order of the rows of p: by j, then by i."""
         return tuple((i, j) for j in range(1, self.num_nodes + 1) for i in self.sources(j))

@@ -10,7 +10,7 @@ import numpy as np
 from rldarts_tf.studies.results import Result
 from rldarts_tf.studies.scores import Scores
 from rldarts_tf.studies.statistics.best_of import EqualTime
-from rldarts_tf.studies.statistics.differences import Difference
+from rldarts_tf.studies.statistics.differences import Difference, architecture_means
 from rldarts_tf.studies.statistics.estimates import Estimate
 from rldarts_tf.studies.statistics.ranks import Rank
 from rldarts_tf.studies.statistics.variance import Variance
@@ -76,6 +76,13 @@ class Arm:
             for name in names
             if total > 0
         }
+
+    @property
+    def points(self) -> np.ndarray:
+        """(millions of multiply-adds, mean return) of its architectures, [architectures, 2]."""
+        costs = {r.trial.architecture: r.multiply_adds / 1e6 for r in self.results}
+        means = architecture_means(self.scores.values)
+        return np.array([[costs[a], m] for a, m in zip(self.scores.architectures, means)])
 
 
 @dataclasses.dataclass(frozen=True)

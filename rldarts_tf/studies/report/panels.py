@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from rldarts_tf.pictures.curves import has_values, read_band
 from rldarts_tf.pictures.figures import GREY, INK, PALETTE
 from rldarts_tf.pictures.plotting import draw_band, finish_axes, plain_axes
 from rldarts_tf.studies.report.analysis import Analysis
-from rldarts_tf.studies.report.findings import Arm, Game
+from rldarts_tf.studies.report.findings import Game
 from rldarts_tf.studies.results import RANDOM
 from rldarts_tf.studies.statistics.differences import architecture_means
 from rldarts_tf.studies.statistics.pareto import front
@@ -94,13 +93,12 @@ def draw_curves(analysis: Analysis, game: Game, axes: Any) -> None:
 
 def draw_costs(analysis: Analysis, game: Game, axes: Any) -> None:
     """Final return against multiply-adds, and the Pareto front."""
-    points = np.concatenate([of_arm for _, of_arm in points_of(game)])
+    points = np.concatenate([arm.points for arm in game.arms])
     best = points[front(*points.T)]
     axes.step(*best.T, where="post", color=INK, linewidth=1.0, label="not dominated", zorder=1)
-    for arm, points in points_of(game):
+    for arm in game.arms:
         axes.scatter(
-            points[:, 0],
-            points[:, 1],
+            *arm.points.T,
             s=22 if arm.name == RANDOM else 64,
             color=colours(analysis)[arm.name],
             marker=markers(analysis)[arm.name],
@@ -112,14 +110,6 @@ def draw_costs(analysis: Analysis, game: Game, axes: Any) -> None:
     axes.set_xlabel("multiply-adds, millions")
     axes.set_ylabel(RETURN)
     plain_axes(axes)
-
-
-def points_of(game: Game) -> Iterator[tuple[Arm, np.ndarray]]:
-    """Arms, and (millions of multiply-adds, mean return) of their architectures."""
-    for arm in game.arms:
-        costs = {r.trial.architecture: r.multiply_adds / 1e6 for r in arm.results}
-        means = architecture_means(arm.scores.values)
-        yield arm, np.array([[costs[a], m] for a, m in zip(arm.scores.architectures, means)])
 
 
 def draw_trajectory(analysis: Analysis, game: Game, axes: Any) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 
 from rldarts_tf.studies.report.analysis import Analysis
 from rldarts_tf.studies.report.findings import Arm, Game
-from rldarts_tf.studies.report.panels import points_of
 from rldarts_tf.studies.report.tables import Format, minutes, number, percent, shown
 from rldarts_tf.studies.results import RANDOM
 from rldarts_tf.studies.statistics.estimates import Estimate
@@ -177,12 +176,11 @@ def _fronts(analysis: Analysis) -> Iterator[str]:
     if analysis.results.study.name not in ("pareto", "model_size"):
         return
     for game in analysis.games:
-        arms = [(arm, points) for arm, points in points_of(game)]
-        owner = [arm.name for arm, points in arms for _ in points]
-        points = np.concatenate([points for _, points in arms])
+        owner = [arm.name for arm in game.arms for _ in arm.points]
+        points = np.concatenate([arm.points for arm in game.arms])
         best = [owner[i] for i in front(*points.T)]
         counted = ", ".join(
-            f"{best.count(arm.name)} of {len(points)} {arm.name}" for arm, points in arms
+            f"{best.count(arm.name)} of {len(arm.points)} {arm.name}" for arm in game.arms
         )
         yield f"{game.name}: {counted}."
 
