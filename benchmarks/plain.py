@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from typing_extensions import override
 
 import rldarts_tf
 from rldarts_tf.search_space import NONE
@@ -106,6 +107,32 @@ class PlainSupernet:
     def _cast(self, variables: Any) -> Any:
         dtype = self._supernet.compute_dtype
         return tf.nest.map_structure(lambda v: None if v is None else tf.cast(v, dtype), variables)
+
+
+class PlainEncoder(rldarts_tf.Supernet):
+    """A supernet that an agent trains in its plain form: it is built, and its weights are copied.
+
+    Args:
+      image_shape: (height, width, channels).
+      mix: see `PlainSupernet`.
+      *args: arguments of `Supernet`.
+      **kwargs: arguments of `Supernet`.
+    """
+
+    def __init__(self, image_shape: Sequence[int], mix: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._plain: PlainSupernet | None = None
+        self.build((None, *image_shape))
+        self._plain = PlainSupernet(self, mix)
+
+    @override
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        return super().call(images, training) if self._plain is None else self._plain(images)
+
+    @property
+    @override
+    def trainable_weights(self) -> list[tf.Variable]:
+        return super().trainable_weights if self._plain is None else self._plain.trainable_weights
 
 
 def stacked_cell(
