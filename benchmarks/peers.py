@@ -26,11 +26,9 @@ import dataclasses
 import itertools
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +36,9 @@ import common  # first: it sets what TensorFlow reads when it loads
 
 # isort: split
 import cleanrl_ppo
+import printed_updates
 from plain import PlainEncoder
-from study_throughput import cpu_seconds
+from printed_updates import Speed, Training
 
 import rldarts_tf
 from rldarts_tf.agents.ppo import PPOSettings
@@ -83,75 +82,24 @@ class Case:
     network: str
     threads: int
 
-
-@dataclasses.dataclass(frozen=True)
-class Speed:
-    """Environment steps, and the seconds that they took."""
-
-    steps: int
-    seconds: float
-    cpu_seconds: float
-
-
-def measure_lines(
-    lines: Iterable[str],
-    update: re.Pattern[str],
-    batch: int,
-    least: float,
-    clock: Callable[[], tuple[float, float]],
-) -> Speed | None:
-    """The speed of the updates after the first one; None where the lines end too early.
-
-    Args:
-      lines: what a program prints, as it comes; one that begins as `update` says ends an update.
-      update: its group, if it has one, is the environment steps of the update; else `batch` is.
-      batch: environment steps of all environments in an update.
-      least: seconds of CPU time after which no more is read.
-      clock: (seconds, seconds of CPU time of the program) now.
-    """
-    begun, steps = None, 0
-    for match in filter(None, map(update.match, lines)):
-        now = clock()
-        if begun is None:
-            begun = now
-            continue
-        steps += int(match[1]) if update.groups else batch
-        if now[1] - begun[1] >= least:
-            return Speed(steps, now[0] - begun[0], now[1] - begun[1])
-    return None
+    def __str__(self) -> str:
+        return f"{self.frames}, {self.network}, {self.threads} threads"
 
 
 def measure(case: Case, form: str, args: argparse.Namespace) -> Speed:
-    """The speed of one program in a process of its own.
-
-    Raises:
-      SystemExit: it ended by itself.
-    """
-    threads = dict.fromkeys(THREADS, str(case.threads))
-    variables = {**os.environ, **threads, "CUDA_VISIBLE_DEVICES": ""}
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
+    """The speed of one of the forms, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        variables = {
+            **os.environ,
+            **dict.fromkeys(THREADS, str(case.threads)),
+            "CUDA_VISIBLE_DEVICES": "",
+        }
         command, update = own_command(case, form, args), OWN_UPDATE
         if form == CLEANRL:
             command, update = cleanrl_ppo.make_command(args), cleanrl_ppo.UPDATE
             variables |= cleanrl_ppo.make_place(folder, case.frames)
-        program = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder, env=variables
-        )
-        try:
-            speed = measure_lines(
-                program.stdout or (),
-                update,
-                args.num_envs * args.steps,
-                args.seconds,
-                lambda: (time.perf_counter(), cpu_seconds(program.pid)),
-            )
-        finally:
-            program.kill()
-            program.communicate()
-        if speed is None:
-            errors.seek(0)
-            raise SystemExit(f"{case}, {form} ended by itself: {errors.read().strip()[-300:]}")
-    return speed
+        training = Training(command, variables, update, batch=args.num_envs * args.steps)
+        return printed_updates.measure(training, folder, args.seconds)
 
 
 def own_command(case: Case, form: str, args: argparse.Namespace) -> list[str]:
@@ -192,8 +140,8 @@ def compare(case: Case, args: argparse.Namespace) -> list[dict[str, Any]]:
         for form, measured in speeds.items():
             common.progress(f"{form}, {case}, round {round_ + 1}")
             measured.append(measure(case, form, args))
-    wall = {f: common.Timing([s.seconds / s.steps for s in ss]) for f, ss in speeds.items()}
-    cpu = {f: common.Timing([s.cpu_seconds / s.steps for s in ss]) for f, ss in speeds.items()}
+    wall = timings(speeds, "seconds")
+    cpu = timings(speeds, "cpu_seconds")
     return [
         {
             **dataclasses.asdict(case),
@@ -206,6 +154,14 @@ def compare(case: Case, args: argparse.Namespace) -> list[dict[str, Any]]:
         }
         for form, measured in speeds.items()
     ]
+
+
+def timings(speeds: Mapping[str, Sequence[Speed]], field: str) -> dict[str, common.Timing]:
+    """The seconds of one environment step, by form and round."""
+    return {
+        form: common.Timing([getattr(speed, field) / speed.steps for speed in measured])
+        for form, measured in speeds.items()
+    }
 
 
 def make_parser() -> common.Parser:

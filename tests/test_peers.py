@@ -1,0 +1,151 @@
+"""The parts of benchmarks/peers.py; what it measures takes minutes, and a peer."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rich")
+pytest.importorskip("tf_agents")
+pytest.importorskip("procgen")
+
+import numpy as np
+import tensorflow as tf
+from reference import randomize
+from spaces import MICRO_2
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
+
+import cleanrl_ppo
+import common
+import peers
+import printed_updates
+from plain import PlainEncoder
+from printed_updates import Speed, Training
+
+import rldarts_tf
+
+CLEANRL = Training((), {}, cleanrl_ppo.UPDATE, batch=64)
+
+
+def training(program, update=r"steps: (\d+)"):
+    command = (sys.executable, "-S", "-c", program)
+    return Training(command, dict(os.environ), re.compile(update), batch=64)
+
+
+def test_speed_counts_whole_updates_after_the_first():
+    printed = iter(["SPS: 9", "global_step=70, episodic_return=1", *["SPS: 9"] * 9])
+    seconds = iter([(100.0, 1.0), (110.0, 2.5), (130.0, 4.0)])
+    speed = printed_updates.measure_lines(printed, CLEANRL, 2.0, lambda: next(seconds))
+    assert speed == Speed(steps=2 * 64, seconds=30.0, cpu_seconds=3.0)
+    assert len([*printed]) == 7  # what comes later is not waited for
+
+
+def test_an_update_has_the_steps_that_it_prints():
+    own = dataclasses.replace(CLEANRL, update=peers.OWN_UPDATE)
+    printed = [f"environment steps: {steps}" for steps in (60, 61, 62)]
+    seconds = iter([(0.0, 0.0), (1.0, 1.0), (2.0, 2.0)])
+    speed = printed_updates.measure_lines(printed, own, 2.0, lambda: next(seconds))
+    assert speed == Speed(steps=61 + 62, seconds=2.0, cpu_seconds=2.0)
+
+
+def test_a_training_ends_once_it_is_measured(tmp_path):
+    endless = (
+        "import os, time\n"
+        "open('pid', 'w').write(str(os.getpid()))\n"
+        "while True:\n"
+        "    print('steps: 5', flush=True)\n"
+        "    end = time.process_time() + 0.05\n"
+        "    while time.process_time() < end: pass\n"
+    )
+    speed = printed_updates.measure(training(endless), str(tmp_path), least=0.1)
+    assert speed.cpu_seconds >= 0.1 and speed.steps % 5 == 0
+    assert not Path("/proc", (tmp_path / "pid").read_text()).exists()
+
+
+def test_a_training_that_ends_by_itself_says_why(tmp_path):
+    broken = training("print('steps: 5'); raise ValueError('no game')")
+    with pytest.raises(SystemExit, match="ended by itself: ValueError: no game"):
+        printed_updates.measure(broken, str(tmp_path), least=1.0)
+
+
+def test_cleanrl_gets_the_numbers_of_ours(tmp_path):
+    (tmp_path / "cleanrl").mkdir()
+    (tmp_path / "cleanrl" / "ppo_procgen.py").touch()
+    flags = [f"--cleanrl={tmp_path}", f"--cleanrl_python={sys.executable}"]
+    args = peers.make_parser().parse_args([*flags, "--steps=8", "--minibatch_size=128"])
+    python, _, script, *options = cleanrl_ppo.make_command(args)
+    assert (python, script) == (sys.executable, str(tmp_path / "cleanrl" / "ppo_procgen.py"))
+    assert {*options} > {"--num-envs=64", "--num-steps=8", "--num-minibatches=4"}
+
+
+def test_cleanrl_imports_minatar_where_procgen_is_meant(tmp_path):
+    assert cleanrl_ppo.make_place(str(tmp_path), "procgen") == {"PYTHONPATH": str(tmp_path)}
+    assert not [*tmp_path.iterdir()]
+    cleanrl_ppo.make_place(str(tmp_path), "minatar")
+    assert (tmp_path / "procgen.py").read_bytes() == cleanrl_ppo.STAND_IN.read_bytes()
+
+
+def test_minatar_in_the_place_of_procgen_begins_the_next_episode_at_once():
+    pytest.importorskip("minatar")
+    from minatar_as_procgen import ProcgenEnv
+
+    envs = ProcgenEnv(num_envs=3, env_name="starpilot", distribution_mode="easy")
+    first = envs.reset()["rgb"].copy()
+    space = envs.observation_space["rgb"]
+    assert first.shape == (3, *space.shape) == (3, *peers.FRAMES["minatar"].shape)
+    ended = np.zeros(3, bool)
+    for _ in range(200):
+        observation, rewards, dones, infos = envs.step(np.zeros(3, int))
+        assert observation["rgb"].dtype == np.uint8
+        assert {*np.unique(observation["rgb"])} <= {0, 255}
+        assert rewards.shape == dones.shape == (3,) and len(infos) == 3
+        ended |= dones
+    envs.close()
+    assert ended.all()
+
+
+def test_a_plain_encoder_trains_the_weights_that_it_computes_with():
+    encoder = PlainEncoder((6, 6, 3), "stack", MICRO_2, [3], features=4)
+    images = common.make_images(2, 6)
+    # Of weights of its own, those of the supernet's cells are copies.
+    np.testing.assert_allclose(
+        encoder(images), rldarts_tf.Supernet.call(encoder, images), rtol=1e-5, atol=1e-6
+    )
+    randomize(encoder.trainable_weights, seed=1)
+    with tf.GradientTape() as tape:
+        features = encoder(images)
+    assert all(g is not None for g in tape.gradient(features, encoder.trainable_weights))
+    assert {w.ref() for w in encoder.alpha.trainable_weights} < {
+        w.ref() for w in encoder.trainable_weights
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "--cleanrl and --cleanrl_python are required"),
+        (("--cleanrl=/", "--cleanrl_python=python"), "a folder with cleanrl/ppo_procgen.py"),
+        (("--cleanrl={here}", "--cleanrl_python=no-such-python"), "no such program"),
+        (("--networks=nature_cnn",), "unknown name 'nature_cnn'"),
+        (("--frames=atari",), "unknown name 'atari'"),
+        (("--threads=0",), "must be an integer of at least 1"),
+        (("--minibatch_size=500",), "must divide"),
+    ],
+)
+def test_bad_input_ends_with_one_line(arguments, complaint, tmp_path, monkeypatch, capsys):
+    (tmp_path / "cleanrl").mkdir()
+    (tmp_path / "cleanrl" / "ppo_procgen.py").touch()
+    given = [argument.replace("{here}", str(tmp_path)) for argument in arguments]
+    monkeypatch.setattr(sys, "argv", [peers.__file__, *given])
+    with pytest.raises(SystemExit) as stop:
+        common.run(peers.main)
+    assert stop.value.code == 2
+    line = capsys.readouterr().err
+    assert complaint in line
+    assert line.startswith("error: ") and line.count("\n") == 1
