@@ -38,6 +38,7 @@ import networks
 import planted
 import replay
 import scaling
+from minatar_as_procgen import ProcgenEnv
 from plain import MIXES, PlainSupernet
 
 from rldarts_tf.search.costs import OpAt, read_latencies
@@ -297,6 +298,24 @@ def test_fit_is_a_least_squares_line():
 )
 def test_kernels_are_grouped(op_type, group):
     assert kernel_times.group_of(op_type) == group
+
+
+def test_minatar_in_the_place_of_procgen_begins_the_next_episode_at_once():
+    envs = ProcgenEnv(num_envs=3, env_name="starpilot", distribution_mode="easy")
+    first = envs.reset()["rgb"].copy()
+    space = envs.observation_space["rgb"]
+    assert first.shape == (3, *space.shape) == (3, 10, 10, 4)
+    ended = np.zeros(3, bool)
+    for _ in range(200):
+        observation, rewards, dones, infos = envs.step(np.zeros(3, int))
+        assert observation["rgb"].dtype == np.uint8
+        assert {*np.unique(observation["rgb"])} <= {0, 255}
+        assert rewards.shape == dones.shape == (3,) and len(infos) == 3
+        # The ball (plane 1) of a new episode is in row 3; that of an old one is at the bottom.
+        assert observation["rgb"][dones, 3, :, 1].any(axis=-1).all()
+        ended |= dones
+    envs.close()
+    assert ended.all()
 
 
 # --- the scripts ------------------------------------------------------------------------------

@@ -91,25 +91,6 @@ def test_cleanrl_imports_minatar_where_procgen_is_meant(tmp_path):
     assert (tmp_path / "procgen.py").read_bytes() == cleanrl_ppo.STAND_IN.read_bytes()
 
 
-def test_minatar_in_the_place_of_procgen_begins_the_next_episode_at_once():
-    pytest.importorskip("minatar")
-    from minatar_as_procgen import ProcgenEnv
-
-    envs = ProcgenEnv(num_envs=3, env_name="starpilot", distribution_mode="easy")
-    first = envs.reset()["rgb"].copy()
-    space = envs.observation_space["rgb"]
-    assert first.shape == (3, *space.shape) == (3, *peers.FRAMES["minatar"].shape)
-    ended = np.zeros(3, bool)
-    for _ in range(200):
-        observation, rewards, dones, infos = envs.step(np.zeros(3, int))
-        assert observation["rgb"].dtype == np.uint8
-        assert {*np.unique(observation["rgb"])} <= {0, 255}
-        assert rewards.shape == dones.shape == (3,) and len(infos) == 3
-        ended |= dones
-    envs.close()
-    assert ended.all()
-
-
 def test_a_plain_encoder_trains_the_weights_that_it_computes_with():
     encoder = PlainEncoder((6, 6, 3), "stack", MICRO_2, [3], features=4)
     images = common.make_images(2, 6)
