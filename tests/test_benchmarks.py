@@ -35,6 +35,7 @@ import kernel_times
 import memory
 import memory_growth
 import networks
+import peers
 import planted
 import replay
 import scaling
@@ -521,6 +522,10 @@ def test_networks_compares_a_supernet_with_a_plain_form(monkeypatch, tmp_path, c
         (scaling, "--ops=1,9", "--ops: at most 4, got 9"),
         (memory, "--networks=impala_cnn recompute", "unknown name 'impala_cnn recompute'"),
         (memory_growth, "--launchers=dqn", "unknown name 'dqn'"),
+        (peers, "--networks=nature_cnn", "unknown name 'nature_cnn'"),
+        (peers, "--networks=impala_cnn", "--cleanrl and --cleanrl_python are required"),
+        (peers, "--threads=0", "must be an integer of at least 1"),
+        (peers, "--minibatch_size=500", "must divide"),
         (kernel_times, "--form=knitted", "invalid choice: 'knitted'"),
         (kernel_times, "--nonsense", "unrecognized arguments: --nonsense"),
     ],
