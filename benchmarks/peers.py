@@ -83,7 +83,7 @@ class Case:
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.frames}, {self.network}, {self.threads} threads"
+        return f"{self.frames}, {self.network}, threads: {self.threads}"
 
 
 def measure(case: Case, form: str, args: argparse.Namespace) -> Speed:
@@ -196,7 +196,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         train(cases[0], args.form, settings)
     if "impala_cnn" in args.networks:
         cleanrl_ppo.make_command(args)  # before anything is measured
-    results = [row for case in cases for row in compare(case, args)]
+    results: list[dict[str, Any]] = []
+    for case in cases:
+        results += compare(case, args)
+        common.write_results(args, results)  # it may be long until the next
     common.print_table(
         "PPO end to end: environment steps, and how many times as fast ours is",
         ("frames, network, form", "threads", "per s", "per CPU s", "ours, times", "by CPU time"),
@@ -209,7 +212,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             for row in results
         ],
     )
-    common.write_results(args, results)
 
 
 if __name__ == "__main__":
