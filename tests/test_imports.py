@@ -46,6 +46,7 @@ LAYERS = (
     "search.settings",
     "search.relaxations",
     "alpha",
+    "devices",
     "kernels.plan",
     "kernels.normalization",
     "kernels.mixing",
@@ -74,6 +75,7 @@ ARCHITECTURE = {"space", "layer_space", "search_space", "genotype", "discretizat
 CORE = {
     *ARCHITECTURE,
     "kernels",
+    "devices",
     "options",
     "alpha",
     "inverted_residual",

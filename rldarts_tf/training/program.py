@@ -31,18 +31,38 @@ class StageSettings:
     suite: Suite
     training: TrainingSettings
 
-    def check(self, stage: str) -> None:
-        """Raises what would be wrong with a training of this length.
+    def check(self, stage: str, encoder: Encoder) -> None:
+        """Raises what would be wrong with a training of this length, on these devices.
 
         Raises:
-          ConfigError: the stage would end before an off-policy algorithm begins to learn.
+          ConfigError: the stage would end before an off-policy algorithm begins to learn; or see
+            `check_devices`.
         """
+        self.check_devices(stage, encoder)
         steps, first = self.training.num_env_steps, getattr(self.algorithm, "min_replay_size", 0)
         if steps <= first:
             name = type(self.algorithm).__name__
             raise ConfigError(
                 f"TrainingSettings.num_env_steps = {steps} does not reach {name}.min_replay_size = "
                 f"{first}, from which on there is learning (stage {stage!r})"
+            )
+
+    def check_devices(self, stage: str, encoder: Encoder) -> None:
+        """Raises what would be wrong with gradient steps that several devices share.
+
+        Raises:
+          ConfigError: the algorithm has none, its minibatch no equal shares, or the encoder does
+            not train on each image by itself.
+        """
+        devices = self.training.devices
+        if devices == 1:
+            return
+        self.algorithm.check_devices(devices)
+        if encoder.uses_training:
+            raise ConfigError(
+                f"TrainingSettings.devices = {devices} must be 1 with EncoderSettings.normalization"
+                " = 'batch' and with ops that depend on `training`: each device would see its own "
+                f"share of a minibatch (stage {stage!r})"
             )
 
 
@@ -56,7 +76,8 @@ class AgentProgram(Closing):
       stopwatch: the seconds of the parts of `advance`, which `Training` takes with each row of
         metrics, as the columns `seconds_<part>`; without parts by default.
       distillation: the teacher and what is learned from it, which `Training` tells how far it is;
-        None by default. A program with a teacher is made with it, as the argument `distillation`.
+        None by default. A program with a teacher is made with it, as the argument `distillation`;
+        one on several devices with their number, `devices`.
     """
 
     environment: Environments
