@@ -90,19 +90,21 @@ def splitting(strategy: Strategy | None) -> Iterator[None]:
 
 
 def in_shares(
-    function: Callable[[tf.Tensor], tf.Tensor], images: Any, variables: Sequence[tf.Variable]
+    function: Callable[[tf.Tensor], tf.Tensor], images: Any, module: tf.Module
 ) -> tf.Tensor:
     """function(images), each device with its share where a graph is traced within `splitting`.
 
     Args:
       function: images [B, ...] -> features [B, ...], of each image by itself.
       images: [B, ...]; B is a multiple of the number of devices.
-      variables: that the function reads and somebody may train.
+      module: whose variables the function reads; they exist.
     """
     strategy = _SPLITTING.get()
     if strategy is None or tf.executing_eagerly():
         return function(images)
     count = strategy.num_replicas_in_sync
+    # Of Keras' own, those that may be trained depend on more than each variable.
+    variables = tf.Module.trainable_variables.fget(module)
     # From replay or a rollout images come to the CPU, and no GPU has all kernels for uint8.
     with tf.device(_HOST):
         shares = _distributed(strategy, tf.split(images, count))

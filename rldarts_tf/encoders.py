@@ -87,11 +87,7 @@ class Encoder(tf.keras.Model):
         images = images if hasattr(images, "shape") else np.asarray(images)
         _check_images(images.shape, images.dtype)
         call = super().__call__
-        if not self.built:
-            return call(images, *args, **kwargs)
-        # Those that Sonnet trains, too: Keras' own depend on what is trainable as a layer.
-        trained = tf.Module.trainable_variables.fget(self)
-        return in_shares(lambda share: call(share, *args, **kwargs), images, trained)
+        return in_shares(lambda share: call(share, *args, **kwargs), images, self)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Images [B, H, W, C], uint8, bool or float -> [B, features], >= 0 but with "layer_norm".

@@ -92,7 +92,7 @@ CORE = {
 DROP_INS = {"encoding_network", "torso", "acme_compat"}
 PACKAGES = {
     "kernels": {"search_space", "genotype"},
-    "search": {*ARCHITECTURE, "alpha", "kernels", "ops", "cells", "encoders"},
+    "search": {*ARCHITECTURE, "alpha", "devices", "kernels", "ops", "cells", "encoders"},
     "runs": {"space", "search_space", "genotype"},
     "pictures": {*ARCHITECTURE, "envs", "runs"},
     "envs": set(),
