@@ -37,7 +37,7 @@ STEPS = 2
 
 
 def run(root: Path) -> None:
-    """A search on two devices, resumed on one: the run makes the virtual CPUs."""
+    """A training on two devices, resumed on one: the run makes the virtual CPUs."""
     settings = [
         *(s for s in (*tiny.COMMON, *tiny.SMALL_SPACE) if "evaluat" not in s),
         "TrainingSettings.evaluation_interval = 0",
@@ -45,10 +45,11 @@ def run(root: Path) -> None:
         "PPOSettings.num_envs = 4",
         "PPOSettings.steps_per_update = 4",
         "PPOSettings.minibatch_size = 8",
+        "EncoderSettings.baseline = 'minatar_cnn'",
     ]
     for devices, steps in ((2, 16), (1, 32)):
         bindings = [*settings, f"TrainingSettings.devices = {devices}"]
-        launch(PPOProgram, CatchSuite, root, bindings, "--stage=search", f"--num_env_steps={steps}")
+        launch(PPOProgram, CatchSuite, root, bindings, "--stage=baseline", f"--num_env_steps={steps}")
 
 
 # --- the same steps on one device and on two ----------------------------------------------------

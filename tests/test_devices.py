@@ -18,6 +18,8 @@ from rldarts_tf import ConfigError, Supernet
 from rldarts_tf.agents.algorithm_settings import AlgorithmSettings
 from rldarts_tf.devices import in_shares, make_strategy, splitting
 from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.runs.results import read_results
+from rldarts_tf.settings_fields import setting
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import TrainingSettings
 
@@ -64,9 +66,9 @@ def test_a_pair_of_options_gives_the_gradient_of_the_plain_step(pair, found):
 
 def test_a_run_on_two_devices_is_resumed_on_one(folder):
     run = RunPaths(folder / "run")
-    assert json.loads(run.summary_path.read_text())["search"]["env_steps"] == 32
+    assert read_results(run.summary_path)["baseline"].env_steps == 32
     changed = [json.loads(line) for line in run.changes_path.open()]
-    (change,) = (c for c in changed if c["setting"] == "search/TrainingSettings.devices")
+    (change,) = (c for c in changed if c["setting"] == "baseline/TrainingSettings.devices")
     assert (change["old"], change["new"], change["from_step"]) == ("2", "1", 16)
 
 
@@ -79,7 +81,7 @@ class Plain:
 
 @dataclasses.dataclass(frozen=True)
 class OneDevice(AlgorithmSettings):
-    num_envs: int = 1
+    num_envs: int = setting(1, "environments", least=1)
 
 
 def check(settings, devices, encoder=Plain):
