@@ -49,7 +49,9 @@ def run(root: Path) -> None:
     ]
     for devices, steps in ((2, 16), (1, 32)):
         bindings = [*settings, f"TrainingSettings.devices = {devices}"]
-        launch(PPOProgram, CatchSuite, root, bindings, "--stage=baseline", f"--num_env_steps={steps}")
+        launch(
+            PPOProgram, CatchSuite, root, bindings, "--stage=baseline", f"--num_env_steps={steps}"
+        )
 
 
 # --- the same steps on one device and on two ----------------------------------------------------

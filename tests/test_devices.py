@@ -19,6 +19,7 @@ from rldarts_tf.agents.algorithm_settings import AlgorithmSettings
 from rldarts_tf.devices import in_shares, make_strategy, splitting
 from rldarts_tf.runs.paths import RunPaths
 from rldarts_tf.runs.results import read_results
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.settings_fields import setting
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import TrainingSettings
@@ -115,6 +116,16 @@ def test_normalization_by_the_batch_is_refused():
         ConfigError, match=r"must be 1 with EncoderSettings.normalization = 'batch'"
     ):
         check(TINY["ppo"], 2, encoder)
+
+
+@pytest.mark.parametrize("changes", [{"relaxation": "gumbel"}, {"smoothing": 0.1}])
+def test_compiled_steps_with_op_weights_that_are_drawn_are_refused(changes):
+    compiled = dataclasses.replace(TINY["ppo"], jit_compile=True)
+    drawing = Supernet("micro", [4], search=SearchSettings(**changes))
+    check(compiled, 1, Supernet("micro", [4]))
+    check(TINY["ppo"], 1, drawing)
+    with pytest.raises(ConfigError, match=r"^PPOSettings.jit_compile must be False with op"):
+        check(compiled, 1, drawing)
 
 
 def test_more_devices_than_there_are_are_refused():

@@ -68,7 +68,7 @@ class Training(Closing):
         self._encoder = encoder
         self._settings = settings
         self._stopping = stopping
-        settings.check_devices(label, encoder)
+        settings.check_gradient_steps(label, encoder)
         suite, training, seed = settings.suite, settings.training, settings.training.seed
         self._end = training.num_env_steps
         tf.keras.utils.set_random_seed(seed)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.closing import Closing
-from rldarts_tf.encoders import Encoder
+from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.runs.paths import StagePaths
@@ -32,13 +32,13 @@ class StageSettings:
     training: TrainingSettings
 
     def check(self, stage: str, encoder: Encoder) -> None:
-        """Raises what would be wrong with a training of this length, on these devices.
+        """Raises what would be wrong with a training of this length, and with its gradient steps.
 
         Raises:
           ConfigError: the stage would end before an off-policy algorithm begins to learn; or see
-            `check_devices`.
+            `check_gradient_steps`.
         """
-        self.check_devices(stage, encoder)
+        self.check_gradient_steps(stage, encoder)
         steps, first = self.training.num_env_steps, getattr(self.algorithm, "min_replay_size", 0)
         if steps <= first:
             name = type(self.algorithm).__name__
@@ -47,13 +47,21 @@ class StageSettings:
                 f"{first}, from which on there is learning (stage {stage!r})"
             )
 
-    def check_devices(self, stage: str, encoder: Encoder) -> None:
-        """Raises what would be wrong with gradient steps that several devices share.
+    def check_gradient_steps(self, stage: str, encoder: Encoder) -> None:
+        """Raises what would be wrong with how gradient steps are computed.
 
         Raises:
-          ConfigError: the algorithm has none, its minibatch no equal shares, or the encoder does
-            not train on each image by itself.
+          ConfigError: XLA is to compile op weights that are drawn; or several devices are to share
+            steps, and the algorithm has none such, its minibatch no equal shares, or the encoder
+            does not train on each image by itself.
         """
+        compiled = getattr(self.algorithm, "jit_compile", False)
+        if compiled and isinstance(encoder, Supernet) and encoder.alpha.samples:
+            raise ConfigError(
+                f"{type(self.algorithm).__name__}.jit_compile must be False with op weights that "
+                "are drawn (SearchSettings.relaxation, smoothing): XLA draws others than those "
+                f"that were acted with (stage {stage!r})"
+            )
         devices = self.training.devices
         if devices == 1:
             return
