@@ -134,7 +134,7 @@ def in_shares(
     @tf.custom_gradient
     def of_variables(*values: tf.Tensor) -> Any:
         del values
-        return tf.identity(together), lambda upstream: gradient(upstream)
+        return tf.identity(together), gradient
 
     return of_variables(*map(tf.convert_to_tensor, variables))
 
