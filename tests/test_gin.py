@@ -21,6 +21,7 @@ from rldarts_tf.agents.sac import SACSettings
 from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.dm_control.settings import DMControlSettings
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
+from rldarts_tf.envs.planted import images as planted
 from rldarts_tf.envs.planted.settings import PlantedSettings
 from rldarts_tf.envs.procgen import games
 from rldarts_tf.envs.procgen.settings import ProcgenSettings
@@ -169,7 +170,8 @@ def test_space_algorithm_and_hardware_are_independent_choices(algorithm, space, 
 
 # PI-SAC's README, "Training and Evaluation": initial_collect_steps.
 MANY_RANDOM_STEPS = {"finger_spin", "cheetah_run", "walker_walk", "walker_stand", "hopper_stand"}
-TASKS = [file for file in FILES if file.startswith("tasks/")]
+PLANTED = [file for file in FILES if file.startswith("tasks/planted_")]
+TASKS = [file for file in FILES if file.startswith("tasks/") and file not in PLANTED]
 
 
 @pytest.mark.parametrize("file", TASKS)
@@ -185,6 +187,22 @@ def test_a_file_of_a_task_has_its_names_and_the_numbers_of_pi_sac(file):
 
 def test_there_is_a_file_for_each_task_of_pi_sac():
     assert len(TASKS) >= 9 and {f"tasks/{name}.gin" for name in MANY_RANDOM_STEPS} <= set(TASKS)
+
+
+@pytest.mark.parametrize("file", PLANTED)
+def test_a_file_of_a_planted_task_has_its_ops(file):
+    settings = resolve("planted.gin", file)["search"]
+    task = planted.TASKS[settings[PlantedSettings].task]
+    assert Path(file).stem == f"planted_{settings[PlantedSettings].task}"
+    space = settings[EncoderSettings].make("supernet").space
+    assert sorted(space.normal_ops) == sorted((task.planted, *task.decoys))
+
+
+def test_there_is_a_file_for_each_planted_task_but_that_of_planted_gin():
+    default = resolve("planted.gin")["search"][PlantedSettings].task
+    assert {Path(file).stem for file in PLANTED} == {
+        f"planted_{task}" for task in planted.TASKS if task != default
+    }
 
 
 @pytest.mark.parametrize("file", TASKS)
