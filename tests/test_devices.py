@@ -24,6 +24,9 @@ from rldarts_tf.settings_fields import setting
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import TrainingSettings
 
+# The program behind most of them is one process, whose time counts as the first test's.
+pytestmark = pytest.mark.timeout(600)
+
 # How far a gradient may be from that of float32 in one pass, as a share of its length.
 TOLERANCES = {"mixed_bfloat16": 0.06, "mixed_float16": 0.005}
 PAIRS = [
