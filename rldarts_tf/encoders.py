@@ -21,6 +21,7 @@ from typing_extensions import override
 from rldarts_tf import discretization
 from rldarts_tf.alpha import Alpha
 from rldarts_tf.cells import Cell
+from rldarts_tf.devices import in_shares
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, dense_topology, random_genotype
 from rldarts_tf.kernels.normalization import FilterResponseNorm, LayerNormalization
@@ -85,7 +86,8 @@ class Encoder(tf.keras.Model):
         """As `call`, but checks the images first: Keras buries what `call` raises in its text."""
         images = images if hasattr(images, "shape") else np.asarray(images)
         _check_images(images.shape, images.dtype)
-        return super().__call__(images, *args, **kwargs)
+        call = super().__call__
+        return in_shares(lambda share: call(share, *args, **kwargs), images, self)
 
     def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Images [B, H, W, C], uint8, bool or float -> [B, features], >= 0 but with "layer_norm".

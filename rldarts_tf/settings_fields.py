@@ -48,6 +48,11 @@ def one_of(*choices: Any) -> Check:
     return functools.partial(check_choice, choices=choices)
 
 
+def defaults(kind: type[Settings]) -> dict[str, Any]:
+    """The default of every field of a kind of settings."""
+    return {field.name: field.default for field in dataclasses.fields(kind)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Base class of frozen dataclasses of `setting`s, which are checked when one is made.

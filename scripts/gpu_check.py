@@ -4,7 +4,8 @@ Each launcher first runs on the CPU in float32, for one row of metrics with loss
 in every mode, with the same seed, for some time. The losses of that row must be those of the CPU
 within the tolerances below. They are wide: an action that rounding changes leads into another
 episode, and Reverb chooses Rainbow's and SAC's samples with a generator that has no seed. What they
-find are wrong kernels, lost gradients and training that diverges, not the last digits.
+find are wrong kernels, lost gradients and training that diverges, not the last digits. The mode
+devices, a gradient step that two GPUs share, is left out where there is one.
 
     scripts/gpu_check.sh                                  about a quarter of an hour
     scripts/gpu_check.sh --launchers=ppo --seconds=600
@@ -38,6 +39,7 @@ MODES = {
     "float32": "EncoderSettings.precision = 'float32'",
     "mixed_float16": "EncoderSettings.precision = 'mixed_float16'",
     "jit_compile": "PPOSettings.jit_compile = True",
+    "devices": "TrainingSettings.devices = 2",
 }
 # The first compilation of a gradient step may take minutes.
 LONGEST_START = 1200
@@ -57,7 +59,7 @@ class Case:
     flags: Sequence[str]
     bindings: Sequence[str]
     tolerances: Mapping[str, tuple[float, float]]
-    modes: Sequence[str] = ("float32", "mixed_float16")
+    modes: Sequence[str] = ("float32", "mixed_float16", "devices")
 
 
 CASES = {
@@ -131,11 +133,11 @@ class Trained:
         return float((steps[-1] - steps[0]) / (seconds[-1] - seconds[0]))
 
 
-def has_gpu() -> bool:
-    """Whether TensorFlow sees a GPU; asked in another process, which does not keep it."""
+def count_gpus() -> int:
+    """How many GPUs TensorFlow sees; asked in another process, which does not keep them."""
     program = "import tensorflow as tf; print(len(tf.config.list_physical_devices('GPU')))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    return result.returncode == 0 and int(result.stdout.split()[-1]) > 0
+    return 0 if result.returncode else int(result.stdout.split()[-1])
 
 
 def gpu_memory_mb() -> float | None:
@@ -269,9 +271,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     launchers = chosen(options.launchers, [*CASES], "--launchers", parser)
     modes = chosen(options.modes, [*MODES], "--modes", parser)
-    if not options.cpu and not has_gpu():
-        print("TensorFlow sees no GPU here (--cpu tries this program without one)", file=sys.stderr)
-        return 2
+    if not options.cpu:
+        gpus = count_gpus()
+        if not gpus:
+            text = "TensorFlow sees no GPU here (--cpu tries this program without one)"
+            print(text, file=sys.stderr)
+            return 2
+        if gpus == 1 and "devices" in modes:
+            print("devices: left out, TensorFlow sees one GPU only", file=sys.stderr)
+            modes.remove("devices")
     rows = [("launcher", "mode", "on", "steps/s", "host MB", "GPU MB", "losses")]
     wrong = False
     with tempfile.TemporaryDirectory() as temporary:

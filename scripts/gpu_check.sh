@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Trains every launcher on this machine's GPU for two minutes in float32, mixed_float16 and with
-# jit_compile, compares losses with the CPU's, and prints steps per second and memory.
+# Trains every launcher on this machine's GPU for two minutes in float32, mixed_float16, with
+# jit_compile, and on two GPUs if there are two; compares losses with the CPU's, and prints steps per
+# second and memory.
 #
 #   scripts/gpu_check.sh [ARGUMENTS]   see scripts/gpu_check.py --help
 #

@@ -41,6 +41,7 @@ LONG_FILES = (
     "test_torso.py",
     "test_serialization.py",
     "test_loss_scale.py",
+    "test_devices.py",
     "test_export.py",
     "test_sac_training.py",
     "test_dm_control.py",

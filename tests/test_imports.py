@@ -46,6 +46,7 @@ LAYERS = (
     "search.settings",
     "search.relaxations",
     "alpha",
+    "devices",
     "kernels.plan",
     "kernels.normalization",
     "kernels.mixing",
@@ -74,6 +75,7 @@ ARCHITECTURE = {"space", "layer_space", "search_space", "genotype", "discretizat
 CORE = {
     *ARCHITECTURE,
     "kernels",
+    "devices",
     "options",
     "alpha",
     "inverted_residual",
@@ -90,7 +92,7 @@ CORE = {
 DROP_INS = {"encoding_network", "torso", "acme_compat"}
 PACKAGES = {
     "kernels": {"search_space", "genotype"},
-    "search": {*ARCHITECTURE, "alpha", "kernels", "ops", "cells", "encoders"},
+    "search": {*ARCHITECTURE, "alpha", "devices", "kernels", "ops", "cells", "encoders"},
     "runs": {"space", "search_space", "genotype"},
     "pictures": {*ARCHITECTURE, "envs", "runs"},
     "envs": set(),

@@ -526,6 +526,6 @@ def test_a_cell_from_an_alpha_that_has_hardly_moved_comes_with_a_warning(run, ca
 
 def test_a_stage_that_would_end_before_it_learns_is_refused():
     numbers = SACSettings(min_replay_size=1000)
-    StageSettings(numbers, None, TrainingSettings(num_env_steps=1001)).check("search")
+    StageSettings(numbers, None, TrainingSettings(num_env_steps=1001)).check("search", None)
     with pytest.raises(ConfigError, match=r"num_env_steps = 1000 does not reach SACSettings\.min"):
-        StageSettings(numbers, None, TrainingSettings(num_env_steps=1000)).check("search")
+        StageSettings(numbers, None, TrainingSettings(num_env_steps=1000)).check("search", None)

@@ -44,6 +44,7 @@ TRIALS = str(Path(__file__).with_name("study_trials.py"))
 SIZES = {
     "paper": [],
     "laptop": ["studies/sizes/laptop.gin"],
+    "laptop_pools": ["studies/sizes/laptop_pools.gin"],
     "planted": ["studies/sizes/planted.gin"],
     "smoke": ["studies/sizes/smoke.gin"],
 }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 
 pytest.importorskip("tf_agents")
 
+import gin
 import tensorflow as tf
 from learner_paths import PPOPath
 from readme import A2D, marked_block
@@ -27,6 +31,7 @@ from rldarts_tf.envs.catch.suite import CatchSuite
 from rldarts_tf.envs.planted.settings import PlantedSettings
 from rldarts_tf.envs.planted.suite import PlantedSuite
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
+from rldarts_tf.export.policies import read_stage
 from rldarts_tf.export.teachers import check_teacher, load_teacher
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import RunPaths, StagePaths, find_checkpoint
@@ -37,6 +42,7 @@ from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
+GOLDEN = Path(__file__).with_name("golden")
 SUITE = CatchSuite(CatchSettings(rows=6))  # episodes of five steps
 UPDATE = 32
 BOTH = DistillationSettings(actor_weight=1.0, critic_weight=0.5)
@@ -288,3 +294,16 @@ def test_tf_agents_own_ppo_learns_from_a_teacher(run):
     parts = info.extra[:5]
     total = sum(map(float, parts)) + expected[0] + 0.5 * expected[1]
     assert float(info.loss) == pytest.approx(total, rel=1e-4)
+
+
+def test_a_setting_that_a_teacher_did_not_know_is_not_its_student_s(tmp_path):
+    root = shutil.copytree(GOLDEN / "ppo", tmp_path / "run")
+    config = (root / "config.gin").read_text("utf-8")
+    (root / "config.gin").write_text(re.sub(r".*PPOSettings\.clip = .*\n", "", config), "utf-8")
+    gin.clear_config()
+    gin.bind_parameter("PPOSettings.clip", 0.7)
+    try:
+        assert read_stage(root, "search").settings.clip == 0.2
+        assert "PPOSettings.clip" not in gin.operative_config_str()
+    finally:
+        gin.clear_config()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.settings_fields import Settings
@@ -14,9 +14,12 @@ class AlgorithmSettings(Settings):
 
     Attributes:
       num_envs: environments, stepped together.
+      minibatch: the field with the transitions of a gradient step; None: the program knows no
+        devices, and has no argument `devices`.
     """
 
     num_envs: int
+    minibatch: ClassVar[str | None] = None
 
     def for_games(self, names: Sequence[str], known_games: Sequence[str] | None = None) -> Any:
         """These settings with the values that depend on the games; most have none.
@@ -35,3 +38,21 @@ class AlgorithmSettings(Settings):
                 f"of games, {len(names)}"
             )
         return self
+
+    def check_devices(self, count: int) -> None:
+        """Raises what would be wrong with gradient steps that so many devices share.
+
+        Raises:
+          ConfigError: the algorithm has no such steps, or the devices no equal shares.
+        """
+        name = type(self).__name__
+        if self.minibatch is None:
+            raise ConfigError(
+                f"TrainingSettings.devices = {count} must be 1: {name} knows one device only"
+            )
+        size = getattr(self, self.minibatch)
+        if size % count:
+            raise ConfigError(
+                f"{name}.{self.minibatch} = {size} must be a multiple of "
+                f"TrainingSettings.devices = {count}"
+            )

@@ -18,6 +18,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, checkpoint_steps, find_checkpoint
 from rldarts_tf.search.settings import SearchSettings
+from rldarts_tf.settings_fields import defaults
 from rldarts_tf.training.settings import EncoderSettings
 
 
@@ -140,7 +141,10 @@ def read_stage(root: Path, stage: str, step: int | None = None) -> TrainedStage:
     def settings(make: type, retired: Container[str] = ()) -> Any:
         try:
             values = recorded.get(make.__name__, {})
-            return make(**{name: v for name, v in values.items() if name not in retired})
+            values = {name: v for name, v in values.items() if name not in retired}
+            # Every field by name: gin, where it is loaded for a training that this one teaches,
+            # would give those that an earlier version did not know what it says of that training.
+            return make(**{**defaults(make), **values})
         except TypeError as error:
             raise RunError(f"{str(config)!r}: {error}") from None
 

@@ -13,6 +13,7 @@ import gin
 from absl import flags as absl_flags
 
 from rldarts_tf.agents.registry import algorithm_of
+from rldarts_tf.devices import make_available
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.errors import GenotypeError
@@ -86,7 +87,8 @@ def run(experiment: Experiment, values: absl_flags.FlagValues) -> None:
         stages[stage] = StageSettings(suite.fit(numbers), suite, training)
     genotype = None if values.genotype is None else _load_genotype(values.genotype)
     search = gin_files.search_settings()
-    check_encoders(encoders, genotype, search)
+    make_available(max(settings.training.devices for settings in stages.values()))
+    made = check_encoders(encoders, genotype, search)
     for settings in stages.values():
         settings.suite.check()
     root_dir = values.root_dir
@@ -97,7 +99,7 @@ def run(experiment: Experiment, values: absl_flags.FlagValues) -> None:
     teaching = Teaching(gin_files.teaching_settings(), algorithm, stages, Path(root_dir))
     order = teaching.order(values.stage)
     for stage in set(order) & set(stages):
-        stages[stage].check(stage)
+        stages[stage].check(stage, made[stage])
     teaching.check(values.stage)
     with process.stop_on_signals() as stopping, RunDirectory(root_dir) as directory:
         train = _Trainer(experiment.program, stages, stopping, teaching)

@@ -50,7 +50,7 @@ def check_encoders(
     encoders: Mapping[str, EncoderSettings],
     genotype: Genotype | None = None,
     search: SearchSettings | None = None,
-) -> None:
+) -> dict[str, Encoder]:
     """Makes each stage's encoder, without weights, so that a late stage cannot fail after hours.
 
     Args:
@@ -58,9 +58,13 @@ def check_encoders(
       genotype: the cell to evaluate; None for one that a search will find.
       search: the search method.
 
+    Returns:
+      The encoders by stage, which are to be looked at only.
+
     Raises:
       ConfigError: a setting is not valid.
     """
+    made = {}
     for stage in TRAINED_STAGES:
         settings = encoders[stage]
         kind, cell = settings.kind(stage), None
@@ -70,9 +74,10 @@ def check_encoders(
                 of_search = encoders["search"]
                 space = as_search_space(of_search.search_space)
                 cell = genotype or random_genotype(space, random.Random(0), of_search.output_mode)
-            settings.make(kind, cell, search)
+            made[stage] = settings.make(kind, cell, search)
         except RLDartsError as error:
             raise ConfigError(f"EncoderSettings: {error} (stage {stage!r})") from None
+    return made
 
 
 class Pipeline:

@@ -21,8 +21,9 @@ HARMLESS = (
     "TrainingSettings.final_evaluation_episodes",
     "TrainingSettings.checkpoint_minutes",
     "TrainingSettings.pictures",
+    "TrainingSettings.devices",
 )
-"""Settings that no gradient depends on."""
+"""Settings that no gradient depends on, but for the order of its sums."""
 
 LENGTH = "TrainingSettings.num_env_steps"
 """The setting that may grow, and so extends a stage."""

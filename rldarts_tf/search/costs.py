@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.cells import Cell
+from rldarts_tf.devices import splitting
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.kernels.counting import depending_on_images, multiply_adds
@@ -83,7 +84,7 @@ def count_layer(make: Callable[[], tf.keras.layers.Layer], shape: Sequence[int])
       shape: (H, W, C) of the image.
     """
     image = tf.TensorSpec((1, *shape), tf.float32)
-    with tf.init_scope():  # Also where a training step is traced.
+    with tf.init_scope(), splitting(None):  # Also where a training step is traced.
         layer = make()
         layer(tf.zeros(image.shape))
         graph = tf.function(lambda x: layer(x), autograph=False).get_concrete_function(image).graph

@@ -11,7 +11,7 @@ import gin
 
 from rldarts_tf.checks import INT32_MAX, check_integer, shown
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.settings_fields import Settings, setting
+from rldarts_tf.settings_fields import Settings, defaults, setting
 
 
 def _texts(field: str, value: Any) -> tuple[str, ...]:
@@ -165,8 +165,7 @@ def changed_setting(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | Non
     Returns:
       None if there is none: all are equal, or have grown (`GROWING`).
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(StudySettings)}
-    known = {**json.loads(json.dumps(defaults)), **old}
+    known = {**json.loads(json.dumps(defaults(StudySettings))), **old}
     for name, before in known.items():
         after = new.get(name)
         if before != after and not (name in GROWING and _grown(before, after)):

@@ -7,6 +7,7 @@ Supernet, discrete cell and IMPALA-CNN differ in the encoder alone, and algorith
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import sys
 import time
@@ -67,9 +68,12 @@ class Training(Closing):
         self._encoder = encoder
         self._settings = settings
         self._stopping = stopping
+        settings.check_gradient_steps(label, encoder)
         suite, training, seed = settings.suite, settings.training, settings.training.seed
         self._end = training.num_env_steps
         tf.keras.utils.set_random_seed(seed)
+        if training.devices > 1:
+            make_program = functools.partial(make_program, devices=training.devices)
         self._program = make_program(encoder, suite, settings.algorithm, seed, stage_dir)
         self._distillation = self._program.distillation
         self._returns = ReturnTracker(self._program.environment.games, suite.normalized)

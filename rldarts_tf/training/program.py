@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.closing import Closing
-from rldarts_tf.encoders import Encoder
+from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.runs.paths import StagePaths
@@ -31,18 +31,46 @@ class StageSettings:
     suite: Suite
     training: TrainingSettings
 
-    def check(self, stage: str) -> None:
-        """Raises what would be wrong with a training of this length.
+    def check(self, stage: str, encoder: Encoder) -> None:
+        """Raises what would be wrong with a training of this length, and with its gradient steps.
 
         Raises:
-          ConfigError: the stage would end before an off-policy algorithm begins to learn.
+          ConfigError: the stage would end before an off-policy algorithm begins to learn; or see
+            `check_gradient_steps`.
         """
+        self.check_gradient_steps(stage, encoder)
         steps, first = self.training.num_env_steps, getattr(self.algorithm, "min_replay_size", 0)
         if steps <= first:
             name = type(self.algorithm).__name__
             raise ConfigError(
                 f"TrainingSettings.num_env_steps = {steps} does not reach {name}.min_replay_size = "
                 f"{first}, from which on there is learning (stage {stage!r})"
+            )
+
+    def check_gradient_steps(self, stage: str, encoder: Encoder) -> None:
+        """Raises what would be wrong with how gradient steps are computed.
+
+        Raises:
+          ConfigError: XLA is to compile op weights that are drawn; or several devices are to share
+            steps, and the algorithm has none such, its minibatch no equal shares, or the encoder
+            does not train on each image by itself.
+        """
+        compiled = getattr(self.algorithm, "jit_compile", False)
+        if compiled and isinstance(encoder, Supernet) and encoder.alpha.samples:
+            raise ConfigError(
+                f"{type(self.algorithm).__name__}.jit_compile must be False with op weights that "
+                "are drawn (SearchSettings.relaxation, smoothing): XLA draws others than those "
+                f"that were acted with (stage {stage!r})"
+            )
+        devices = self.training.devices
+        if devices == 1:
+            return
+        self.algorithm.check_devices(devices)
+        if encoder.uses_training:
+            raise ConfigError(
+                f"TrainingSettings.devices = {devices} must be 1 with EncoderSettings.normalization"
+                " = 'batch' and with ops that depend on `training`: each device would see its own "
+                f"share of a minibatch (stage {stage!r})"
             )
 
 
@@ -56,7 +84,8 @@ class AgentProgram(Closing):
       stopwatch: the seconds of the parts of `advance`, which `Training` takes with each row of
         metrics, as the columns `seconds_<part>`; without parts by default.
       distillation: the teacher and what is learned from it, which `Training` tells how far it is;
-        None by default. A program with a teacher is made with it, as the argument `distillation`.
+        None by default. A program with a teacher is made with it, as the argument `distillation`;
+        one on several devices with their number, `devices`.
     """
 
     environment: Environments

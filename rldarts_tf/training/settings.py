@@ -92,3 +92,9 @@ class TrainingSettings(Settings):
         "beginning and its end; 0: never",
         least=0,
     )
+    devices: int = setting(
+        1,
+        "devices that share each gradient step: GPUs, or where there is none virtual CPUs, to try "
+        "it; 1: no sharing",
+        least=1,
+    )

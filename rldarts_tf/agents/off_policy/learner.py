@@ -16,6 +16,7 @@ from acme.utils import counting, loggers
 
 from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
+from rldarts_tf.devices import Strategy, splitting
 from rldarts_tf.encoders import with_architecture_loss
 from rldarts_tf.search.optimizers import apply_if, supernets
 from rldarts_tf.teaching.distillation import PART, TERMS, Distillation
@@ -37,6 +38,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
       counter: counts learner steps.
       logger: is given the numbers of each step.
       distillation: the teacher, if there is one.
+      strategy: of the devices that share a step; None: there is one.
 
     Attributes:
       stopwatch: the seconds of sampling and learning; a program adds those of its other `PARTS`.
@@ -49,8 +51,10 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
         distillation: Distillation | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
         self._settings = settings
+        self._strategy = strategy
         self._distillation = distillation
         self._samples: Iterator[reverb.ReplaySample] = iter(())
         self._client: reverb.Client | None = None
@@ -109,7 +113,8 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         with self.stopwatch.measure("learn"):
             with self.stopwatch.measure("sample"):
                 sample = next(self._samples)
-            metrics = {name: float(v) for name, v in self._learn(sample).items()}
+            with splitting(self._strategy):
+                metrics = {name: float(v) for name, v in self._learn(sample).items()}
         overflowed = bool(metrics.pop(_OVERFLOWED, 0.0))
         bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
         if overflowed:  # The norms are not finite; the next step has a smaller scale.

@@ -23,6 +23,7 @@ from rldarts_tf.agents.off_policy.replay import (
     environment_spec,
     learner_steps_due,
 )
+from rldarts_tf.devices import make_strategy
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
@@ -79,6 +80,7 @@ class OffPolicyProgram(AgentProgram):
       seed: of the run. Reverb's choice of samples cannot be seeded.
       stage_dir: where replay is saved.
       distillation: the teacher, if there is one.
+      devices: how many share a learner step.
 
     Attributes:
       losses: the metrics of the learner, and what else a subclass adds.
@@ -95,8 +97,10 @@ class OffPolicyProgram(AgentProgram):
         seed: int,
         stage_dir: StagePaths,
         distillation: Distillation | None = None,
+        devices: int = 1,
     ) -> None:
         self._settings = settings
+        self._strategy = make_strategy(devices)
         self.distillation = distillation
         self._replay_dir = stage_dir.replay_dir
         self._step = 0

@@ -22,6 +22,7 @@ from rldarts_tf.agents.gradients import NORMS, architecture_variables
 from rldarts_tf.agents.loss_scale import LossScale
 from rldarts_tf.agents.ppo.distillation import with_terms
 from rldarts_tf.agents.ppo.settings import PPOSettings
+from rldarts_tf.devices import Strategy, splitting
 from rldarts_tf.encoders import Encoder, with_architecture_loss
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 from rldarts_tf.search.optimizers import SearchOptimizer
@@ -301,6 +302,7 @@ class Learner:
       settings: the numbers.
       generator: the source of the minibatches' order; its state is part of a checkpoint.
       distillation: whose weights the terms have; None: there is no teacher.
+      strategy: of the devices that share a gradient step; None: there is one.
     """
 
     def __init__(
@@ -309,8 +311,10 @@ class Learner:
         settings: PPOSettings,
         generator: tf.random.Generator,
         distillation: Distillation | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
         self._agent = agent
+        self._strategy = strategy
         self._settings = settings
         self._generator = generator
         self._distillation = distillation
@@ -374,7 +378,8 @@ class Learner:
                 minibatch, of_teacher = tf.nest.map_structure(
                     lambda x: tf.gather(x, rows), (transitions, taught)
                 )
-            return i + 1, totals + self._step(minibatch, of_teacher)
+            with splitting(self._strategy):
+                return i + 1, totals + self._step(minibatch, of_teacher)
 
         _, totals = tf.while_loop(
             lambda i, _: i < steps,

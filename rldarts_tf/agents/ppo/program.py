@@ -14,6 +14,7 @@ from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo import collect
 from rldarts_tf.agents.ppo.held_out import PPOHeldOut
 from rldarts_tf.agents.ppo.settings import PPOSettings
+from rldarts_tf.devices import make_strategy
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.envs.suite import Suite
@@ -40,6 +41,7 @@ class PPOProgram(AgentProgram):
       seed: of environments, actions and minibatches.
       stage_dir: not used.
       distillation: the teacher, if there is one.
+      devices: how many share a gradient step.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class PPOProgram(AgentProgram):
         seed: int,
         stage_dir: StagePaths,
         distillation: Distillation | None = None,
+        devices: int = 1,
     ) -> None:
         del stage_dir
         self.distillation = distillation
@@ -57,6 +60,7 @@ class PPOProgram(AgentProgram):
         self._settings = settings
         self._suite = suite
         self._skipped = 0
+        strategy = make_strategy(devices)
         self.stopwatch = Stopwatch(*PARTS, *([PART] if distillation else []))
         self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
         time_step_spec, action_spec = ppo.tensor_specs(
@@ -70,7 +74,7 @@ class PPOProgram(AgentProgram):
         counters, taught = self.environment.counters(), COLUMNS if distillation else ()
         self.columns = (*ppo.LOSSES, *taught, "skipped_updates", *counters, *scale)
         self._act = ppo.Actor(self.agent, generator)
-        self._learner = ppo.Learner(self.agent, settings, generator, distillation)
+        self._learner = ppo.Learner(self.agent, settings, generator, distillation, strategy)
         self._rewards = self._normalizer(self.environment.games)
         self._collector = collect.Collector(
             self.environment, self._act, settings.steps_per_update, self._rewards, self.stopwatch

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 import gin
+from typing_extensions import override
 
 from rldarts_tf.agents.algorithm_settings import AlgorithmSettings
 from rldarts_tf.errors import ConfigError
@@ -20,6 +22,8 @@ class PPOSettings(AlgorithmSettings):
     release. `value_coefficient` has no other ½ before it, as there is none in that release
     (Baselines has one).
     """
+
+    minibatch: ClassVar[str | None] = "minibatch_size"
 
     num_envs: int = setting(64, "environments, stepped together", least=1)
     steps_per_update: int = setting(256, "steps of each environment in an update", least=1)
@@ -59,6 +63,15 @@ class PPOSettings(AlgorithmSettings):
             raise ConfigError(
                 f"PPOSettings.minibatch_size = {self.minibatch_size} must divide num_envs * "
                 f"steps_per_update = {self.batch_size}"
+            )
+
+    @override
+    def check_devices(self, count: int) -> None:
+        super().check_devices(count)
+        if self.jit_compile:
+            raise ConfigError(
+                f"PPOSettings.jit_compile must be False with TrainingSettings.devices = {count}: "
+                "XLA compiles a gradient step for one device"
             )
 
     @property

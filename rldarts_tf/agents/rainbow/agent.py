@@ -29,6 +29,7 @@ from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
 from rldarts_tf.agents.off_policy.replay import TABLE, Replay
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.agents.shapes import check_shapes
+from rldarts_tf.devices import Strategy
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.teaching import losses as teaching
 from rldarts_tf.teaching.distillation import TERMS, Distillation
@@ -207,6 +208,7 @@ class RainbowLearner(ReplayLearner):
       logger: is given the numbers of each step.
       distillation: the teacher, if there is one.
       reward_ratio: returns of the teacher times this are in the student's units of reward.
+      strategy: of the devices that share a step; None: there is one.
     """
 
     def __init__(
@@ -218,8 +220,9 @@ class RainbowLearner(ReplayLearner):
         logger: loggers.Logger | None = None,
         distillation: Distillation | None = None,
         reward_ratio: float = 1.0,
+        strategy: Strategy | None = None,
     ) -> None:
-        super().__init__(settings, network, counter, logger, distillation)
+        super().__init__(settings, network, counter, logger, distillation, strategy)
         self._reward_ratio = reward_ratio
         self._network = network
         self._target_network = target_network

@@ -41,6 +41,7 @@ class RainbowProgram(OffPolicyProgram):
                 logger=self._log,
                 distillation=self.distillation,
                 reward_ratio=self._reward_ratio(),
+                strategy=self._strategy,
             ),
             act=rainbow.EpsilonGreedy(network, self._epsilon, generator).act,
             explore=lambda step: self._epsilon.assign(self._epsilons(step)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gin
 from typing_extensions import override
@@ -58,6 +58,8 @@ class RainbowSettings(AlgorithmSettings):
     A learner step follows every batch_size / samples_per_insert environment steps. The default of
     `epsilon_steps` is the length of the release's runs.
     """
+
+    minibatch: ClassVar[str | None] = "batch_size"
 
     num_envs: int = setting(64, "environments, stepped together", least=1)
     batch_size: int = setting(256, "transitions in a learner step", least=1)

@@ -31,6 +31,7 @@ from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
 from rldarts_tf.agents.off_policy.replay import Replay
 from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.agents.shapes import check_shapes
+from rldarts_tf.devices import Strategy
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.teaching import losses as teaching
 from rldarts_tf.teaching.distillation import TERMS, Distillation
@@ -267,6 +268,7 @@ class SACLearner(ReplayLearner):
       counter: counts learner steps.
       logger: is given the numbers of each step.
       distillation: the teacher, if there is one. It sees s without the random shift.
+      strategy: of the devices that share a step; None: there is one.
     """
 
     def __init__(
@@ -279,8 +281,9 @@ class SACLearner(ReplayLearner):
         counter: counting.Counter | None = None,
         logger: loggers.Logger | None = None,
         distillation: Distillation | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
-        super().__init__(settings, critics, counter, logger, distillation)
+        super().__init__(settings, critics, counter, logger, distillation, strategy)
         self._critics, self._actor = critics, actor
         self._architecture = architecture_variables(critics)
         self._target_critics = copy.deepcopy(critics)
@@ -453,7 +456,7 @@ class SACNetworks:
         return Policy(self.critics.torso, self.actor, generator, **options)
 
     def learner(self, settings: SACSettings, seed: int, **parts: Any) -> SACLearner:
-        """A learner; `counter`, `logger` and `distillation` are optional parts."""
+        """A learner; `counter`, `logger`, `distillation` and `strategy` are optional parts."""
         return SACLearner(self.critics, self.actor, self.num_dimensions, settings, seed, **parts)
 
 

@@ -29,7 +29,11 @@ class SACProgram(OffPolicyProgram):
         uniform = tf.Variable(True, trainable=False, name="uniform")
         return Parts(
             learner=networks.learner(
-                settings, seed, logger=self._log, distillation=self.distillation
+                settings,
+                seed,
+                logger=self._log,
+                distillation=self.distillation,
+                strategy=self._strategy,
             ),
             act=networks.policy(generator, uniform=uniform).act,
             explore=lambda step: uniform.assign(step < settings.min_replay_size),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gin
 
@@ -27,6 +27,8 @@ class SACSettings(AlgorithmSettings):
 
     A learner step follows every batch_size / samples_per_insert environment steps.
     """
+
+    minibatch: ClassVar[str | None] = "batch_size"
 
     num_envs: int = setting(1, "environments, stepped together", least=1)
     batch_size: int = setting(256, "transitions in a learner step", least=1)
