@@ -89,6 +89,8 @@ def splitting(strategy: Strategy | None) -> Iterator[None]:
         _SPLITTING.reset(token)
 
 
+# AutoGraph, which an agent's own step may ask for, cannot convert it and would warn of that.
+@tf.autograph.experimental.do_not_convert
 def in_shares(
     function: Callable[[tf.Tensor], tf.Tensor], images: Any, module: tf.Module
 ) -> tf.Tensor:
