@@ -6,6 +6,7 @@ what was computed; FOLDER/run is a run directory.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -176,10 +177,9 @@ OPTIONS = {
     "devices": {},
 }
 PAIRS = [
-    (a, b)
-    for i, a in enumerate(OPTIONS)
-    for b in list(OPTIONS)[i + 1 :]
-    if (a, b) not in (("mixed_bfloat16", "mixed_float16"), ("jit_compile", "devices"))
+    pair
+    for pair in itertools.combinations(OPTIONS, 2)
+    if pair not in (("mixed_bfloat16", "mixed_float16"), ("jit_compile", "devices"))
 ]
 
 
