@@ -124,7 +124,11 @@ def groups(training):
 CATCH = CatchSuite(CatchSettings())
 PENDULUM = DMControlSuite(DMControlSettings("pendulum", "swingup", image_size=32))
 PROGRAMS = {
-    "PPO": (PPOProgram, CATCH, PPOSettings(num_envs=2, steps_per_update=2, minibatch_size=2)),
+    "PPO": (
+        PPOProgram,
+        CATCH,
+        PPOSettings(num_envs=2, steps_per_update=2, minibatch_size=2, final_learning_rate=0.0),
+    ),
     "Rainbow": (RainbowProgram, CATCH, RainbowSettings(num_envs=2).for_games(CATCH.games)),
     "SAC": (SACProgram, PENDULUM, SACSettings(hidden_sizes=(4,))),
 }

@@ -52,7 +52,14 @@ SPACE = SearchSpace(name="small", normal_ops=("conv_3x3", "tanh"), num_normal=1,
 BATCH = 8 * 16
 UPDATES = 4
 SETTINGS = StageSettings(
-    PPOSettings(num_envs=8, steps_per_update=16, num_epochs=2, minibatch_size=64),
+    PPOSettings(
+        num_envs=8,
+        steps_per_update=16,
+        num_epochs=2,
+        minibatch_size=64,
+        learning_rate=5e-4,
+        final_learning_rate=1e-4,
+    ),
     ProcgenSuite(ProcgenSettings(game="starpilot", num_levels=3, start_level=50)),
     TrainingSettings(
         num_env_steps=UPDATES * BATCH - 1,  # The update that passes it is made in full.
@@ -189,12 +196,18 @@ def test_metrics_have_all_columns_filled_but_for_evaluations_between_intervals(w
         "step", "wall_time", "return_mean", "return_std", "return_mean_normalized",
         "episodes", "length_mean", "loss",
         "policy_loss", "value_loss", "entropy", "clip_fraction", "gradient_norm_theta",
-        "gradient_norm_alpha", "skipped_updates", "steps_per_second", *SECONDS,
+        "gradient_norm_alpha", "skipped_updates", "learning_rate", "steps_per_second", *SECONDS,
         *(f"op_weight_normal_{op}" for op in SPACE.ops("normal")),
         "alpha_entropy_normal", "distinct_genotypes", "last_genotype_step", *evaluations,
     }  # fmt: skip
     # Every 2 updates, but not at the end, where the last evaluation follows.
     assert_filled(whole.metrics, evaluations, whole.metrics["step"] == 2 * BATCH)
+
+
+def test_the_learning_rate_falls_linearly_to_its_last_value(whole):
+    """Of an update, that of its beginning."""
+    made = np.array([0, *STEPS[:-1]]) / SETTINGS.training.num_env_steps
+    np.testing.assert_allclose(whole.metrics["learning_rate"], 5e-4 - 4e-4 * made, rtol=1e-6)
 
 
 def test_returns_are_those_of_the_episodes_that_ended_in_raw_rewards(whole):

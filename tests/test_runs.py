@@ -323,6 +323,7 @@ SAME_CONFIGS = {
     "order of keys": CONFIG.replace("'a': [1, 2],", "").replace(
         "comment'}", "comment', 'a': [1,2]}"
     ),
+    "newer and off": CONFIG + "ppo.schedule = None",
     "other imports": CONFIG.replace("some.module", "another.module"),
     "order of settings": "LIMIT = 25\n" + CONFIG.replace("LIMIT = 25", ""),
 }

@@ -20,7 +20,7 @@ from rldarts_tf.training.state import part_of, with_prefix
 class SearchAgent(Closing):
     """The agent of a search, with a mask.
 
-    It goes on as it was: optimizer, learning rate, replay, and α of what is undecided. Checkpoints
+    It goes on as it was: optimizer, replay, and α of what is undecided. Checkpoints
     are numbered by decisions. With Rainbow and SAC each start begins with the replay of the search.
 
     Args:
@@ -63,6 +63,8 @@ class SearchAgent(Closing):
             self._checkpoints = Checkpoints(self._own, objects)
             if not self._checkpoints.restore():
                 restore(objects, stage.checkpoint)
+            # A learning rate that falls over a search has nothing left at its end.
+            self._program.set_progress(0.0)
             if fine_tune_steps:
                 self._program.start()
         except BaseException:

@@ -55,14 +55,19 @@ class Change:
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[Change]:
-    """Returns what differs between canonical settings: see `configs.canonical_settings`."""
+    """Returns what differs between canonical settings: see `configs.canonical_settings`.
+
+    A setting that only `new` has, and that is None there, is no difference: what it is for did not
+    exist when `old` was written, and is off now.
+    """
     names = [*old, *(name for name in new if name not in old)]
     found = (Change(name, old.get(name, NOT_SET), new.get(name, NOT_SET)) for name in names)
-    return [
-        change
-        for change in found
-        if change.old != change.new and (change.name, change.old) != (ALGORITHM_NAME, NOT_SET)
-    ]
+    return [change for change in found if change.old != change.new and not _is_newer(change)]
+
+
+def _is_newer(change: Change) -> bool:
+    """Whether the old configuration only lacks what says nothing."""
+    return change.old == NOT_SET and (change.new == "None" or change.name == ALGORITHM_NAME)
 
 
 def is_harmless(change: Change, begun: Collection[str]) -> bool:

@@ -223,11 +223,13 @@ class Training(Closing):
         return self._program.environment.current_time_step().observation
 
     def _set_progress(self) -> None:
-        """Sets the clocks of a search and of a distillation."""
+        """Sets the clocks of the algorithm, of a search and of a distillation."""
         if self._distillation is not None:
             training_return = self._returns.metrics()["return_mean"]
             self._distillation.follow(self._step, self._end, training_return)
-        self._encoder.set_progress(min(self._step / self._end, 1.0))
+        progress = min(self._step / self._end, 1.0)
+        self._program.set_progress(progress)
+        self._encoder.set_progress(progress)
 
     def _evaluate(self, num_episodes: int) -> dict[str, float]:
         with self._stopwatch.measure("evaluate"):

@@ -101,6 +101,12 @@ class AgentProgram(Closing):
         Not called where nothing is left to do but an evaluation.
         """
 
+    def set_progress(self, progress: float) -> None:
+        """Called before each `advance`, with the fraction of the stage's steps that are made.
+
+        What changes over a stage follows it; nothing by default.
+        """
+
     @abc.abstractmethod
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
         """Acts and learns for one row of metrics.

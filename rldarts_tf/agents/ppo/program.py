@@ -72,7 +72,8 @@ class PPOProgram(AgentProgram):
         self._loss_scale = self.agent.optimizer.loss_scale
         scale = () if self._loss_scale is None else ("loss_scale",)
         counters, taught = self.environment.counters(), COLUMNS if distillation else ()
-        self.columns = (*ppo.LOSSES, *taught, "skipped_updates", *counters, *scale)
+        falling = () if settings.final_learning_rate is None else ("learning_rate",)
+        self.columns = (*ppo.LOSSES, *taught, "skipped_updates", *counters, *scale, *falling)
         self._act = ppo.Actor(self.agent, generator)
         self._learner = ppo.Learner(self.agent, settings, generator, distillation, strategy)
         self._rewards = self._normalizer(self.environment.games)
@@ -90,6 +91,10 @@ class PPOProgram(AgentProgram):
     @override
     def start(self) -> None:
         """Does nothing: PPO has nothing to start."""
+
+    @override
+    def set_progress(self, progress: float) -> None:
+        self.agent.optimizer.learning_rate.assign(self._settings.learning_rate_at(progress))
 
     @override
     def advance(self, stopping: Callable[[], bool]) -> tuple[int, dict[str, float]]:
@@ -122,6 +127,8 @@ class PPOProgram(AgentProgram):
             raise diverged(bad[0], losses[bad[0]], PPOSettings)
         if self._loss_scale is not None:
             losses["loss_scale"] = float(self._loss_scale.value)
+        if self._settings.final_learning_rate is not None:
+            losses["learning_rate"] = float(self.agent.optimizer.learning_rate)
         return steps, {**losses, **taught, **counters, "skipped_updates": self._skipped}
 
     def _ask(self, observations: np.ndarray) -> dict[str, np.ndarray]:

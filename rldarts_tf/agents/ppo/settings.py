@@ -32,6 +32,9 @@ class PPOSettings(AlgorithmSettings):
         2048, "transitions in a gradient step; a divisor of num_envs * steps_per_update", least=1
     )
     learning_rate: float = setting(5e-4, "step size of Adam", positive=True)
+    final_learning_rate: float | None = setting(
+        None, "step size at the last step, to which it falls linearly; None: it stays", least=0
+    )
     adam_epsilon: float = setting(1e-5, "ε of Adam", positive=True)
     discount: float = setting(0.999, "γ, per environment step", least=0, most=1)
     gae_lambda: float = setting(
@@ -73,6 +76,12 @@ class PPOSettings(AlgorithmSettings):
                 f"PPOSettings.jit_compile must be False with TrainingSettings.devices = {count}: "
                 "XLA compiles a gradient step for one device"
             )
+
+    def learning_rate_at(self, progress: float) -> float:
+        """The step size at a fraction of the stage's steps, 0 to 1."""
+        if self.final_learning_rate is None:
+            return self.learning_rate
+        return (1 - progress) * self.learning_rate + progress * self.final_learning_rate
 
     @property
     def batch_size(self) -> int:
