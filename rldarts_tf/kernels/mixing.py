@@ -4,6 +4,9 @@ Mixing is bound by memory, not by arithmetic: written op by op, each product and
 writes whole feature maps. XLA compiles the sum for one target into a single loop, and so the
 gradient for one source. The convolutions stay outside: those of oneDNN and cuDNN are faster.
 
+Maps of half precision are read and written as such, and all between is computed in float32: XLA's
+loops on CPUs else round after every operation, which takes 2.5 times as long.
+
 Outside of `tf.function` the same functions run op by op: compiling costs more than one call gains.
 """
 
@@ -20,6 +23,7 @@ from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.framework import op_callbacks
 
 from rldarts_tf.kernels.normalization import unit_rms
+from rldarts_tf.kernels.precision import sum_per_image, wide, widened
 
 IDENTITY = "identity"
 
@@ -50,16 +54,17 @@ def combine(
       addends: maps [B, H, W, C].
       bases: maps of the same shape.
       functions: per base.
-      p: op weights of the maps' dtype, one per function in the order of `functions`.
+      p: op weights, float, one per function in the order of `functions`.
 
     Returns:
       A map [B, H, W, C].
     """
-    terms = list(addends)
-    each = iter(tf.unstack(p))
+    terms = [widened(addend) for addend in addends]
+    each = iter(tf.unstack(tf.cast(p, wide(bases[0].dtype))))
     for base, names in zip(bases, functions):
-        terms += [next(each) * apply_function(name, base) for name in names]
-    return functools.reduce(tf.add, terms)
+        x = widened(base)
+        terms += [next(each) * apply_function(name, x) for name in names]
+    return tf.cast(functools.reduce(tf.add, terms), bases[0].dtype)
 
 
 @_compiled
@@ -67,14 +72,16 @@ def _base_gradient(
     base: tf.Tensor, names: tuple[str, ...], p: tf.Tensor, gradients: Sequence[tf.Tensor]
 ) -> tf.Tensor:
     """Σ_f f'(base) · Σ_t p_ft g_t, for op weights p [functions, targets]."""
+    x, p = widened(base), tf.cast(p, wide(base.dtype))
+    gs = [widened(g) for g in gradients]
     with tf.GradientTape() as tape:
-        tape.watch(base)
-        results = [apply_function(name, base) for name in names]
+        tape.watch(x)
+        results = [apply_function(name, x) for name in names]
     cotangents = [
-        functools.reduce(tf.add, [p_ft * g for p_ft, g in zip(tf.unstack(p_f), gradients)])
+        functools.reduce(tf.add, [p_ft * g for p_ft, g in zip(tf.unstack(p_f), gs)])
         for p_f in tf.unstack(p)
     ]
-    return tape.gradient(results, base, output_gradients=cotangents)
+    return tf.cast(tape.gradient(results, x, output_gradients=cotangents), base.dtype)
 
 
 @_compiled
@@ -86,15 +93,16 @@ def mix_normalized(
     Their gradient is left to TensorFlow: it depends on the statistics too.
     """
     results = [
-        unit_rms(apply_function(name, base), (1, 2, 3))
-        for base, names in zip(bases, functions)
+        unit_rms(apply_function(name, x), (1, 2, 3))
+        for x, names in zip(map(widened, bases), functions)
         for name in names
     ]
-    cast = tf.cast(p, bases[0].dtype)
-    return [
+    cast = tf.cast(p, wide(bases[0].dtype))
+    sums = [
         functools.reduce(tf.add, [p_f * y for p_f, y in zip(tf.unstack(p_t), results)])
         for p_t in tf.unstack(cast, axis=1)
     ]
+    return [tf.cast(total, bases[0].dtype) for total in sums]
 
 
 def mix(
@@ -121,8 +129,7 @@ def mix(
 
     @tf.custom_gradient
     def run(p: tf.Tensor, *bases: tf.Tensor) -> Any:
-        cast = tf.cast(p, bases[0].dtype)
-        results = [combine([], bases, functions, p_t) for p_t in tf.unstack(cast, axis=1)]
+        results = [combine([], bases, functions, p_t) for p_t in tf.unstack(p, axis=1)]
 
         def of_all(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
             """The gradient of p: one function after the other, for every target."""
@@ -131,7 +138,7 @@ def mix(
 
         def of_selected(gradients: Sequence[tf.Tensor], layer: tf.Tensor) -> tf.Tensor:
             """That of one function for each target."""
-            one = tf.unstack(tf.cast(layer, bases[0].dtype), axis=1)
+            one = tf.unstack(tf.cast(layer, p.dtype), axis=1)
             ys = [combine([], bases, functions, one_t) for one_t in one]
             dots = tf.stack([_dot(g, y, p.dtype) for g, y in zip(gradients, ys)])
             return tf.where(layer, dots, tf.zeros_like(dots))
@@ -139,7 +146,7 @@ def mix(
         def gradient(*gradients: tf.Tensor) -> tuple[tf.Tensor, ...]:
             of_bases, first = [], 0
             for base, names in zip(bases, functions):
-                part = cast[first : first + len(names)]
+                part = p[first : first + len(names)]
                 of_bases.append(_base_gradient(base, names, part, list(gradients)))
                 first += len(names)
             if layers is None:
@@ -152,7 +159,6 @@ def mix(
         return results, gradient
 
     if in_forward_mode(p):
-        p = tf.cast(p, bases[0].dtype)
         return [combine([], bases, functions, p_t) for p_t in tf.unstack(p, axis=1)]
     return run(p, *bases)
 
@@ -172,5 +178,11 @@ def apply_function(name: str, x: tf.Tensor) -> tf.Tensor:
 
 
 def _dot(a: tf.Tensor, b: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """<a, b>, summed in the dtype of the op weights: half precision would lose small gradients."""
+    """<a, b> of maps, summed in the dtype of the op weights: half precision would lose gradients.
+
+    Products of bfloat16 are rounded, which errs to both sides alike; those of float16 would be 0
+    where gradients are small.
+    """
+    if a.dtype == tf.bfloat16:
+        return tf.cast(tf.reduce_sum(sum_per_image(a * b)), dtype)
     return tf.reduce_sum(tf.cast(a, dtype) * tf.cast(b, dtype))

@@ -7,14 +7,16 @@ from typing import Any
 
 import tensorflow as tf
 
+from rldarts_tf.kernels.precision import widened
+
 
 def unit_rms(y: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
     """y / sqrt(ν² + ε), ν² the mean of y² over some axes; sums are in float32 or better.
 
     Root mean square layer normalization without a gain (Zhang & Sennrich 2019, eq. 4). ε = 1e-6.
     """
-    wide = tf.cast(y, tf.float32) if y.dtype.size < 4 else y
-    scale = tf.math.rsqrt(tf.reduce_mean(tf.square(wide), axis=axes, keepdims=True) + 1e-6)
+    mean = tf.reduce_mean(tf.square(widened(y)), axis=axes, keepdims=True)
+    scale = tf.math.rsqrt(mean + 1e-6)
     return y * tf.cast(scale, y.dtype)
 
 
@@ -28,7 +30,7 @@ class LayerNormalization(tf.keras.layers.LayerNormalization):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Normalizes [..., C] over C; sums are in float32 or better."""
-        x = tf.cast(inputs, tf.float32) if inputs.dtype.size < 4 else inputs
+        x = widened(inputs)
         mean, variance = tf.nn.moments(x, [-1], keepdims=True)
         normalized = (x - mean) * tf.math.rsqrt(variance + self.epsilon)
         return tf.cast(normalized, inputs.dtype) * self.gamma + self.beta
@@ -51,7 +53,6 @@ class FilterResponseNorm(tf.keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Normalizes maps [B, H, W, C], each channel of each image by itself."""
         # In float32 at least: squares of half precision overflow.
-        wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
-        square = tf.reduce_mean(tf.square(wide), axis=[1, 2], keepdims=True)  # ν²
+        square = tf.reduce_mean(tf.square(widened(x)), axis=[1, 2], keepdims=True)  # ν²
         scale = tf.cast(tf.math.rsqrt(square + 1e-6), x.dtype)
         return tf.maximum(self._gamma * x * scale + self._beta, self._tau)

@@ -71,7 +71,7 @@ def total(terms: Sequence[Term]) -> tf.Tensor:
     bases = [base for mixture in mixtures for base in mixture.bases]
     functions = tuple(names for mixture in mixtures for names in mixture.functions)
     p = tf.concat([mixture.p for mixture in mixtures], axis=0)
-    return combine(maps, bases, functions, tf.cast(p, bases[0].dtype))
+    return combine(maps, bases, functions, p)
 
 
 def _convolve(terms: Sequence[ConvolutionTerm]) -> list[tf.Tensor]:
