@@ -174,3 +174,39 @@ def test_mixing_is_compiled_in_a_graph_alone():
     ]
     assert len(calls) == 1 and calls[0].get_attr("_XlaMustCompile")
     np.testing.assert_allclose(run(x), np.full([1, 2, 2, 1], 1 + np.tanh(1.0)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+def test_maps_of_half_precision_are_mixed_in_float32_and_rounded_once(dtype, graph):
+    functions = (("identity", "relu", "tanh"), ("sigmoid",))
+    rng = np.random.default_rng(2)
+    size, last_place = [4, 32, 32, 4], 2.0**-8 if dtype == tf.bfloat16 else 2.0**-11
+    maps = [tf.cast(rng.normal(size=size), dtype) for _ in range(2)]
+    # One sign: of a large sum of half precision, later terms would be lost.
+    dy = tf.cast(rng.uniform(1e-3, 2e-3, size=size), dtype)
+    p = tf.constant(rng.uniform(size=[4, 1]), tf.float32)
+
+    def run(p: tf.Tensor, dy: tf.Tensor, *maps: tf.Tensor):
+        with tf.GradientTape() as tape:
+            tape.watch([p, *maps])
+            [y] = mix(maps, functions, p)
+        return y, tape.gradient(y, [p, *maps], output_gradients=dy)
+
+    y, (of_p, *of_maps) = (tf.function(run, autograph=False) if graph else run)(p, dy, *maps)
+    assert (y.dtype, of_p.dtype) == (dtype, tf.float32)
+    xs, g, weights = [np.float64(x) for x in maps], np.float64(dy), np.float64(p[:, 0])
+    pairs = [(FORMULAS[name], b) for b, names in enumerate(functions) for name in names]
+    values = [f(xs[b]) for (f, _), b in pairs]
+    expected = sum(w * value for w, value in zip(weights, values))
+    np.testing.assert_allclose(np.float64(y), expected, rtol=last_place, atol=1e-6)
+    # As a share of the sum of sizes: rounding errors do not cancel where products do.
+    sizes = [np.sum(np.abs(g * value)) for value in values]
+    np.testing.assert_allclose(
+        of_p[:, 0] / sizes, [np.sum(g * v) / s for v, s in zip(values, sizes)], atol=1e-3
+    )
+    for b, actual in enumerate(of_maps):
+        slopes = (w * slope(xs[b]) for w, ((_, slope), of) in zip(weights, pairs) if of == b)
+        np.testing.assert_allclose(
+            np.float64(actual), g * sum(slopes), rtol=2 * last_place, atol=2e-7
+        )
