@@ -384,6 +384,9 @@ class Supernet(CellNetwork):
 
     @override
     def set_progress(self, progress: float) -> None:
+        if self.built and self.alpha.search.cost.is_on:
+            # Makes variables: the first update would be traced again if it were made there.
+            self.cost_table  # noqa: B018
         weight, before = self.alpha.cost_weight, self.alpha.progress
         if weight is not None and before is not None and progress > float(before):
             passed, cost = progress - float(before), self.expected_cost()

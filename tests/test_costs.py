@@ -127,6 +127,19 @@ def test_the_loss_of_an_agent_has_the_cost_of_its_supernet_once_and_else_nothing
     assert rldarts_tf.ImpalaCNN([2]).architecture_loss() is None
 
 
+def test_an_update_is_traced_once_where_the_clock_of_the_search_was_set_before():
+    supernet, traces = supernet_of(CHAIN_3), []
+    supernet.set_progress(0.0)
+
+    @tf.function
+    def loss():
+        traces.append(supernet.architecture_loss())
+        return traces[-1]
+
+    assert float(loss()) == pytest.approx(float(supernet.architecture_loss()))
+    assert len(traces) == 1
+
+
 def test_the_loss_of_learners_from_replay_has_the_cost():
     pytest.importorskip("acme")
     from dm_env import specs

@@ -46,6 +46,9 @@ SIZES = {
     "laptop": ["studies/sizes/laptop.gin"],
     "laptop_pools": ["studies/sizes/laptop_pools.gin"],
     "planted": ["studies/sizes/planted.gin"],
+    "planted_count": ["studies/sizes/planted_count.gin"],
+    "planted_dilated": ["studies/sizes/planted_dilated.gin"],
+    "planted_shortcut": ["studies/sizes/planted_shortcut.gin"],
     "smoke": ["studies/sizes/smoke.gin"],
 }
 QUICK = StudySettings(
