@@ -30,6 +30,7 @@ class FusedAdam(tf.keras.optimizers.Adam):
 
     def __init__(self, *args: Any, jit_compile: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, jit_compile=jit_compile, **kwargs)
+        self._of_step: dict[tf.DType, dict[str, tf.Tensor]] = {}
 
     def _update_step_xla(self, gradient: tf.Tensor, variable: tf.Variable, key: int) -> None:
         del key
@@ -41,23 +42,39 @@ class FusedAdam(tf.keras.optimizers.Adam):
         if self.amsgrad:
             raise ValueError("FusedAdam has no amsgrad")
 
+    def apply_gradients(self, *args: Any, **kwargs: Any) -> Any:
+        """As Keras' optimizers."""
+        self._of_step = {}
+        try:
+            return super().apply_gradients(*args, **kwargs)
+        finally:
+            self._of_step = {}  # Tensors of a graph that is left.
+
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """Updates one variable (Kingma and Ba 2015, end of section 2)."""
         index = self._index_dict[self._var_key(variable)]
-        t = tf.cast(self.iterations + 1, variable.dtype)
-        beta_1, beta_2 = (tf.cast(beta, variable.dtype) for beta in (self.beta_1, self.beta_2))
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self._momentums[index].handle,
             v=self._velocities[index].handle,
-            beta1_power=tf.pow(beta_1, t),
-            beta2_power=tf.pow(beta_2, t),
-            lr=tf.cast(self.learning_rate, variable.dtype),
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=tf.cast(self.epsilon, variable.dtype),
             grad=tf.convert_to_tensor(gradient),
+            **self._numbers(variable.dtype),
         )
+
+    def _numbers(self, dtype: tf.DType) -> dict[str, tf.Tensor]:
+        """What is the same for all variables of a step: of their nodes in a graph, two thirds."""
+        if dtype not in self._of_step:
+            t = tf.cast(self.iterations + 1, dtype)
+            beta_1, beta_2 = (tf.cast(beta, dtype) for beta in (self.beta_1, self.beta_2))
+            self._of_step[dtype] = {
+                "beta1_power": tf.pow(beta_1, t),
+                "beta2_power": tf.pow(beta_2, t),
+                "lr": tf.cast(self.learning_rate, dtype),
+                "beta1": beta_1,
+                "beta2": beta_2,
+                "epsilon": tf.cast(self.epsilon, dtype),
+            }
+        return self._of_step[dtype]
 
 
 class MeasuredAdam(FusedAdam):
