@@ -116,12 +116,14 @@ class Benchmark:
         self.suite.check()
         self._program = ALGORITHMS[args.algorithm].program
         self._options = case.options
-        self._depths = {} if args.depths is None else {"depths": args.depths}
+        self._chosen: dict[str, Any] = {"precision": args.precision}
+        if args.depths is not None:
+            self._chosen["depths"] = args.depths
         self._folder = folder
 
     def encoder(self, name: str) -> Encoder:
         """The encoder of a name, not yet built."""
-        return make_encoder(**{**ENCODERS[name], **self._options, **self._depths})
+        return make_encoder(**{**ENCODERS[name], **self._options, **self._chosen})
 
     def program(self, encoder: str) -> AgentProgram:
         """A new program, not yet started."""
@@ -246,6 +248,7 @@ def make_parser() -> common.Parser:
     parser.add_argument(
         "--depths", type=integers, help="channels per block (16,16,16, or those of the paper)"
     )
+    parser.add_precision()
     parser.add_argument(
         "--gin_bindings",
         action="append",

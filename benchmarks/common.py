@@ -35,6 +35,7 @@ from rldarts_tf.commands.inputs import integers, positive
 from rldarts_tf.errors import RLDartsError, report_error
 from rldarts_tf.files import write_text
 from rldarts_tf.launch import process
+from rldarts_tf.options import PRECISIONS
 
 # TF-Agents compares with `is ()`: a warning when its source is compiled for the first time.
 warnings.filterwarnings("ignore", category=SyntaxWarning)
@@ -285,6 +286,15 @@ class Parser(argparse.ArgumentParser):
         """Channels of the encoder."""
         self.add_argument(
             "--depths", type=integers, default="16,16,16", help="channels per block (%(default)s)"
+        )
+
+    def add_precision(self) -> None:
+        """The Keras policy of the encoder."""
+        self.add_argument(
+            "--precision",
+            choices=PRECISIONS,
+            default="float32",
+            help="Keras policy (%(default)s)",
         )
 
     def add_network_arguments(self, batch: int) -> None:

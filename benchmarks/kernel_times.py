@@ -140,9 +140,7 @@ def make_parser() -> common.Parser:
         help="the package's, or a plain form of a supernet (%(default)s)",
     )
     parser.add_network_arguments(batch=256)
-    parser.add_argument(
-        "--precision", choices=networks.PRECISIONS, default="float32", help="(%(default)s)"
-    )
+    parser.add_precision()
     parser.add_count("--repeats", 3, "of the step without profiler")
     parser.add_count("--top", 25, "op types to print")
     return parser

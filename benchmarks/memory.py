@@ -108,12 +108,7 @@ def make_parser() -> common.Parser:
         "--batches", type=common.integers, default="32,64,128,256", help="(%(default)s)"
     )
     parser.add_count("--image_side", 64, "height and width")
-    parser.add_argument(
-        "--precision",
-        choices=networks.PRECISIONS,
-        default="float32",
-        help="Keras policy (%(default)s)",
-    )
+    parser.add_precision()
     parser.add_count("--gigabytes", 16, "of the device")
     return parser
 

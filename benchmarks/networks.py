@@ -30,7 +30,6 @@ import rldarts_tf
 
 NETWORKS = ("impala_cnn", "micro", "classic", "classic_64x3", "micro_64x3")
 PACKAGE = "package"
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 GENOTYPE_SEED = 0
 Forward = Callable[[tf.Tensor], tf.Tensor]
 
@@ -294,9 +293,7 @@ def make_parser() -> common.Parser:
     parser.add_network_arguments(batch=256)
     parser.add_count("--act_batch", 64, "images in acting")
     parser.add_count("--repeats", 7, "rounds of measurements")
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="float32", help="Keras policy (%(default)s)"
-    )
+    parser.add_precision()
     parser.add_argument("--jit_compile", action="store_true", help="compile both steps with XLA")
     parser.add_argument(
         "--recompute", action="store_true", help="hold the nodes of cells alone, compute the rest"
