@@ -33,6 +33,7 @@ from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search_space import SearchSpace, get_search_space
 from rldarts_tf.shipped import launcher_names
 from rldarts_tf.studies.settings import StudySettings  # noqa: F401 - gin knows it then
+from rldarts_tf.teaching.settings import DistillationSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,19 +105,20 @@ def registry(monkeypatch):
     return search_space._REGISTRY
 
 
-def resolve(*files: str, bindings=()):
+def resolve(*files: str, bindings=(), kinds=SETTINGS):
     """Settings by stage and class, as a launcher gets them from --gin_file and --gin_bindings."""
     gin_files.load(files, bindings)
-    resolved = gin_files.resolve(*SETTINGS)
-    return {stage: dict(zip(SETTINGS, settings)) for stage, settings in resolved.items()}
+    resolved = gin_files.resolve(*kinds)
+    return {stage: dict(zip(kinds, settings)) for stage, settings in resolved.items()}
 
 
 def all_settings(*files: str) -> dict:
     """Every number of a composition by its full name, such as search/PPOSettings.clip."""
+    kinds = (*SETTINGS, DistillationSettings)
     return {
         f"{stage}/{kind.__name__}.{field.name}": getattr(settings[kind], field.name)
-        for stage, settings in resolve(*files).items()
-        for kind in SETTINGS
+        for stage, settings in resolve(*files, kinds=kinds).items()
+        for kind in kinds
         for field in dataclasses.fields(kind)
     }
 
@@ -423,6 +425,18 @@ def test_the_joint_search_is_on_all_games_and_its_cell_is_evaluated_on_one_at_64
                 for name in ("evaluation_interval", "pictures")
             },
         ),
+        (
+            "taught",
+            "minatar.gin",
+            {
+                **{f"{stage}/DistillationSettings.actor_weight": 1.0 for stage in TRAINED_STAGES},
+                **{f"{stage}/DistillationSettings.critic_weight": 1e-3 for stage in TRAINED_STAGES},
+                "evaluate/DistillationSettings.schedule": "linear",
+                "baseline/DistillationSettings.schedule": "linear",
+                "evaluate/PPOSettings.final_learning_rate": 0.0,
+                "baseline/PPOSettings.final_learning_rate": 0.0,
+            },
+        ),
     ],
 )
 def test_a_study_changes_what_it_says_and_no_more(file, base, expected):
@@ -438,6 +452,7 @@ def test_every_study_is_tried_above():
         if file.startswith("studies/") and "StudySettings" not in (GIN / file).read_text("utf-8")
     ]
     tried = {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5", "small_encoders", "trial"}
+    tried |= {"taught"}
     spaces = {"smoke_space", "planted_space"}
     assert {*overlays} == tried | spaces, "what has StudySettings: tests/test_studies.py"
 

@@ -35,8 +35,8 @@ def gradient(name, precision, weights=None):
 
     Returns (its gradient by variable, the weights that it began with, the variables).
     """
-    # With other seeds a rounding decides at some pixel which side of a ReLU it is on, or which is the
-    # largest of a pool, and the stem's gradient differs by up to 6 %.
+    # With other seeds a rounding decides at some pixel which side of a ReLU it is on, or which is
+    # the largest of a pool, and the stem's gradient differs by up to 6 %.
     tf.keras.utils.set_random_seed(6)
     path = PATHS[name](make_encoder(precision, (4, 4)))
     if weights is not None:

@@ -45,6 +45,7 @@ SIZES = {
     "paper": [],
     "laptop": ["studies/sizes/laptop.gin"],
     "laptop_pools": ["studies/sizes/laptop_pools.gin"],
+    "laptop_taught": ["studies/sizes/laptop_taught.gin"],
     "planted": ["studies/sizes/planted.gin"],
     "planted_count": ["studies/sizes/planted_count.gin"],
     "planted_dilated": ["studies/sizes/planted_dilated.gin"],
