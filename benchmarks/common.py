@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -307,6 +308,8 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], None]) -> None:
     """Calls main; the package's complaints about input end like those of the parser."""
     process.compile_quietly()
+    # As Ctrl+C does, so that the processes end that a benchmark has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         main()
     except RLDartsError as error:

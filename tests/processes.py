@@ -23,6 +23,14 @@ import python_server
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def wait_until(condition, seconds=60.0):
+    """Asks until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.01)
+
+
 @dataclasses.dataclass(frozen=True)
 class Ended:
     """How a process ended."""

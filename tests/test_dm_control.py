@@ -10,7 +10,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from concurrent import futures
 from pathlib import Path
 
@@ -22,6 +21,7 @@ pytest.importorskip("dm_control")
 import dm_env
 from absl.testing import absltest
 from dm_env import test_utils
+from processes import wait_until
 
 from rldarts_tf.envs.dm_control import environment as dm_control
 from rldarts_tf.envs.dm_control import rendering
@@ -58,13 +58,6 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def wait_until(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
 
 
 def run_python(program):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ pytest.importorskip("procgen")
 
 import numpy as np
 import tensorflow as tf
+from processes import wait_until
 from reference import randomize
 from spaces import MICRO_2
 
@@ -53,6 +56,24 @@ def test_an_update_has_the_steps_that_it_prints():
     seconds = iter([(0.0, 0.0), (1.0, 1.0), (2.0, 2.0)])
     speed = printed_updates.measure_lines(printed, own, 2.0, lambda: next(seconds))
     assert speed == Speed(steps=61 + 62, seconds=2.0, cpu_seconds=2.0)
+
+
+def test_sigterm_ends_the_training_that_is_measured_too(tmp_path):
+    silent = "import os, time; open('pid', 'w').write(f'{os.getpid()} '); time.sleep(600)"
+    program = (
+        "import common, os, re, sys\n"
+        "from printed_updates import Training, measure\n"
+        f"training = Training((sys.executable, '-c', {silent!r}), {{}}, re.compile('x'), 1)\n"
+        f"common.run(lambda: measure(training, {str(tmp_path)!r}, 1.0))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(common.__file__)}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment) as benchmark:
+        pid = tmp_path / "pid"
+        wait_until(lambda: pid.exists() and pid.read_text().endswith(" "))
+        benchmark.send_signal(signal.SIGTERM)
+        assert benchmark.wait(60) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 def test_a_training_ends_once_it_is_measured(tmp_path):

@@ -13,12 +13,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import gin
 import pytest
-from processes import ROOT
+from processes import ROOT, wait_until
 from tiny import COMMON
 from tiny import PPO as TINY
 
@@ -97,13 +96,6 @@ def starts(root) -> dict[str, list[int]]:
         for trial in Study.load(root).trials
         if (trials.run(trial).root / "starts").exists()
     }
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # --- plans --------------------------------------------------------------------------------------
@@ -420,7 +412,7 @@ def test_a_trial_that_is_killed_is_run_again_from_its_checkpoint(tmp_path, monke
     step = tmp_path / "trials" / "catch" / "search" / "seed-0" / "search" / "step"
 
     def kill():
-        wait_for(lambda: step.exists() and int(step.read_text()) >= 3)
+        wait_until(lambda: step.exists() and int(step.read_text()) >= 3)
         begun[0].kill()
 
     killer = threading.Thread(target=kill)
@@ -454,11 +446,11 @@ def test_trials_stop_with_checkpoints_when_the_study_is_killed_and_it_resumes(
     tables = [
         tmp_path / "trials" / "catch" / "search" / f"seed-{i}" / "search" / "step" for i in (0, 1)
     ]
-    wait_for(lambda: all(table.exists() for table in tables) or runner.poll() is not None)
+    wait_until(lambda: all(table.exists() for table in tables) or runner.poll() is not None)
     runner.send_signal(signal.SIGKILL)
     runner.wait()
     summaries = [table.parents[1] / "summary.json" for table in tables]
-    wait_for(lambda: all(summary.exists() for summary in summaries))
+    wait_until(lambda: all(summary.exists() for summary in summaries))
     states = [read_summary(path)["stages"]["search"]["exit_state"] for path in summaries]
     assert states == ["interrupted"] * 2
     monkeypatch.setenv("STEP_SECONDS", "0")
