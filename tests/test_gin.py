@@ -112,9 +112,8 @@ def resolve(*files: str, bindings=(), kinds=SETTINGS):
     return {stage: dict(zip(kinds, settings)) for stage, settings in resolved.items()}
 
 
-def all_settings(*files: str) -> dict:
+def all_settings(*files: str, kinds=SETTINGS) -> dict:
     """Every number of a composition by its full name, such as search/PPOSettings.clip."""
-    kinds = (*SETTINGS, DistillationSettings)
     return {
         f"{stage}/{kind.__name__}.{field.name}": getattr(settings[kind], field.name)
         for stage, settings in resolve(*files, kinds=kinds).items()
@@ -364,7 +363,8 @@ def test_a_number_that_is_bound_holds_for_every_game():
 
 def differing(*files, base):
     """The settings that an overlay gives another value."""
-    changed, before = all_settings(*files), all_settings(base)
+    kinds = (*SETTINGS, DistillationSettings)
+    changed, before = all_settings(*files, kinds=kinds), all_settings(base, kinds=kinds)
     return {name: value for name, value in changed.items() if value != before[name]}
 
 

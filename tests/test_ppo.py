@@ -141,7 +141,8 @@ def test_the_defaults_are_those_of_the_design():
     # Cobbe et al. 2020; 64 * 256 transitions in 8 minibatches.
     assert dataclasses.asdict(ppo.PPOSettings()) == {
         "num_envs": 64, "steps_per_update": 256, "num_epochs": 3, "minibatch_size": 64 * 256 // 8,
-        "learning_rate": 5e-4, "adam_epsilon": 1e-5, "discount": 0.999, "gae_lambda": 0.95,
+        "learning_rate": 5e-4, "final_learning_rate": None, "adam_epsilon": 1e-5,
+        "discount": 0.999, "gae_lambda": 0.95,
         "clip": 0.2, "value_clip": 0.2, "entropy_coefficient": 0.01, "value_coefficient": 0.5,
         "max_gradient_norm": 0.5, "reward_discount": 0.99, "reward_clip": 10.0,
         "skip_nonfinite_updates": False, "jit_compile": False,

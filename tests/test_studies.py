@@ -46,9 +46,6 @@ SIZES = {
     "laptop_pools": ["studies/sizes/laptop_pools.gin"],
     "laptop_taught": ["studies/sizes/laptop_taught.gin"],
     "planted": ["studies/sizes/planted.gin"],
-    "planted_count": ["studies/sizes/planted_count.gin"],
-    "planted_dilated": ["studies/sizes/planted_dilated.gin"],
-    "planted_shortcut": ["studies/sizes/planted_shortcut.gin"],
     "smoke": ["studies/sizes/smoke.gin"],
 }
 QUICK = StudySettings(
@@ -99,6 +96,17 @@ def starts(root) -> dict[str, list[int]]:
 
 
 # --- plans --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["count", "dilated", "shortcut"])
+def test_a_planted_size_is_that_of_its_task_and_else_as_planted(task):
+    settings, planted = (
+        load_study(["studies/search_pays.gin", f"studies/sizes/planted{name}.gin"])
+        for name in (f"_{task}", "")
+    )
+    assert f"tasks/planted_{task}.gin" in settings.gin_files
+    changed = {"environments": (f"planted_{task}",), "search_environment": f"planted_{task}"}
+    assert settings == dataclasses.replace(planted, gin_files=settings.gin_files, **changed)
 
 
 @pytest.mark.parametrize(("kind", "size"), itertools.product(PLANS, SIZES))

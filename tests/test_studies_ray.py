@@ -12,9 +12,10 @@ import pytest
 pytest.importorskip("ray")
 pytest.importorskip("gin")
 
+from processes import wait_until
 from ray.cluster_utils import Cluster
 from study_trials import start_child
-from test_studies import QUICK, run_on, starts, wait_for
+from test_studies import QUICK, run_on, starts
 
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.studies.engines import RayEngine
@@ -62,7 +63,7 @@ def test_a_node_that_dies_costs_what_its_trial_did_since_the_last_checkpoint(clu
     node = cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
 
     def kill():
-        wait_for(lambda: min(steps_of(tmp_path)) > 2, 300)
+        wait_until(lambda: min(steps_of(tmp_path)) > 2, 300)
         cluster.remove_node(node, allow_graceful=False)
 
     killer = threading.Thread(target=kill)
