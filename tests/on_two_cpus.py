@@ -72,6 +72,7 @@ class PPO:
         teacher = Teacher(Path("teacher/checkpoints/ckpt-1"), "", lambda *_: {}, {})
         self.path, self.encoder = path, path.encoder
         self.encoder.set_progress(0.0)
+        assert self.encoder.cost_table.fixed > 0
         path.learner._distillation = Distillation(teacher, DistillationSettings(1.0, 0.5))
         path.learner._names = (*path.learner._names, "distillation_actor", "distillation_critic")
         self.trackables = {**path.trackables, "value": path.agent.value_net}

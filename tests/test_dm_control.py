@@ -849,7 +849,7 @@ def test_workers_end_when_their_parent_is_killed():
     finally:
         parent.kill()
         parent.communicate()
-    wait_until(lambda: not any(map(alive, workers)))
+    wait_until(lambda: not any(map(alive, workers)), 20)
 
 
 FAKE = """

@@ -451,8 +451,8 @@ def test_every_study_is_tried_above():
         for file in FILES
         if file.startswith("studies/") and "StudySettings" not in (GIN / file).read_text("utf-8")
     ]
-    tried = {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5", "small_encoders", "trial"}
-    tried |= {"taught"}
+    tried = {"depths_64x5", "levels_200", "uniform_alpha", "impala_5x5", "small_encoders"}
+    tried |= {"trial", "taught"}
     spaces = {"smoke_space", "planted_space"}
     assert {*overlays} == tried | spaces, "what has StudySettings: tests/test_studies.py"
 

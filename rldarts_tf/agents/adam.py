@@ -30,7 +30,8 @@ class FusedAdam(tf.keras.optimizers.Adam):
 
     def __init__(self, *args: Any, jit_compile: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, jit_compile=jit_compile, **kwargs)
-        self._of_step: dict[tf.DType, dict[str, tf.Tensor]] = {}
+        # By dtype, within a step; nothing of a checkpoint.
+        self._of_step: dict[tf.DType, dict[str, tf.Tensor]] = self._no_dependency({})
 
     def _update_step_xla(self, gradient: tf.Tensor, variable: tf.Variable, key: int) -> None:
         del key
@@ -44,11 +45,10 @@ class FusedAdam(tf.keras.optimizers.Adam):
 
     def apply_gradients(self, *args: Any, **kwargs: Any) -> Any:
         """As Keras' optimizers."""
-        self._of_step = {}
         try:
             return super().apply_gradients(*args, **kwargs)
         finally:
-            self._of_step = {}  # Tensors of a graph that is left.
+            self._of_step.clear()  # Tensors of a graph that is left.
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         """Updates one variable (Kingma and Ba 2015, end of section 2)."""
