@@ -167,7 +167,7 @@ def test_weights_in_force_follow_the_schedule_and_the_teacher_rests_when_they_ar
     distillation = Distillation(make_teacher(), learned)
     shown = []
     for step in (0, 25, 50):
-        distillation.follow(step, 100, NAN)
+        distillation.follow(step, step / 100, NAN)
         shown.append((*distillation.weights().values(), distillation.active))
     assert shown == [(2.0, 0.5, True), (1.0, 0.25, True), (0.0, 0.0, False)]
     assert distillation.lesson(np.array([[3]], np.uint8))["value"].tolist() == [6.0]
@@ -176,11 +176,11 @@ def test_weights_in_force_follow_the_schedule_and_the_teacher_rests_when_they_ar
 def test_a_resumed_training_has_the_schedule_and_refuses_another_teacher():
     learned = DistillationSettings(actor_weight=1.0, schedule="return", return_share=1.0)
     first = Distillation(make_teacher(training_return=5.0), learned)
-    first.follow(10, 100, 6.0)
+    first.follow(10, 0.1, 6.0)
     resumed = Distillation(make_teacher(training_return=5.0), learned)
     resumed.set_state(first.state())
     resumed.check_resumed()
-    resumed.follow(10, 100, 1.0)
+    resumed.follow(10, 0.1, 1.0)
     assert not resumed.active
     other = Distillation(make_teacher("def", 5.0), learned)
     other.set_state(first.state())

@@ -61,18 +61,18 @@ class Distillation:
         """Whether a weight is above 0: otherwise the teacher need not be asked."""
         return self._active
 
-    def follow(self, step: int, end: int, training_return: float) -> None:
+    def follow(self, step: int, progress: float, training_return: float) -> None:
         """Sets the weights.
 
         Args:
           step: environment steps of the training so far.
-          end: those that it is to make.
+          progress: the part of the training that this is, 0 to 1.
           training_return: the student's, over its last episodes; NaN until there is one.
         """
         self._step = step
         if self._first_step is None:
             self._first_step = step
-        factor = self._schedule.factor(min(step / end, 1.0), training_return)
+        factor = self._schedule.factor(progress, training_return)
         self._active = factor > 0
         self.actor_weight.assign(factor * self.settings.actor_weight)
         self.critic_weight.assign(factor * self.settings.critic_weight)

@@ -224,10 +224,10 @@ class Training(Closing):
 
     def _set_progress(self) -> None:
         """Sets the clocks of the algorithm, of a search and of a distillation."""
+        progress = min(self._step / self._end, 1.0)
         if self._distillation is not None:
             training_return = self._returns.metrics()["return_mean"]
-            self._distillation.follow(self._step, self._end, training_return)
-        progress = min(self._step / self._end, 1.0)
+            self._distillation.follow(self._step, progress, training_return)
         self._program.set_progress(progress)
         self._encoder.set_progress(progress)
 
