@@ -51,6 +51,7 @@ LAYERS = (
     "kernels.precision",
     "kernels.normalization",
     "kernels.mixing",
+    "kernels.unit",
     "kernels.dilation",
     "kernels.terms",
     "kernels.banks",

@@ -25,10 +25,11 @@ from typing_extensions import override
 
 from rldarts_tf.errors import naming
 from rldarts_tf.kernels.dilation import SpatialShape, as_dense, deinterleave, spatial_shape
-from rldarts_tf.kernels.mixing import IDENTITY, Functions, apply_function, mix, mix_normalized
+from rldarts_tf.kernels.mixing import IDENTITY, Functions, apply_function, mix
 from rldarts_tf.kernels.normalization import unit_rms
 from rldarts_tf.kernels.precision import bias_add
 from rldarts_tf.kernels.terms import ConvolutionTerm, MapTerm, MixtureTerm, Term, add
+from rldarts_tf.kernels.unit import mix_unit, scale_to_unit
 
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 
@@ -318,7 +319,8 @@ class ConvolutionBank(Bank):
         if op.activation is not None:
             y = tf.keras.activations.get(op.activation)(y)
         if self.unit_ops:
-            y = self._per_edge(y, lambda edges: unit_rms(edges, (1, 2, 4)))
+            p_o = tf.ones_like(bias) if p_o is None else p_o
+            return scale_to_unit(y, p_o, self.filters, in_branch=channels is not None)
         if p_o is not None and not foldable:
             y = y * tf.cast(p_o, y.dtype)
         return y
@@ -429,7 +431,7 @@ class ParameterFreeBank(Bank):
         bases = self.bases(x)
         if self.unit_ops:
             p = tf.ones([len(self._op_indices), self.fan_out], x.dtype) if p is None else p
-            return mix_normalized(bases, self.functions, tf.gather(p, self._op_indices))
+            return mix_unit(bases, self.functions, tf.gather(p, self._op_indices))
         if p is None:
             terms = [
                 apply_function(name, base)

@@ -22,7 +22,6 @@ import tensorflow as tf
 from tensorflow.python.eager import forwardprop_util
 from tensorflow.python.framework import op_callbacks
 
-from rldarts_tf.kernels.normalization import unit_rms
 from rldarts_tf.kernels.precision import sum_per_image, wide, widened
 
 IDENTITY = "identity"
@@ -31,20 +30,20 @@ Functions = tuple[tuple[str, ...], ...]
 """Per base map the functions that are applied to it: `IDENTITY` or names of Keras activations."""
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles with XLA where a graph is traced."""
-    compiled = tf.function(function, jit_compile=True, autograph=False)
+    fused = tf.function(function, jit_compile=True, autograph=False)
 
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         # Debugging puts ops of its own between those of a function, which XLA does not know.
         plain = tf.executing_eagerly() or op_callbacks.should_invoke_op_callbacks()
-        return (function if plain else compiled)(*args)
+        return (function if plain else fused)(*args)
 
     return call
 
 
-@_compiled
+@compiled
 def combine(
     addends: Sequence[tf.Tensor], bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor
 ) -> tf.Tensor:
@@ -54,7 +53,8 @@ def combine(
       addends: maps [B, H, W, C].
       bases: maps of the same shape.
       functions: per base.
-      p: op weights, float, one per function in the order of `functions`.
+      p: op weights, float [functions], in the order of `functions`; or those of each image,
+        [functions, B, 1, 1, 1].
 
     Returns:
       A map [B, H, W, C].
@@ -67,11 +67,23 @@ def combine(
     return tf.cast(functools.reduce(tf.add, terms), bases[0].dtype)
 
 
-@_compiled
-def _base_gradient(
-    base: tf.Tensor, names: tuple[str, ...], p: tf.Tensor, gradients: Sequence[tf.Tensor]
+@compiled
+def base_gradient(
+    base: tf.Tensor,
+    names: tuple[str, ...],
+    p: tf.Tensor,
+    gradients: Sequence[tf.Tensor],
+    shrinkage: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Σ_f f'(base) · Σ_t p_ft g_t, for op weights p [functions, targets]."""
+    """Σ_f f'(base) · (Σ_t p_ft g_t - c_f f(base)).
+
+    Args:
+      base: a map [B, H, W, C].
+      names: the functions f.
+      p: op weights [functions, targets], or [functions, targets, B, 1, 1, 1].
+      gradients: g_t, maps of the same shape.
+      shrinkage: c [functions, B, 1, 1, 1]; None: zeros.
+    """
     x, p = widened(base), tf.cast(p, wide(base.dtype))
     gs = [widened(g) for g in gradients]
     with tf.GradientTape() as tape:
@@ -81,28 +93,10 @@ def _base_gradient(
         functools.reduce(tf.add, [p_ft * g for p_ft, g in zip(tf.unstack(p_f), gs)])
         for p_f in tf.unstack(p)
     ]
+    if shrinkage is not None:
+        parts = zip(cotangents, tf.unstack(tf.cast(shrinkage, x.dtype)), results)
+        cotangents = [cotangent - c_f * y for cotangent, c_f, y in parts]
     return tf.cast(tape.gradient(results, x, output_gradients=cotangents), base.dtype)
-
-
-@_compiled
-def mix_normalized(
-    bases: Sequence[tf.Tensor], functions: Functions, p: tf.Tensor
-) -> list[tf.Tensor]:
-    """As `mix`, of functions whose results have been brought to root mean square 1 per image.
-
-    Their gradient is left to TensorFlow: it depends on the statistics too.
-    """
-    results = [
-        unit_rms(apply_function(name, x), (1, 2, 3))
-        for x, names in zip(map(widened, bases), functions)
-        for name in names
-    ]
-    cast = tf.cast(p, wide(bases[0].dtype))
-    sums = [
-        functools.reduce(tf.add, [p_f * y for p_f, y in zip(tf.unstack(p_t), results)])
-        for p_t in tf.unstack(cast, axis=1)
-    ]
-    return [tf.cast(total, bases[0].dtype) for total in sums]
 
 
 def mix(
@@ -147,7 +141,7 @@ def mix(
             of_bases, first = [], 0
             for base, names in zip(bases, functions):
                 part = p[first : first + len(names)]
-                of_bases.append(_base_gradient(base, names, part, list(gradients)))
+                of_bases.append(base_gradient(base, names, part, list(gradients)))
                 first += len(names)
             if layers is None:
                 return (of_all(gradients), *of_bases)

@@ -15,9 +15,13 @@ def unit_rms(y: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
 
     Root mean square layer normalization without a gain (Zhang & Sennrich 2019, eq. 4). ε = 1e-6.
     """
+    return y * tf.cast(unit_scale(y, axes), y.dtype)
+
+
+def unit_scale(y: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+    """1 / sqrt(ν² + ε) of `unit_rms`, with axes of size 1; float32 or wider."""
     mean = tf.reduce_mean(tf.square(widened(y)), axis=axes, keepdims=True)
-    scale = tf.math.rsqrt(mean + 1e-6)
-    return y * tf.cast(scale, y.dtype)
+    return tf.math.rsqrt(mean + 1e-6)
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
