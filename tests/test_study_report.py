@@ -174,15 +174,16 @@ def test_each_question_is_answered_for_each_game(whole):
     found = {
         verdict.question: verdict.answers for verdict in verdicts(Analysis(read_results(whole[0])))
     }
-    assert len(found) == 6
-    asked, compared, time, *_ = found.values()
-    for answers in (asked, compared, time):
+    assert len(found) == 7
+    asked, compared, sizes, time, *_ = found.values()
+    for answers in (asked, compared, sizes, time):
         assert [answer.split(":")[0] for answer in answers] == ["Asterix", "Breakout"]
     pattern = (
         r"Asterix: the 2 found cells beat [\d.]+ of 6 random ones on average; difference of means "
         r"-?[\d.]+ \(95 % interval -?[\d.]+ to -?[\d.]+\): (better|worse|no difference is shown)\."
     )
     assert re.fullmatch(pattern, compared[0])
+    assert re.search(r"found minus random ones of as many [^:]*: -?[\d.]+ \(95 % interval", sizes[0])
     assert "random search tries 3 cells" in time[0]
 
 

@@ -24,6 +24,7 @@ import interval_coverage
 from rldarts_tf.studies.statistics import aggregates, best_of
 from rldarts_tf.studies.statistics.aggregates import interquartile_mean, probability_of_improvement
 from rldarts_tf.studies.statistics.differences import Uncertainty, difference, welch_interval
+from rldarts_tf.studies.statistics.equal_cost import at_equal_cost
 from rldarts_tf.studies.statistics.pareto import front
 from rldarts_tf.studies.statistics.ranks import rank_among, rank_correlation
 from rldarts_tf.studies.statistics.resampling import resample
@@ -233,6 +234,38 @@ def test_intervals_of_differences_cover_the_truth_with_three_searches():
     # Too narrow with three searches, as docs/statistics.md says, but not like that of single runs.
     hierarchical = np.mean([covered(each.bootstrap, 0.7) for each in found])
     assert 0.7 < hierarchical < 0.98
+
+
+def test_at_equal_cost_a_larger_architecture_is_no_better_for_its_size():
+    # Others lie at 10 ± 1 and 20 ± 1 for costs of 1 and 2: a line of slope 10. The mean of ours, of
+    # cost 2 and 4, is 32; the line's, 30.
+    others = np.array([1, 1, 2, 2]), np.array([9.0, 11.0, 19.0, 21.0])
+    found = at_equal_cost(np.array([2, 4]), np.array([22.0, 42.0]), *others)
+    assert found.gain.value == pytest.approx(2.0)
+    assert found.drawn_on
+    # Squares of what is left, 4, over 6 - 3 degrees of freedom. At a mean cost of 3, 1.5 from the
+    # others', whose squares about their means add to 1 and 2.
+    error = math.sqrt(4 / 3 * (1 / 2 + 1 / 4 + 1.5**2 / 3))
+    margin = stats.t.ppf(0.975, 3) * error
+    assert (found.gain.low, found.gain.high) == pytest.approx((2 - margin, 2 + margin))
+    inside = at_equal_cost(np.array([1.5]), np.array([15.0]), *others)
+    assert not inside.drawn_on and inside.gain.sign == 0
+
+
+def test_without_a_line_nothing_is_said_of_equal_cost():
+    two, three = np.array([1.0, 2.0]), np.array([1.0, 1.0, 1.0])
+    assert at_equal_cost(two, two, two, two) is None
+    assert at_equal_cost(two, two, three, three) is None
+
+
+def test_the_interval_at_equal_cost_covers_the_truth():
+    rng, hits = np.random.default_rng(11), []
+    for _ in range(300):
+        costs, other = rng.uniform(2, 5, size=3), rng.uniform(1, 3, size=20)
+        noise = rng.normal(size=23)
+        found = at_equal_cost(costs, 2 * costs + 1 + noise[:3], other, 2 * other + noise[3:])
+        hits.append(covered(found.gain, 1.0))
+    assert 0.91 < np.mean(hits) < 0.98
 
 
 def test_the_expected_best_is_the_mean_over_all_draws():

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rldarts_tf.studies.report.findings import Arm, Cell, Game, Overall, Pair, Times
+from rldarts_tf.studies.report.findings import Arm, Cell, Game, Overall, Pair, Times, points
 from rldarts_tf.studies.report.scaling import scaled, short_names
 from rldarts_tf.studies.results import RANDOM, Result, StudyResults
 from rldarts_tf.studies.scores import Scores, stacked
 from rldarts_tf.studies.statistics import aggregates
 from rldarts_tf.studies.statistics.best_of import cells_in_time, equal_time
 from rldarts_tf.studies.statistics.differences import Difference, architecture_means, difference
+from rldarts_tf.studies.statistics.equal_cost import at_equal_cost
 from rldarts_tf.studies.statistics.estimates import Estimate
 from rldarts_tf.studies.statistics.ranks import rank_among, rank_correlation
 from rldarts_tf.studies.statistics.variance import spread, variance_components
@@ -135,12 +136,14 @@ class Analysis:
     def _game(self, environment: str) -> Game:
         of_arm = {arm: self.results.scores(environment, arm) for arm in self.arms}
         scores = {arm: found for arm, found in of_arm.items() if found is not None}
-        cells = [found for arm, found in scores.items() if arm not in self.baselines]
-        population = [scores[RANDOM]] if RANDOM in scores else cells
+        cells = {arm: found for arm, found in scores.items() if arm not in self.baselines}
+        population = {RANDOM: scores[RANDOM]} if RANDOM in scores else cells
+        places = [points(self.results.of(environment, arm), s) for arm, s in population.items()]
         return Game(
             environment=environment,
             name=self.names[environment],
-            variance=variance_components(stacked([found.values for found in population])),
+            variance=variance_components(stacked([s.values for s in population.values()])),
+            size=rank_correlation(*np.concatenate([np.empty((0, 2)), *places]).T),
             arms=[self._arm(environment, arm, scores) for arm in scores],
         )
 
@@ -157,6 +160,7 @@ class Analysis:
             iqm=aggregates.iqm([own]),
             spread=spread(own),
             difference=difference(own, other.values) if other else None,
+            equal_cost=None,
             improvement=aggregates.improvement([(own, other.values)]) if other else None,
             ranks={},
             times=None,
@@ -168,6 +172,9 @@ class Analysis:
         return dataclasses.replace(
             arm,
             ranks={cell: rank_among(float(mean), random) for cell, mean in means},
+            equal_cost=at_equal_cost(
+                *arm.points.T, *points(self.results.of(environment, RANDOM), other).T
+            ),
             times=self._times(arm, environment, other),
         )
 

@@ -8,7 +8,8 @@ _CAPTIONS = {
         """Intraclass correlation ICC(3,1): the share of the variance of one training's final
         return that is between {population}, with its exact 95 % interval. What a seed does to all
         cells alike is taken out. Below 0: less than chance alone would make. Reliability: of means
-        over the seeds of a cell. {sizes}""",
+        over the seeds of a cell. Return and multiply-adds: their rank correlation over
+        {population}, with Fisher's interval. {sizes}""",
     ),
     "arms": (
         "Results",
@@ -22,8 +23,9 @@ _CAPTIONS = {
         "Beside {reference}",
         """Difference: mean over architectures minus that of {reference}, with Welch's interval of
         the means of architectures (of a single architecture: of its seeds), and with that of
-        the hierarchical bootstrap, which is too narrow for few searches. Probability: that a
-        training is better than one of {reference}. {sizes}""",
+        the hierarchical bootstrap, which is too narrow for few searches. At equal multiply-adds:
+        above the straight line of {reference}, return against multiply-adds (analysis of
+        covariance). Probability: that a training is better than one of {reference}. {sizes}""",
     ),
     "percentiles": (
         "Among the random cells",

@@ -86,6 +86,7 @@ def _variance(analysis: Analysis) -> Table:
         Column("between", "sd between cells", number),
         Column("within", "sd of a training", number),
         Column("reliability", "reliability", percent),
+        Column("size", "return and multiply-adds", number),
         Column("cells", "cells", whole),
         Column("runs", "trainings", whole),
     )
@@ -94,8 +95,8 @@ def _variance(analysis: Analysis) -> Table:
         found = game.variance
         seeds = round(found.runs / found.cells) if found.cells else 0
         between, within = math.sqrt(max(found.between, 0)), math.sqrt(found.within)
-        numbers = (found.icc, between, within, found.reliability(seeds), found.cells, found.runs)
-        rows.append((game.name, *numbers))
+        numbers = (found.icc, between, within, found.reliability(seeds), game.size)
+        rows.append((game.name, *numbers, found.cells, found.runs))
     return _table(analysis, "variance", columns, rows)
 
 
@@ -129,10 +130,14 @@ def _differences(analysis: Analysis) -> Table:
         _ARM,
         Column("difference", "difference (Welch)", number),
         Column("bootstrap", "(bootstrap)", number),
+        Column("equal_cost", "at equal multiply-adds", number),
         Column("improvement", "probability of improvement", percent),
     )
     rows = [
-        (game.name, arm.name, arm.difference.welch, arm.difference.bootstrap, arm.improvement)
+        (
+            *(game.name, arm.name, arm.difference.welch, arm.difference.bootstrap),
+            *(arm.equal_cost.gain if arm.equal_cost else None, arm.improvement),
+        )
         for game in analysis.games
         for arm in game.arms
         if arm.difference is not None

@@ -11,6 +11,7 @@ from rldarts_tf.studies.results import Result
 from rldarts_tf.studies.scores import Scores
 from rldarts_tf.studies.statistics.best_of import EqualTime
 from rldarts_tf.studies.statistics.differences import Difference, architecture_means
+from rldarts_tf.studies.statistics.equal_cost import EqualCost
 from rldarts_tf.studies.statistics.estimates import Estimate
 from rldarts_tf.studies.statistics.ranks import Rank
 from rldarts_tf.studies.statistics.variance import Variance
@@ -47,6 +48,7 @@ class Arm:
       iqm: interquartile mean of its runs.
       spread: standard deviation between its architectures; of supernets, between searches.
       difference: of its mean to the reference's.
+      equal_cost: its architectures beside the reference's of as many multiply-adds.
       improvement: probability that a run of it is better than one of the reference.
       ranks: its architectures among the random cells.
       times: random search in the time of its searches.
@@ -59,6 +61,7 @@ class Arm:
     iqm: Estimate
     spread: Estimate
     difference: Difference | None
+    equal_cost: EqualCost | None
     improvement: Estimate | None
     ranks: Mapping[str, Rank]
     times: Times | None
@@ -80,9 +83,19 @@ class Arm:
     @property
     def points(self) -> np.ndarray:
         """(millions of multiply-adds, mean return) of its architectures, [architectures, 2]."""
-        costs = {r.trial.architecture: r.multiply_adds / 1e6 for r in self.results}
-        means = architecture_means(self.scores.values)
-        return np.array([[costs[a], m] for a, m in zip(self.scores.architectures, means)])
+        return points(self.results, self.scores)
+
+
+def points(results: Sequence[Result], scores: Scores) -> np.ndarray:
+    """(millions of multiply-adds, mean score) of architectures, [architectures, 2].
+
+    Args:
+      results: trials, at least one of each architecture.
+      scores: theirs.
+    """
+    costs = {r.trial.architecture: r.multiply_adds / 1e6 for r in results}
+    means = architecture_means(scores.values)
+    return np.array([[costs[a], m] for a, m in zip(scores.architectures, means)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +106,14 @@ class Game:
       environment: its id.
       name: its short name.
       variance: of the scores of random cells; of all cells where there are no random ones.
+      size: rank correlation of mean return and multiply-adds over the same cells.
       arms: the arms, the reference first.
     """
 
     environment: str
     name: str
     variance: Variance
+    size: Estimate
     arms: Sequence[Arm]
 
     def arm(self, name: str) -> Arm | None:

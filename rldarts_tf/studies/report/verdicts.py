@@ -30,6 +30,7 @@ def verdicts(analysis: Analysis) -> list[Verdict]:
     questions = {
         "Do the games ask for an architecture at all?": _variances(analysis),
         f"Are the cells better than {reference}?": _comparisons(analysis),
+        "Are they better, or only larger?": _equal_costs(analysis),
         "Does a search pay, if random search has the same time?": _equal_times(analysis),
         "Are found cells better than the hand-designed encoder?": _baselines(analysis),
         "Do cells become better as a search goes on?": _trajectories(analysis),
@@ -95,6 +96,22 @@ def _few(arm: Arm) -> str:
     if arm.searched and len(arm.scores) == 1:
         return " It is one search: nothing is said about the next one."
     return ""
+
+
+def _equal_costs(analysis: Analysis) -> Iterator[str]:
+    for game in analysis.games:
+        for arm in game.arms:
+            compared = arm.equal_cost
+            # Of one architecture nothing is said: the line's interval does not know its seeds.
+            if compared is None or len(arm.scores) == 1 or math.isnan(game.size.low):
+                continue
+            outcome = {1: "better", -1: "worse", 0: "no difference is shown"}[compared.gain.sign]
+            guess = " (a line through them, drawn on to that size)" if compared.drawn_on else ""
+            yield (
+                f"{game.name}: among random cells the rank correlation of return and multiply-adds "
+                f"is {number(game.size.value)}; {arm.name} minus random ones of as many"
+                f"{guess}: {_interval(compared.gain)}: {outcome}."
+            )
 
 
 def _equal_times(analysis: Analysis) -> Iterator[str]:
