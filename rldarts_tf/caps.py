@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rldarts_tf.discretization import Cap
 from rldarts_tf.ops import parameter_free
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.space import SKIP_CONNECT, Space
 
 
@@ -27,3 +28,17 @@ def make_caps(
         ops = {op for cell_type in space.cell_types for op in space.ops(cell_type)}
         caps["max_parameter_free"] = Cap(parameter_free(ops), max_parameter_free)
     return caps
+
+
+def caps_of(
+    search: SearchSettings,
+    space: Space,
+    max_skips: int | None = None,
+    max_parameter_free: int | None = None,
+) -> dict[str, Cap]:
+    """The caps of a search method; those that are given stand in their place. See `make_caps`."""
+    return make_caps(
+        space,
+        search.max_skips if max_skips is None else max_skips,
+        search.max_parameter_free if max_parameter_free is None else max_parameter_free,
+    )

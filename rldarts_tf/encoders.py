@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from rldarts_tf import discretization
 from rldarts_tf.alpha import Alpha
+from rldarts_tf.caps import caps_of
 from rldarts_tf.cells import Cell
 from rldarts_tf.devices import in_shares
 from rldarts_tf.errors import ConfigError, GenotypeError
@@ -340,6 +341,7 @@ class Supernet(CellNetwork):
         check_option("normalization", normalization)
         check_option("train_alpha", train_alpha)
         method = as_search_settings(search)
+        discretization.check_caps(space, caps_of(method, space))
 
         output_mode = space.output_mode(output_mode)
 
@@ -452,14 +454,14 @@ class Supernet(CellNetwork):
         return self.cost_weight * self.cost_table.share(self.alpha.mean_op_weights())
 
     def discretize(self, top_k: int | None = None) -> Genotype:
-        """δ(α), the discrete cell that α stands for now (Algorithm 4).
+        """δ(α), the discrete cell that α stands for now (Algorithm 4), with the caps of its search.
 
         Args:
           top_k: K; that of the search space if None.
         """
-        return discretization.discretize(
-            self.alpha.numpy_logits(), self.space, top_k, self.output_mode
-        )
+        caps = caps_of(self.alpha.search, self.space)
+        logits = self.alpha.numpy_logits()
+        return discretization.discretize(logits, self.space, top_k, self.output_mode, caps=caps)
 
     def extract(self, genotype: Genotype | None = None) -> DiscreteNetwork:
         """The discrete network of a genotype, with this supernet's weights θ.

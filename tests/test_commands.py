@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 
 from rldarts_tf import commands, search_space
+from rldarts_tf.caps import make_caps
 from rldarts_tf.discretization import discretize
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.search_log import AlphaLog
@@ -397,6 +398,17 @@ def test_discretize_takes_the_record_of_a_step_and_any_k(run, logged, tmp_path, 
     assert Genotype.load(output) == expected
     by_log = run("discretize", root / "search" / "alphas.npz", *options)
     assert expected.to_json() in by_log[1]
+
+
+@pytest.mark.parametrize(("options", "cap"), [([], 2), (["--max_parameter_free=0"], 0)])
+def test_discretize_keeps_to_the_caps_of_the_search_or_to_those_given(run, logged, options, cap):
+    root, logits = logged
+    with (root / "config.gin").open("a") as config:
+        config.write("search/SearchSettings.max_parameter_free = 2\n")
+    code, out, _ = run("discretize", root, *options)
+    caps = make_caps(CLASSIC, max_parameter_free=cap)
+    assert code == 0
+    assert discretize(logits[250], CLASSIC, output_mode="last", caps=caps).to_json() in out
 
 
 def test_discretize_knows_the_space_that_a_run_defines(run, tmp_path):

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import exact_odds, reference_discretize
 
-from rldarts_tf.caps import make_caps
+from rldarts_tf.caps import caps_of, make_caps
 from rldarts_tf.discretization import Cap, discretize, discretize_strengths
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import random_genotype
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace, num_edges, register_search_space
 
 # Columns: a = conv_3x3, b = relu, skip_connect, none.
@@ -330,3 +331,20 @@ def test_caps_count_every_op_that_has_no_weights():
         "max_parameter_free": (frozenset(["relu", "tanh", S]), 2),
     }
     assert make_caps(CLASSIC) == {}
+
+
+def test_caps_of_a_search_hold_unless_others_are_given():
+    search = SearchSettings(max_skips=1)
+    assert caps_of(search, MICRO) == make_caps(MICRO, max_skips=1)
+    assert caps_of(search, MICRO, 0, 3) == make_caps(MICRO, max_skips=0, max_parameter_free=3)
+
+
+def test_a_supernet_reads_its_cell_off_within_the_caps_of_its_search():
+    supernet = Supernet("micro", [2], features=2, search={"max_parameter_free": 3})
+    for node in supernet.alpha.logits["normal"]:
+        node.assign(np.broadcast_to([op == S for op in MICRO.ops("normal")], node.shape) * 1.0)
+    found = [op for node in supernet.discretize().cells["normal"] for _, op in node]
+    assert (found.count(S), found.count("conv_3x3")) == (3, 4)
+    bare = SearchSpace("test_no_weights", ["relu", "tanh"])
+    with pytest.raises(ConfigError, match=r"max_parameter_free.*nothing could take their place"):
+        Supernet(bare, [2], features=2, search={"max_parameter_free": 0})

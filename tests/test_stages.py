@@ -22,6 +22,7 @@ from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.search_log import AlphaLog
 from rldarts_tf.runs.summary import read_summary
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import CLASSIC, MICRO, num_edges
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
@@ -190,6 +191,19 @@ def test_the_cell_is_that_of_the_last_weights_of_the_search(run):
     assert stages["discretize"]["search_steps"] == 200
     assert stages["evaluate"]["genotype"] == genotype.to_dict()
     assert "genotype" not in stages["search"]
+
+
+def test_the_cell_is_within_the_caps_of_the_search(run):
+    train = FakeTraining()
+    method = SearchSettings(max_parameter_free=1)
+    Pipeline(run, train, ENCODERS, LENGTHS, search=method).run("all")
+
+    def parameter_free(genotype: Genotype) -> int:
+        ops = [op for node in genotype.cells["reduction"] for _, op in node]
+        return sum(not op.startswith("conv") for op in ops)
+
+    assert parameter_free(expected_genotype(train)) > 1
+    assert parameter_free(Genotype.load(run.genotype_path)) == 1
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -18,6 +18,7 @@ from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
 from rldarts_tf.runs.adoption import check_replaceable
 from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.search.settings import SearchSettings
 
 HELP = "make a genotype from a search, at any step and with any K"
 EXAMPLES = """
@@ -131,7 +132,7 @@ def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> 
         recorded.space,
         output_mode=arguments.output_mode or recorded.output_mode,
         threshold=arguments.threshold,
-        **_limits(settings, recorded.space),
+        **_limits(settings, recorded.space, recorded.search),
     )
     _give(genotype, arguments)
     print(f"from {recorded.origin}", file=sys.stderr)
@@ -154,19 +155,19 @@ def _by_contribution(arguments: argparse.Namespace, settings: PerturbationSettin
         supernet.space,
         output_mode=supernet.output_mode,
         threshold=arguments.threshold,
-        **_limits(settings, supernet.space),
+        **_limits(settings, supernet.space, supernet.alpha.search),
     )
     _give(genotype, arguments)
     print(f"from checkpoint of step {policy.step:,}, {len(images)} states", file=sys.stderr)
 
 
-def _limits(settings: PerturbationSettings, space: Any) -> dict[str, Any]:
+def _limits(settings: PerturbationSettings, space: Any, search: SearchSettings) -> dict[str, Any]:
     """K and caps, as arguments of `discretize`."""
-    caps = {}
-    if (settings.max_skips, settings.max_parameter_free) != (None, None):
-        from rldarts_tf.caps import make_caps
+    caps, given = {}, (settings.max_skips, settings.max_parameter_free)
+    if {*given, search.max_skips, search.max_parameter_free} != {None}:
+        from rldarts_tf.caps import caps_of
 
-        caps = make_caps(space, settings.max_skips, settings.max_parameter_free)
+        caps = caps_of(search, space, *given)
     return {"top_k": settings.top_k, "caps": caps}
 
 

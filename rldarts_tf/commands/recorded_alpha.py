@@ -14,6 +14,7 @@ from rldarts_tf.runs.alpha_history import AlphaHistory, read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import RunPaths, StagePaths, complete_steps, find_checkpoint
 from rldarts_tf.runs.summary import read_summary
+from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import get_search_space
 from rldarts_tf.space import Space
 
@@ -28,6 +29,8 @@ class RecordedAlpha(NamedTuple):
     """That of the run's settings, or "concat"."""
     origin: str
     """Words for where it is from."""
+    search: SearchSettings
+    """How a cell is read off by the run's settings; no other field is theirs."""
 
 
 def read_recorded(source: Path, step: int | None, space: str | None) -> RecordedAlpha:
@@ -44,10 +47,15 @@ def read_recorded(source: Path, step: int | None, space: str | None) -> Recorded
     """
     logits, told = _logits(source, _kept_step(source) if step is None else step)
     config = _config_of(source)
-    settings = {} if config is None else read_settings(config, "search").get("EncoderSettings", {})
+    settings = {} if config is None else read_settings(config, "search")
+    mode = settings.get("EncoderSettings", {}).get("output_mode", "concat")
     of_run = None if space or config is None else read_search_space(config)
     found = _space(space or of_run, logits, told.get("history"))
-    return RecordedAlpha(logits, found, settings.get("output_mode", "concat"), told["from"])
+    method = settings.get("SearchSettings", {})
+    search = SearchSettings(
+        max_skips=method.get("max_skips"), max_parameter_free=method.get("max_parameter_free")
+    )
+    return RecordedAlpha(logits, found, mode, told["from"], search)
 
 
 def _logits(source: Path, step: int | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rldarts_tf.caps import caps_of
 from rldarts_tf.discretization import discretize, unmoved_warning
 from rldarts_tf.encoders import Encoder, as_search_space
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
@@ -188,7 +189,8 @@ class Pipeline:
             raise RunError(f"{str(self._run.stage('search').alphas_path)!r}: {error}") from None
         # A search that was stopped early keeps the cell of before.
         step, logits = history.at(self._entry("search").get("kept_step"))
-        genotype = discretize(logits, space, output_mode=settings.output_mode)
+        caps = caps_of(self._search or SearchSettings(), space)
+        genotype = discretize(logits, space, output_mode=settings.output_mode, caps=caps)
         self._adopt(genotype)
         entry = {"exit_state": "finished", "search_steps": step}
         summary.write_summary(self._run.summary_path, "discretize", entry)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rldarts_tf.caps import make_caps
+from rldarts_tf.caps import caps_of
 from rldarts_tf.errors import RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.perturbation.decisions import Decision, decide, standard_error
@@ -49,7 +49,8 @@ def discretize_run(
     with restored(root, by, settings, folder, step) as measured:
         log = DecisionLog(folder, {**measured.told, **dataclasses.asdict(settings)})
         space = measured.supernet.space
-        caps = make_caps(space, settings.max_skips, settings.max_parameter_free)
+        given = settings.max_skips, settings.max_parameter_free
+        caps = caps_of(measured.supernet.alpha.search, space, *given)
         selection = Selection(space, settings.top_k, settings.seed, caps)
         try:
             for decision in log.decisions:

@@ -25,10 +25,14 @@ class PerturbationSettings(Settings):
     )
     top_k: int | None = setting(None, "K; that of the space if None", least=1)
     max_skips: int | None = setting(
-        None, "edges of a cell type that may be given skip_connect; None: all", least=0
+        None,
+        "edges of a cell type that may be given skip_connect; None: as the search says",
+        least=0,
     )
     max_parameter_free: int | None = setting(
-        None, "edges of a cell type that may be given an op without weights; None: all", least=0
+        None,
+        "edges of a cell type that may be given an op without weights; None: as the search says",
+        least=0,
     )
     fine_tune_steps: int = setting(
         0, "environment steps of training after each decision, with what is decided", least=0

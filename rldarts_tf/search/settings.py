@@ -116,6 +116,14 @@ class SearchSettings(Settings):
         2, "edges of a cell that may have an op without weights", least=0
     )
 
+    # How a cell is read off.
+    max_skips: int | None = setting(
+        None, "edges of the cell found that may have skip_connect; None: all", least=0
+    )
+    max_parameter_free: int | None = setting(
+        None, "edges of the cell found that may have an op without weights; None: all", least=0
+    )
+
     @property
     def is_default(self) -> bool:
         """Whether this is RL-DARTS' own method."""
