@@ -34,6 +34,7 @@ from rldarts_tf.studies.engines import LocalEngine
 from rldarts_tf.studies.loading import load_study
 from rldarts_tf.studies.plans import PLANS
 from rldarts_tf.studies.plans.making import TrialMaker, search_space_of
+from rldarts_tf.studies.results import read_results
 from rldarts_tf.studies.runner import run_study
 from rldarts_tf.studies.settings import StudySettings, changed_setting
 from rldarts_tf.studies.trials import Study, StudyPaths, Trial
@@ -138,8 +139,9 @@ def test_the_file_of_a_study_says_where_the_paper_has_it(kind):
 def test_the_gin_files_and_settings_of_all_trials_of_the_papers_size_are_valid(kind, tmp_path):
     settings = dataclasses.replace(load_study([f"studies/{kind}.gin"]), random_cells=0)
     trials = PLANS[kind](TrialMaker(settings, tmp_path))
+    trained = (trial for trial in trials if trial.run is None)
     told = {
-        tuple(a for a in trial.commands[0] if a.startswith("--gin_")): trial for trial in trials
+        tuple(a for a in trial.commands[0] if a.startswith("--gin_")): trial for trial in trained
     }
     for arguments in told:
         parts = [argument.partition("=") for argument in arguments]
@@ -199,6 +201,57 @@ def test_methods_change_the_searches_and_how_a_cell_is_read(tmp_path):
     output = f"--output={run}/genotype.json"
     assert search.commands[1] == ("discretize", run, "--by=return", "--episodes=4", output)
     assert "--gin_file=my.gin" not in found.commands[0]
+
+
+def test_methods_that_only_read_a_cell_off_otherwise_share_the_search(tmp_path):
+    methods = {
+        "darts": ["A.b = 3"],
+        "capped": ["A.b = 3", "--max_skips=1"],
+        "return": ["A.b = 3", "--by=return"],
+        "other": [],
+    }
+    settings = dataclasses.replace(QUICK, methods=methods, search_seeds=(0, 1))
+    trials = {t.name: t for t in PLANS["sweep"](TrialMaker(settings, tmp_path))}
+    trained = [name for name, t in trials.items() if t.stage == "search" and t.run is None]
+    seeds = [f"catch/search-{method}/seed-{k}" for method in ("darts", "other") for k in (0, 1)]
+    assert trained == seeds
+    capped, by_return = (trials[f"catch/search-{m}/seed-1"] for m in ("capped", "return"))
+    assert (capped.run, capped.needs) == (seeds[1], (seeds[1],))
+    output = "--output={root}/genotypes/catch/search-capped/seed-1.json"
+    assert capped.commands == (
+        ("discretize", f"{{root}}/trials/{seeds[1]}", "--max_skips=1", output),
+    )
+    # Two ways by return would else find the decisions of each other.
+    assert "--work_dir={root}/genotypes/catch/search-return/seed-1" in by_return.commands[0]
+    found = trials["catch/found-capped-1/seed-100"]
+    assert (found.arm, found.needs) == ("found:capped", (capped.name,))
+    assert found.genotype == "genotypes/catch/search-capped/seed-1.json"
+
+
+def test_a_cell_that_is_read_off_a_search_is_finished_when_it_is_there(tmp_path):
+    settings = dataclasses.replace(QUICK, methods={"p": [], "capped": ["--max_skips=1"]})
+    search, reading = [*PLANS["search_pays"](TrialMaker(settings, tmp_path))][:2]
+    paths = StudyPaths(tmp_path)
+    stage = paths.run(search).stage("search").path
+    stage.mkdir(parents=True)
+    (stage / "metrics.csv").write_text("step,wall_time,return_mean\n3,1.0,1.0\n")
+    assert (paths.state(search), paths.state(reading)) == ("interrupted", "waiting")
+    entry = {"exit_state": "finished", "env_steps": 3, "eval_test_return_mean": 1.0}
+    paths.run(search).summary_path.write_text(json.dumps({"stages": {"search": entry}}))
+    assert paths.state(reading) == "waiting"
+    for made in (search.makes, reading.makes):
+        (tmp_path / made).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / made).write_text("{}")
+    assert (paths.state(search), paths.state(reading)) == ("finished", "finished")
+    Study("search_pays", {}, (search, reading)).save(tmp_path)
+    results = read_results(tmp_path)
+    assert (results.arms(supernets=True), results.missing) == (("search:p",), {})
+
+
+def test_a_study_of_an_earlier_version_has_no_trials_that_read_others(tmp_path):
+    trial = dataclasses.asdict(TrialMaker(QUICK, tmp_path).search("catch", 0))
+    del trial["run"]
+    assert Trial.from_dict(trial).run is None
 
 
 @pytest.mark.parametrize(
@@ -479,19 +532,27 @@ def test_a_study_of_real_trainings_ends_with_results_and_a_report(tmp_path, serv
         evaluation_steps=32,
         random_cells=0,
         baselines=(),
+        methods={"darts": [], "capped": ["--max_parameter_free=0"]},
     )
     paths, program = StudyPaths(tmp_path), str(ROOT / "rldarts_tf" / "__main__.py")
     finished, _ = run(tmp_path, settings, lambda a, log, task: server.start([program, *a]))
     assert finished
     trials = Study.load(tmp_path).trials
-    assert [trial.arm for trial in trials] == ["search", "found"]
+    kinds = [(trial.arm, trial.run) for trial in trials]
+    search = "catch/search-darts/seed-0"
+    assert kinds == [
+        *(("search:darts", None), ("search:capped", search)),
+        *(("found:darts", None), ("found:capped", None)),
+    ]
     for trial in trials:
         entry = read_summary(paths.run(trial).summary_path)["stages"][trial.stage]
         assert entry["exit_state"] == "finished" and entry["env_steps"] >= 32
         assert entry["seed"] == trial.seed and "eval_test_return_mean" in entry
         config = paths.run(trial).config_path.read_text("utf-8")
         assert f"{trial.stage}/TrainingSettings.evaluation_interval = 0" in config
-    assert entry["genotype"] == Genotype.load(tmp_path / trials[1].genotype).to_dict()
+    assert entry["genotype"] == Genotype.load(tmp_path / trials[3].genotype).to_dict()
+    (cell,) = Genotype.load(tmp_path / trials[3].genotype).cells.values()
+    assert {op for node in cell for _, op in node} == {"conv_3x3"}
     # A study that is whole has a report.
     stated = [f"StudySettings.{name} = {value!r}" for name, value in settings.plain().items()]
     (tmp_path / "same.gin").write_text("\n".join(stated), "utf-8")
@@ -499,7 +560,7 @@ def test_a_study_of_real_trainings_ends_with_results_and_a_report(tmp_path, serv
         commands.main(["study", f"--gin_file={tmp_path}/same.gin", f"--root_dir={tmp_path}"]) == 0
     )
     assert f"report: {tmp_path / 'report.html'}" in capsys.readouterr().out
-    assert "2 of 2 trials" in (tmp_path / "report.md").read_text("utf-8")
+    assert "4 of 4 trials" in (tmp_path / "report.md").read_text("utf-8")
 
 
 # --- the display --------------------------------------------------------------------------------

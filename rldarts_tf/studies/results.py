@@ -85,7 +85,9 @@ class StudyResults:
 
     def arms(self, supernets: bool = False) -> tuple[str, ...]:
         """The arms of architectures that are trained from scratch, or those of supernets."""
-        of_kind = (r.arm for r in self.finished if is_supernet(r.trial) == supernets)
+        # A supernet that several cells are read off counts once.
+        trained = (r for r in self.finished if r.trial.run is None)
+        of_kind = (r.arm for r in trained if is_supernet(r.trial) == supernets)
         return tuple(dict.fromkeys(of_kind))
 
     def scores(self, environment: str, arm: str, name: str = "final_return") -> Scores | None:
@@ -114,7 +116,7 @@ def arm_of(trial: Trial) -> str:
 
 
 def is_supernet(trial: Trial) -> bool:
-    """Whether a trial trains a supernet."""
+    """Whether a trial trains a supernet, or reads a cell off one."""
     return trial.stage == "search"
 
 

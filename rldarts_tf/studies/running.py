@@ -92,6 +92,8 @@ def run_trial(
     paths = StudyPaths(Path(task.root))
     log_path = paths.log_path(task.trial)
     log_path.parent.mkdir(parents=True, exist_ok=True)
+    if task.trial.makes is not None:
+        (paths.root / task.trial.makes).parent.mkdir(parents=True, exist_ok=True)
     if not _wait_until_free(paths.run(task.trial), stopping):
         return STOPPED if stopping() else "its run directory is in use by another process"
     with log_path.open("ab") as log:

@@ -51,6 +51,8 @@ class Trial:
       makes: a file without which the trial is not finished, relative to the study's root: the cell
         that is read off a search.
       needs: names of the trials that must be finished before.
+      run: name of the trial whose run directory this one reads, to read a cell off its search in
+        another way; None: it trains in its own.
       commands: arguments of `python -m rldarts_tf`, one command after the other; `ROOT` in them is
         the study's root.
     """
@@ -66,6 +68,7 @@ class Trial:
     genotype: str | None = None
     makes: str | None = None
     needs: tuple[str, ...] = ()
+    run: str | None = None
     commands: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
@@ -80,7 +83,8 @@ class Trial:
           RunError: a field is missing, unknown or not valid.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        if not isinstance(data, Mapping) or set(data) != set(fields):
+        # Studies of earlier versions lack `run`.
+        if not isinstance(data, Mapping) or set(data) | {"run"} != set(fields):
             raise RunError(f"trial must have the fields {', '.join(fields)}, got {shown(data)}")
         values = dict(data)
         for name, value in data.items():
@@ -133,8 +137,8 @@ class StudyPaths:
         return RunPaths(self.root).report_path
 
     def run(self, trial: Trial) -> RunPaths:
-        """The run directory of a trial."""
-        return RunPaths(self.root / "trials" / trial.name)
+        """The run directory of a trial, or that which it reads."""
+        return RunPaths(self.root / "trials" / (trial.run or trial.name))
 
     def log_path(self, trial: Trial) -> Path:
         """What the processes of a trial printed."""
@@ -151,7 +155,8 @@ class StudyPaths:
         result = read_results(run.summary_path).get(trial.stage)
         if made and result is not None and result.exit_state == "finished":
             return "finished"
-        return "interrupted" if run.stage(trial.stage).path.exists() else "waiting"
+        begun = trial.run is None and run.stage(trial.stage).path.exists()
+        return "interrupted" if begun else "waiting"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Variation:
 
 
 PLAIN = Variation()
+_BY_STRENGTH = ("--by=p", "--by=contribution")
+"""Ways of reading a cell that measure nothing which would be kept."""
 
 
 class TrialMaker:
@@ -58,11 +60,24 @@ class TrialMaker:
         self._written: dict[int, str] = {}
 
     def searches(self, environment: str, cell: bool = True) -> Iterator[Trial]:
-        """The searches of every method with every search seed; see `search`."""
+        """The searches of every method with every search seed; see `search` and `reading`.
+
+        Methods that differ in how a cell is read off alone share their searches.
+        """
         named = self.settings.methods or {"": ()}
+        first: dict[Variation, list[Trial]] = {}
         for method, texts in named.items():
-            for seed in self.settings.search_seeds:
-                yield self.search(environment, seed, method, Variation.parse(texts), cell=cell)
+            variation = Variation.parse(texts)
+            training = dataclasses.replace(variation, discretize=())
+            if cell and training in first:
+                for search in first[training]:
+                    yield self.reading(search, method, variation)
+            else:
+                first[training] = [
+                    self.search(environment, seed, method, variation, cell=cell)
+                    for seed in self.settings.search_seeds
+                ]
+                yield from first[training]
 
     def search(
         self,
@@ -109,6 +124,30 @@ class TrialMaker:
             makes=made if cell else None,
             needs=() if teacher is None else (teacher.name,),
             commands=tuple(commands),
+        )
+
+    def reading(self, search: Trial, method: str, variation: Variation) -> Trial:
+        """Another cell, read off a search in the way of another method.
+
+        Args:
+          search: its trial.
+          method: name of the method.
+          variation: the method.
+        """
+        folder = f"{_slug(search.environment)}/search-{method}/seed-{search.seed}"
+        made = f"genotypes/{folder}.json"
+        flags = list(variation.discretize)
+        if any(flag.startswith("--by=") and flag not in _BY_STRENGTH for flag in flags):
+            flags.append(f"--work_dir={ROOT}/genotypes/{folder}")
+        run = f"{ROOT}/trials/{search.name}"
+        return dataclasses.replace(
+            search,
+            name=folder,
+            arm=f"search:{method}",
+            makes=made,
+            needs=(search.name,),
+            run=search.name,
+            commands=(("discretize", run, *flags, f"--output={ROOT}/{made}"),),
         )
 
     def teacher(self, environment: str) -> Trial | None:
