@@ -86,10 +86,13 @@ def _beaten(arm: Arm) -> str:
 
 
 def _difference(estimate: Estimate) -> str:
-    outcome = {1: "better", -1: "worse", 0: "no difference is shown"}[estimate.sign]
+    return f"difference of means {_interval(estimate)}: {_outcome(estimate)}."
+
+
+def _outcome(estimate: Estimate) -> str:
     if math.isnan(estimate.low):
-        outcome = "a single training has no interval"
-    return f"difference of means {_interval(estimate)}: {outcome}."
+        return "a single training has no interval"
+    return {1: "better", -1: "worse", 0: "no difference is shown"}[estimate.sign]
 
 
 def _few(arm: Arm) -> str:
@@ -105,12 +108,11 @@ def _equal_costs(analysis: Analysis) -> Iterator[str]:
             # Of one architecture nothing is said: the line's interval does not know its seeds.
             if compared is None or len(arm.scores) == 1 or math.isnan(game.size.low):
                 continue
-            outcome = {1: "better", -1: "worse", 0: "no difference is shown"}[compared.gain.sign]
             guess = " (a line through them, drawn on to that size)" if compared.drawn_on else ""
             yield (
                 f"{game.name}: among random cells the rank correlation of return and multiply-adds "
                 f"is {number(game.size.value)}; {arm.name} minus random ones of as many"
-                f"{guess}: {_interval(compared.gain)}: {outcome}."
+                f"{guess}: {_interval(compared.gain)}: {_outcome(compared.gain)}."
             )
 
 
