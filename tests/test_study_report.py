@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -25,14 +26,14 @@ from rldarts_tf.studies.report import tables, write_study_report
 from rldarts_tf.studies.report.analysis import Analysis
 from rldarts_tf.studies.report.scaling import short_names
 from rldarts_tf.studies.report.verdicts import verdicts
-from rldarts_tf.studies.results import read_results
+from rldarts_tf.studies.results import read_joined, read_results
 from rldarts_tf.studies.statistics.estimates import Estimate
-from rldarts_tf.studies.trials import StudyPaths
+from rldarts_tf.studies.trials import Study, StudyPaths
 
 FIGURES = ("scores", "profiles", "curves", "cost", "supernet_and_cell")
 TABLES = (
-    *("variance", "arms", "differences", "percentiles", "equal_time", "overall"),
-    *("supernets", "time"),
+    *("variance", "arms", "differences", "by_game", "by_game_equal_cost", "percentiles"),
+    *("equal_time", "overall", "supernets", "time"),
 )
 
 
@@ -133,7 +134,7 @@ def test_a_report_has_tables_figures_and_the_number_of_seeds(reported):
     # The variance between cells is the first table.
     text = page.text
     assert text.index("How much a game asks") < text.index("Beside random")
-    assert text.count("random 6 × 2, found 2 × 2, impala_cnn 1 × 2") == 7 + len(FIGURES)
+    assert text.count("random 6 × 2, found 2 × 2, impala_cnn 1 × 2") == 9 + len(FIGURES)
     markdown = (root / "report.md").read_text("utf-8")
     assert all(f"]({name}.png)" in markdown for name in FIGURES)
     assert sorted(path.stem for path in root.glob("*.csv")) == sorted(TABLES)
@@ -259,9 +260,56 @@ def test_cells_along_a_search_are_drawn_over_its_steps(tmp_path):
     assert "rank correlation of step and return" in (tmp_path / "report.md").read_text("utf-8")
 
 
-def test_a_study_is_reported_by_itself(whole, tmp_path, capsys):
-    assert commands.main(["report", str(whole[0]), str(tmp_path)]) == 2
-    assert "has a report of its own" in capsys.readouterr().err
+@pytest.fixture()
+def by_game(whole, tmp_path):
+    """The finished study as one of its own for each game: their roots."""
+    roots = [tmp_path / game.rpartition("/")[2] for game in GAMES]
+    for root, game in zip(roots, GAMES):
+        shutil.copytree(whole[0], root)
+        study = Study.load(root)
+        trials = tuple(trial for trial in study.trials if trial.environment == game)
+        settings = {**study.settings, "environments": [game]}
+        Study(study.name, settings, trials).save(root)
+    return [*map(str, roots)]
+
+
+def test_a_study_for_each_game_is_reported_as_one_study_of_both(reported, by_game, tmp_path):
+    page = tmp_path / "both" / "page.html"
+    assert commands.main(["report", *by_game, f"--output={page}"]) == 0
+    for name in TABLES:
+        both, whole = (
+            (folder / f"{name}.csv").read_text() for folder in (page.parent, reported[0])
+        )
+        assert both == whole, name
+    assert "# search_pays: Asterix, Breakout" in page.with_suffix(".md").read_text("utf-8")
+
+
+def test_settings_in_which_joined_studies_differ_are_shown_by_study(by_game):
+    study = read_joined(by_game).study
+    assert study.settings["environments"] == {root: [game] for root, game in zip(by_game, GAMES)}
+    assert study.settings["random_cells"] == 6
+
+
+def test_a_row_for_each_arm_has_the_difference_in_each_game(reported):
+    root, *_ = reported
+    differences = {row["arm"]: row for row in rows_of(root, "by_game")}
+    equal_costs = {row["arm"]: row for row in rows_of(root, "by_game_equal_cost")}
+    assert list(differences) == ["found", "impala_cnn"]
+    for row in rows_of(root, "differences"):
+        game, arm = row["environment"], row["arm"]
+        assert differences[arm][game] == row["difference"]
+        assert differences[arm][f"{game}_low"] == row["difference_low"]
+        assert equal_costs[arm][game] == row["equal_cost"]
+
+
+def test_what_cannot_be_reported_together_is_named(whole, by_game, tmp_path, capsys):
+    root, output = str(whole[0]), f"--output={tmp_path / 'page.html'}"
+    assert commands.main(["report", *by_game]) == 2
+    assert "output: name a file" in capsys.readouterr().err
+    assert commands.main(["report", root, by_game[0], output]) == 2
+    assert re.search(r"both have the trial '.*': only studies of other", capsys.readouterr().err)
+    assert commands.main(["report", root, str(tmp_path), output]) == 2
+    assert f"run_dirs: {str(tmp_path)!r} is not a study" in capsys.readouterr().err
     (tmp_path / "study.json").write_text("{}")
     assert commands.main(["report", str(tmp_path)]) == 2
     assert "is not a study" in capsys.readouterr().err

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rldarts_tf.errors import RLDartsError
+from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.files import PathLike
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.reading import parse_json, read_bytes
@@ -141,6 +142,47 @@ def read_results(root: PathLike) -> StudyResults:
             failed = found != "finished" and trial.name in failures
             missing[trial.name] = f"failed: {failures[trial.name]}" if failed else found
     return StudyResults(study, tuple(finished), missing)
+
+
+def read_joined(roots: Sequence[PathLike]) -> StudyResults:
+    """Reads the results of studies as if they were one, such as of a study for each game.
+
+    Args:
+      roots: of the studies, at least one. A setting in which they differ becomes a mapping from
+        roots to values.
+
+    Raises:
+      RunError: as `read_results`; or two studies have a trial of the same name.
+    """
+    parts = [read_results(root) for root in roots]
+    owners: dict[str, PathLike] = {}
+    for root, part in zip(roots, parts):
+        for trial in part.study.trials:
+            if trial.name in owners:
+                raise RunError(
+                    f"{str(root)!r} and {str(owners[trial.name])!r} both have the trial "
+                    f"{trial.name!r}: only studies of other environments, cells or seeds can be "
+                    "joined"
+                )
+            owners[trial.name] = root
+    studies = [part.study for part in parts]
+    joined = Study(
+        name=" + ".join(dict.fromkeys(study.name for study in studies)),
+        settings=_joined_settings([str(root) for root in roots], studies),
+        trials=tuple(trial for study in studies for trial in study.trials),
+    )
+    finished = tuple(result for part in parts for result in part.finished)
+    missing = {name: reason for part in parts for name, reason in part.missing.items()}
+    return StudyResults(joined, finished, missing)
+
+
+def _joined_settings(roots: Sequence[str], studies: Sequence[Study]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name in dict.fromkeys(name for study in studies for name in study.settings):
+        values = [study.settings.get(name) for study in studies]
+        same = all(value == values[0] for value in values)
+        settings[name] = values[0] if same else dict(zip(roots, values))
+    return settings
 
 
 def _result(trial: Trial, paths: StudyPaths) -> Result | str:

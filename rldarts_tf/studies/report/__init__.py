@@ -1,4 +1,4 @@
-"""A study -> its report: one HTML page, the same in Markdown, tables as CSV, figures as PNG."""
+"""Studies -> a report: one HTML page, the same in Markdown, tables as CSV, figures as PNG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rldarts_tf.studies.report.analysis import Analysis
 from rldarts_tf.studies.report.scaling import short_names
 from rldarts_tf.studies.report.tables import Table
 from rldarts_tf.studies.report.verdicts import Verdict, verdicts
-from rldarts_tf.studies.results import StudyResults, read_results
+from rldarts_tf.studies.results import StudyResults, read_joined
 from rldarts_tf.studies.trials import StudyPaths
 
 # Table or figure: their order on the page, the variance between cells first, because a game without
@@ -26,6 +26,8 @@ _ORDER = (
     "scores",
     "trajectory",
     "differences",
+    "by_game",
+    "by_game_equal_cost",
     "percentiles",
     "equal_time",
     "overall",
@@ -47,22 +49,23 @@ def is_study(directory: PathLike) -> bool:
     return StudyPaths(Path(directory)).study_path.exists()
 
 
-def write_study_report(root: PathLike, output: PathLike | None = None) -> Path:
-    """Writes the report of a study, finished or not.
+def write_study_report(*roots: PathLike, output: PathLike | None = None) -> Path:
+    """Writes the report of a study, finished or not, or of several as if they were one.
 
     Args:
-      root: of the study.
-      output: the HTML file; by default report.html in the root. Beside it go report.md (its name
-        with .md), a CSV file for each table and a PNG file for each figure.
+      *roots: of the study; of several, where each has environments, cells or seeds of its own.
+      output: the HTML file; by default report.html in the (first) root. Beside it go report.md (its
+        name with .md), a CSV file for each table and a PNG file for each figure.
 
     Returns:
       The HTML file.
 
     Raises:
-      RunError: there is no study, a library is missing, or a file cannot be written.
+      RunError: there is no study, two have the same trial, a library is missing, or a file cannot
+        be written.
     """
-    page = Path(output) if output is not None else StudyPaths(Path(root)).report_path
-    results = read_results(root)
+    page = Path(output) if output is not None else StudyPaths(Path(roots[0])).report_path
+    results = read_joined(roots)
     try:
         import scipy  # noqa: F401 - all statistics need it: said once, here
     except ImportError as error:

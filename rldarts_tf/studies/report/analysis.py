@@ -15,7 +15,7 @@ from rldarts_tf.studies.results import RANDOM, Result, StudyResults
 from rldarts_tf.studies.scores import Scores, stacked
 from rldarts_tf.studies.statistics import aggregates
 from rldarts_tf.studies.statistics.best_of import cells_in_time, equal_time
-from rldarts_tf.studies.statistics.differences import Difference, architecture_means, difference
+from rldarts_tf.studies.statistics.differences import architecture_means, difference
 from rldarts_tf.studies.statistics.equal_cost import at_equal_cost
 from rldarts_tf.studies.statistics.estimates import Estimate
 from rldarts_tf.studies.statistics.ranks import rank_among, rank_correlation
@@ -90,13 +90,6 @@ class Analysis:
         pairs = self.pairs[arm]
         supernets, cells = ([getattr(p, name) for p in pairs] for name in ("supernet", "cell"))
         return rank_correlation(np.array(supernets), np.array(cells))
-
-    def between(self, game: Game, one: str, other: str) -> Difference | None:
-        """Difference of two arms in a game; None where one of them has no result."""
-        first, second = game.arm(one), game.arm(other)
-        if first is None or second is None:
-            return None
-        return difference(first.scores.values, second.scores.values)
 
     @functools.cached_property
     def supernets(self) -> list[tuple[str, Arm]]:

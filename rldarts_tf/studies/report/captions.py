@@ -27,6 +27,16 @@ _CAPTIONS = {
         above the straight line of {reference}, return against multiply-adds (analysis of
         covariance). Probability: that a training is better than one of {reference}. {sizes}""",
     ),
+    "by_game": (
+        "Minus {reference}, game by game",
+        """Mean over architectures minus that of {reference}, with Welch's 95 % interval.
+        {sizes}""",
+    ),
+    "by_game_equal_cost": (
+        "Minus {reference} of as many multiply-adds, game by game",
+        """Above the straight line of {reference}, return against multiply-adds (analysis of
+        covariance). {sizes}""",
+    ),
     "percentiles": (
         "Among the random cells",
         """Mean return of an architecture over its seeds, the random cells whose mean is lower, and

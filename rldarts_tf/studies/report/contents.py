@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from rldarts_tf.studies.report.analysis import Analysis
 from rldarts_tf.studies.report.captions import heading
+from rldarts_tf.studies.report.findings import Arm
 from rldarts_tf.studies.report.tables import (
     Column,
     Table,
@@ -21,6 +22,7 @@ from rldarts_tf.studies.report.tables import (
 )
 from rldarts_tf.studies.results import RANDOM
 from rldarts_tf.studies.scores import Scores
+from rldarts_tf.studies.statistics.estimates import Estimate
 
 _GAME = Column("environment", "game")
 _ARM = Column("arm", "arm")
@@ -33,6 +35,8 @@ def tables(analysis: Analysis) -> list[Table]:
         _variance(analysis),
         _arms(analysis),
         _differences(analysis),
+        _by_game(analysis, "by_game", _difference),
+        _by_game(analysis, "by_game_equal_cost", _at_equal_cost),
         _ranks(analysis),
         _equal_time(analysis),
         _overall(analysis),
@@ -124,6 +128,14 @@ def _arms(analysis: Analysis) -> Table:
     return _table(analysis, "arms", columns, rows)
 
 
+def _difference(arm: Arm) -> Estimate | None:
+    return arm.difference.welch if arm.difference else None
+
+
+def _at_equal_cost(arm: Arm) -> Estimate | None:
+    return arm.equal_cost.gain if arm.equal_cost else None
+
+
 def _differences(analysis: Analysis) -> Table:
     columns = (
         _GAME,
@@ -135,14 +147,26 @@ def _differences(analysis: Analysis) -> Table:
     )
     rows = [
         (
-            *(game.name, arm.name, arm.difference.welch, arm.difference.bootstrap),
-            *(arm.equal_cost.gain if arm.equal_cost else None, arm.improvement),
+            *(game.name, arm.name, _difference(arm), arm.difference.bootstrap),
+            *(_at_equal_cost(arm), arm.improvement),
         )
         for game in analysis.games
         for arm in game.arms
         if arm.difference is not None
     ]
     return _table(analysis, "differences", columns, rows)
+
+
+def _by_game(analysis: Analysis, name: str, value: Callable[[Arm], Estimate | None]) -> Table:
+    """A row for each arm and a column for each game; no rows where there is one game."""
+    columns = (_ARM, *(Column(game.name, game.name, number) for game in analysis.games))
+    rows = []
+    for arm in analysis.arms if len(analysis.games) > 1 else ():
+        of_arm = (game.arm(arm) for game in analysis.games)
+        values = [value(found) if found else None for found in of_arm]
+        if any(values):
+            rows.append((arm, *values))
+    return _table(analysis, name, columns, rows)
 
 
 def _ranks(analysis: Analysis) -> Table:

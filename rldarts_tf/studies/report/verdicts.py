@@ -10,8 +10,9 @@ import numpy as np
 
 from rldarts_tf.studies.report.analysis import Analysis
 from rldarts_tf.studies.report.findings import Arm, Game
-from rldarts_tf.studies.report.tables import Format, minutes, number, percent, shown
+from rldarts_tf.studies.report.tables import Format, minutes, number, percent, shown, whole
 from rldarts_tf.studies.results import RANDOM
+from rldarts_tf.studies.statistics.differences import difference
 from rldarts_tf.studies.statistics.estimates import Estimate
 from rldarts_tf.studies.statistics.pareto import front
 
@@ -140,9 +141,17 @@ def _baselines(analysis: Analysis) -> Iterator[str]:
     for game, arm in _searched(analysis):
         # Where there are no random cells, the first baseline is what all are compared with already.
         for baseline in (name for name in analysis.baselines if name != analysis.reference):
-            compared = analysis.between(game, arm.name, baseline)
-            if compared is not None:
-                yield (f"{game.name}: {arm.name} beside {baseline}: {_difference(compared.welch)}")
+            other = game.arm(baseline)
+            if other is not None:
+                compared = difference(arm.scores.values, other.scores.values)
+                yield (
+                    f"{game.name}: {_sized(arm)} beside {_sized(other)}: "
+                    f"{_difference(compared.welch)}"
+                )
+
+
+def _sized(arm: Arm) -> str:
+    return f"{arm.name} ({whole(arm.mean('multiply_adds'))} multiply-adds)"
 
 
 def _trajectories(analysis: Analysis) -> Iterator[str]:
