@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains every launcher on this machine's GPU for two minutes in float32, mixed_float16, with
+# Trains a launcher of each algorithm on this machine's GPU for two minutes in float32, mixed_float16, with
 # jit_compile, and on two GPUs if there are two; compares losses with the CPU's, and prints steps per
 # second and memory.
 #

@@ -1,6 +1,6 @@
 """The kinds of studies: each a function from settings, and results so far, to trials.
 
-A plan is asked again whenever a search has finished, and gives all its trials each time, in the
+A plan is asked again whenever a trial has finished, and gives all its trials each time, in the
 order in which they should run. One that depends on results gives more of them as there are more.
 """
 
