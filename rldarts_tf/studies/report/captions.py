@@ -24,8 +24,8 @@ _CAPTIONS = {
         """Difference: mean over architectures minus that of {reference}, with Welch's interval of
         the means of architectures (of a single architecture: of its seeds), and with that of
         the hierarchical bootstrap, which is too narrow for few searches. At equal multiply-adds:
-        above the straight line of {reference}, return against multiply-adds (analysis of
-        covariance). Probability: that a training is better than one of {reference}. {sizes}""",
+        above the straight line through {reference}, return against multiply-adds, with Welch's
+        interval. Probability: that a training is better than one of {reference}. {sizes}""",
     ),
     "by_game": (
         "Minus {reference}, game by game",
@@ -34,8 +34,8 @@ _CAPTIONS = {
     ),
     "by_game_equal_cost": (
         "Minus {reference} of as many multiply-adds, game by game",
-        """Above the straight line of {reference}, return against multiply-adds (analysis of
-        covariance). {sizes}""",
+        """Above the straight line through {reference}, return against multiply-adds, with Welch's
+        95 % interval. {sizes}""",
     ),
     "percentiles": (
         "Among the random cells",

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from rldarts_tf.studies.statistics import LEVEL
+from rldarts_tf.studies.statistics.differences import Uncertainty, welch_interval
 from rldarts_tf.studies.statistics.estimates import Estimate
 
 
@@ -16,8 +16,10 @@ class EqualCost:
     """Architectures beside what others of their cost score.
 
     Attributes:
-      gain: mean score above the straight line of the others, score against cost, with the t
-        interval of the analysis of covariance (Fisher 1932): slope and variance are common.
+      gain: mean score above the straight line through the others, score against cost. Welch's
+        interval: found cells and others have variances of their own, for with three searches
+        that differ more than random cells do, a common one would make it far too narrow. A single
+        architecture has none.
       drawn_on: whether one of them costs less than all others, or more: there the line is a guess.
     """
 
@@ -34,26 +36,32 @@ def at_equal_cost(
       costs: of the architectures [m], such as multiply-adds.
       scores: their mean scores [m].
       other_costs: of those that the line is drawn through [n].
-      other_scores: their mean scores [n].
+      other_scores: their mean scores [n]. Those without a finite cost and score are left out.
 
     Returns:
       None where the others do not make a line: fewer than three, or all of one cost.
     """
-    from scipy import stats
-
+    known = np.isfinite(costs) & np.isfinite(scores)
+    costs, scores = costs[known], scores[known]
+    known = np.isfinite(other_costs) & np.isfinite(other_scores)
+    other_costs, other_scores = other_costs[known], other_scores[known]
     if len(other_costs) < 3 or np.ptp(other_costs) == 0 or not len(costs):
         return None
-    cost = np.concatenate([costs, other_costs])
     # In units of the spread: multiply-adds are counted in millions or in thousands.
-    cost = (cost - cost.mean()) / np.ptp(cost)
-    is_one = np.repeat([1.0, 0.0], [len(costs), len(other_costs)])
-    design = np.stack([is_one, np.ones_like(cost), cost], axis=1)
-    score = np.concatenate([scores, other_scores])
-    effects = np.linalg.lstsq(design, score, rcond=None)[0]
-    freedom = len(score) - design.shape[1]
-    left = score - design @ effects
-    variance = float(left @ left) / freedom * np.linalg.inv(design.T @ design)[0, 0]
-    margin = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
-    gain = float(effects[0])
+    middle, spread = other_costs.mean(), np.ptp(other_costs)
+    own, others = ((cost - middle) / spread for cost in (costs, other_costs))
+    design = np.stack([np.ones_like(others), others], axis=1)
+    line = np.linalg.lstsq(design, other_scores, rcond=None)[0]
+    above = scores - (line[0] + line[1] * own)
+    left = other_scores - design @ line
+    freedom = len(others) - 2
+    at_mean = np.array([1.0, own.mean()])
+    of_line = float(at_mean @ np.linalg.inv(design.T @ design) @ at_mean)
+    of_one = float(above.var(ddof=1)) / len(above) if len(above) > 1 else math.nan
+    gain = welch_interval(
+        float(above.mean()),
+        Uncertainty(of_one, len(above) - 1),
+        Uncertainty(float(left @ left) / freedom * of_line, freedom),
+    )
     drawn_on = bool(np.min(costs) < np.min(other_costs) or np.max(costs) > np.max(other_costs))
-    return EqualCost(Estimate(gain, gain - margin, gain + margin), drawn_on)
+    return EqualCost(gain, drawn_on)
