@@ -272,7 +272,7 @@ def test_the_interval_at_equal_cost_covers_the_truth_also_where_searches_differ_
         of_others = 2 * other + rng.normal(size=20)
         found = at_equal_cost(costs, 2 * costs + 1 + noise, other, of_others)
         hits.append(covered(found.gain, 1.0))
-    assert 0.9 < np.mean(hits) < 0.98
+    assert 0.91 < np.mean(hits) < 0.98
 
 
 def test_the_expected_best_is_the_mean_over_all_draws():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 from rldarts_tf.errors import ConfigError
@@ -45,9 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
         write_report(arguments.run_dirs, output)
         print(output)
         return
-    for directory in arguments.run_dirs:
-        if directory not in studies:
-            raise ConfigError(f"run_dirs: {directory!r} is not a study, as {studies[0]!r} is")
+    for directory in itertools.filterfalse(is_study, arguments.run_dirs):
+        raise ConfigError(f"run_dirs: {directory!r} is not a study, as {studies[0]!r} is")
     if len(studies) > 1 and arguments.output is None:
         raise ConfigError("output: name a file, where a report is of several studies")
     print(write_study_report(*studies, output=arguments.output))

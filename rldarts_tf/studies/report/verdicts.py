@@ -12,7 +12,7 @@ from rldarts_tf.studies.report.analysis import Analysis
 from rldarts_tf.studies.report.findings import Arm, Game
 from rldarts_tf.studies.report.tables import Format, minutes, number, percent, shown, whole
 from rldarts_tf.studies.results import RANDOM
-from rldarts_tf.studies.statistics.differences import difference
+from rldarts_tf.studies.statistics.differences import welch_difference
 from rldarts_tf.studies.statistics.estimates import Estimate
 from rldarts_tf.studies.statistics.pareto import front
 
@@ -143,11 +143,8 @@ def _baselines(analysis: Analysis) -> Iterator[str]:
         for baseline in (name for name in analysis.baselines if name != analysis.reference):
             other = game.arm(baseline)
             if other is not None:
-                compared = difference(arm.scores.values, other.scores.values)
-                yield (
-                    f"{game.name}: {_sized(arm)} beside {_sized(other)}: "
-                    f"{_difference(compared.welch)}"
-                )
+                found = welch_difference(arm.scores.values, other.scores.values)
+                yield f"{game.name}: {_sized(arm)} beside {_sized(other)}: {_difference(found)}"
 
 
 def _sized(arm: Arm) -> str:

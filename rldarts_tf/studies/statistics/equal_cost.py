@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import numpy as np
 
-from rldarts_tf.studies.statistics.differences import Uncertainty, welch_interval
+from rldarts_tf.studies.statistics.differences import Uncertainty, uncertainty, welch_interval
 from rldarts_tf.studies.statistics.estimates import Estimate
 
 
@@ -57,10 +56,9 @@ def at_equal_cost(
     freedom = len(others) - 2
     at_mean = np.array([1.0, own.mean()])
     of_line = float(at_mean @ np.linalg.inv(design.T @ design) @ at_mean)
-    of_one = float(above.var(ddof=1)) / len(above) if len(above) > 1 else math.nan
     gain = welch_interval(
         float(above.mean()),
-        Uncertainty(of_one, len(above) - 1),
+        uncertainty(above[:, None]),
         Uncertainty(float(left @ left) / freedom * of_line, freedom),
     )
     drawn_on = bool(np.min(costs) < np.min(other_costs) or np.max(costs) > np.max(other_costs))
