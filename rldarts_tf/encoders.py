@@ -453,13 +453,14 @@ class Supernet(CellNetwork):
             return None
         return self.cost_weight * self.cost_table.share(self.alpha.mean_op_weights())
 
-    def discretize(self, top_k: int | None = None) -> Genotype:
-        """δ(α), the discrete cell that α stands for now (Algorithm 4), with the caps of its search.
+    def discretize(self, top_k: int | None = None, *, capped: bool = True) -> Genotype:
+        """δ(α), the discrete cell that α stands for now (Algorithm 4).
 
         Args:
           top_k: K; that of the search space if None.
+          capped: whether the caps of the search hold.
         """
-        caps = caps_of(self.alpha.search, self.space)
+        caps = caps_of(self.alpha.search, self.space) if capped else None
         logits = self.alpha.numpy_logits()
         return discretization.discretize(logits, self.space, top_k, self.output_mode, caps=caps)
 

@@ -126,6 +126,7 @@ class ParameterFree(tf.keras.layers.Layer):
 
 
 _REGISTRY: dict[str, OpFactory] = {}
+_HAS_WEIGHTS: dict[str, tuple[OpFactory, bool]] = {}  # by name, with the factory that was asked
 
 
 def register_op(name: str, factory: OpFactory) -> None:
@@ -182,14 +183,20 @@ def parameter_free(names: Iterable[str]) -> frozenset[str]:
     Raises:
       ConfigError: an op is not registered.
     """
-    found = set()
-    for name in names:
-        if name != NONE:
-            layer = make_op(name, filters=2)
-            layer(tf.zeros([1, 4, 4, 2], layer.compute_dtype))
-            if not layer.weights:
-                found.add(name)
-    return frozenset(found)
+    names = [name for name in names if name != NONE]
+    check_ops(names)
+    return frozenset(name for name in names if not _has_weights(name))
+
+
+def _has_weights(name: str) -> bool:
+    """Whether an op has weights; a layer is made to tell, but once, for Keras keeps some of it."""
+    factory, known = _HAS_WEIGHTS.get(name, (None, False))
+    if factory is not _REGISTRY[name]:
+        layer = make_op(name, filters=2)
+        layer(tf.zeros([1, 4, 4, 2], layer.compute_dtype))
+        known = bool(layer.weights)
+        _HAS_WEIGHTS[name] = _REGISTRY[name], known
+    return known
 
 
 def make_op(

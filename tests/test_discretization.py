@@ -13,11 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import exact_odds, reference_discretize
 
+from rldarts_tf import ops
 from rldarts_tf.caps import caps_of, make_caps
 from rldarts_tf.discretization import Cap, discretize, discretize_strengths
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import random_genotype
+from rldarts_tf.ops import parameter_free
 from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace, num_edges, register_search_space
 
@@ -333,6 +335,21 @@ def test_caps_count_every_op_that_has_no_weights():
     assert make_caps(CLASSIC) == {}
 
 
+def test_an_op_is_made_once_to_tell_whether_it_has_weights(monkeypatch):
+    made = []
+
+    def factory(filters, stride):
+        made.append(tf.keras.layers.Conv2D(filters, 1, strides=stride))
+        return made[-1]
+
+    monkeypatch.setitem(ops._REGISTRY, "test_counted", factory)
+    assert {parameter_free(["test_counted", S]) for _ in range(3)} == {frozenset([S])}
+    assert len(made) == 1
+    # Another op of that name is asked again.
+    monkeypatch.setitem(ops._REGISTRY, "test_counted", lambda *_: tf.keras.layers.ReLU())
+    assert parameter_free(["test_counted"]) == {"test_counted"}
+
+
 def test_caps_of_a_search_hold_unless_others_are_given():
     search = SearchSettings(max_skips=1)
     assert caps_of(search, MICRO) == make_caps(MICRO, max_skips=1)
@@ -345,6 +362,9 @@ def test_a_supernet_reads_its_cell_off_within_the_caps_of_its_search():
         node.assign(np.broadcast_to([op == S for op in MICRO.ops("normal")], node.shape) * 1.0)
     found = [op for node in supernet.discretize().cells["normal"] for _, op in node]
     assert (found.count(S), found.count("conv_3x3")) == (3, 4)
+    assert {op for node in supernet.discretize(capped=False).cells["normal"] for _, op in node} == {
+        S
+    }
     bare = SearchSpace("test_no_weights", ["relu", "tanh"])
     with pytest.raises(ConfigError, match=r"max_parameter_free.*nothing could take their place"):
         Supernet(bare, [2], features=2, search={"max_parameter_free": 0})

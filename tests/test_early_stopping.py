@@ -69,6 +69,12 @@ def test_a_search_that_is_stopped_says_why_and_keeps_the_cell_of_before(tmp_path
     }
 
 
+def test_a_cap_hides_no_op_from_the_rule_that_counts_them(tmp_path):
+    method = {"stop_by": "parameter_free", "stop_parameter_free": 0, "max_parameter_free": 0}
+    _, summary, _ = search(tmp_path, **method)
+    assert "is 1, more than 0" in summary["stopped_early"]
+
+
 def test_measuring_the_eigenvalue_changes_nothing_of_the_search(whole, tmp_path):
     variables, _, metrics = search(tmp_path, stop_by="eigenvalue", stop_factor=1e9)
     for found, expected in zip(variables, whole[0]):

@@ -32,7 +32,7 @@ from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.studies.display import Display, read_progress
 from rldarts_tf.studies.engines import LocalEngine
 from rldarts_tf.studies.loading import load_study
-from rldarts_tf.studies.plans import PLANS
+from rldarts_tf.studies.plans import PLANS, planned
 from rldarts_tf.studies.plans.making import TrialMaker, search_space_of
 from rldarts_tf.studies.results import read_results
 from rldarts_tf.studies.runner import run_study
@@ -115,7 +115,9 @@ def test_every_study_makes_trials_in_every_size(kind, size, tmp_path):
     settings = load_study([f"studies/{kind}.gin", *SIZES[size]])
     assert settings.kind == kind
     settings = dataclasses.replace(settings, random_cells=min(2, settings.random_cells))
-    trials = [*PLANS[kind](TrialMaker(settings, tmp_path))]
+    maker = TrialMaker(settings, tmp_path)
+    trials = [*planned(maker).values()]
+    assert {len([*PLANS[kind](maker)])} <= {len(trials), len(trials) - len(maker.teachers)}
     seen: set[str] = set()
     for trial in trials:
         assert trial.name not in seen and set(trial.needs) <= seen
@@ -126,6 +128,53 @@ def test_every_study_makes_trials_in_every_size(kind, size, tmp_path):
     assert {trial.seed for trial in trials if trial.stage != "search"}.isdisjoint(
         trial.search_seed for trial in trials
     )
+
+
+@pytest.mark.parametrize("kind", PLANS)
+def test_every_study_trains_the_teacher_of_its_searches_before_them(kind, tmp_path):
+    settings = dataclasses.replace(
+        QUICK,
+        kind=kind,
+        baselines=("impala_cnn", "nature_cnn"),
+        teacher="nature_cnn",
+        variants={"wide": ["A.b = 3"]},
+        search_environment="catch",
+    )
+    trials = planned(TrialMaker(settings, tmp_path))
+    names = [*trials]
+    for name, trial in trials.items():
+        assert all(names.index(need) < names.index(name) for need in trial.needs)
+    searches = [trial for trial in trials.values() if trial.stage == "search"]
+    assert {trial.needs for trial in searches} <= {("catch/nature_cnn/seed-100",)}
+    assert bool(searches) == (kind not in ("kernel_size", "model_size"))
+
+
+def test_variants_of_several_baselines_are_trials_of_their_own(tmp_path):
+    settings = dataclasses.replace(
+        QUICK,
+        kind="kernel_size",
+        baselines=("impala_cnn", "nature_cnn"),
+        variants={"wide": ["A.b = 3"]},
+    )
+    kinds = {
+        trial.architecture: trial.commands[0][-1]
+        for trial in planned(TrialMaker(settings, tmp_path)).values()
+    }
+    assert kinds == {
+        f"{kind}_wide": f"--gin_bindings=EncoderSettings.baseline = '{kind}'"
+        for kind in settings.baselines
+    }
+
+
+def test_trials_that_differ_may_not_share_a_name(tmp_path):
+    settings = dataclasses.replace(
+        QUICK,
+        kind="teaching",
+        baselines=("impala_cnn", "nature_cnn"),
+        variants={"impala_cnn": ["A.b = 3"]},
+    )
+    with pytest.raises(ConfigError, match="named 'catch/impala_cnn/seed-100'"):
+        planned(TrialMaker(settings, tmp_path))
 
 
 @pytest.mark.parametrize("kind", PLANS)
@@ -226,6 +275,21 @@ def test_methods_that_only_read_a_cell_off_otherwise_share_the_search(tmp_path):
     found = trials["catch/found-capped-1/seed-100"]
     assert (found.arm, found.needs) == ("found:capped", (capped.name,))
     assert found.genotype == "genotypes/catch/search-capped/seed-1.json"
+
+
+def test_the_searches_that_methods_share_are_those_of_the_one_that_measures_nothing(tmp_path):
+    settings = dataclasses.replace(QUICK, methods={"return": ["--by=return"], "darts": []})
+    trials = [*planned(TrialMaker(settings, tmp_path)).values()]
+    runs = {t.arm: t.run for t in trials if t.stage == "search"}
+    assert runs == {"search:return": "catch/search-darts/seed-0", "search:darts": None}
+
+    # What has been trained stays: a study may grow in any order.
+    old = dataclasses.replace(settings, methods={"return": ["--by=return"]})
+    known = [*planned(TrialMaker(old, tmp_path)).values()]
+    grown = planned(TrialMaker(settings, tmp_path, known))
+    assert all(grown[trial.name] == trial for trial in known)
+    runs = {t.arm: t.run for t in grown.values() if t.stage == "search"}
+    assert runs == {"search:return": None, "search:darts": "catch/search-return/seed-0"}
 
 
 def test_a_cell_that_is_read_off_a_search_is_finished_when_it_is_there(tmp_path):

@@ -22,6 +22,7 @@ HARMLESS = (
     "TrainingSettings.checkpoint_minutes",
     "TrainingSettings.pictures",
     "TrainingSettings.devices",
+    "TeacherSettings.run",  # Where the teacher lies; which one it is, a checksum tells.
 )
 """Settings that no gradient depends on, but for the order of its sums."""
 

@@ -14,7 +14,7 @@ from rldarts_tf.files import PathLike, write_text
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.studies.display import Display
 from rldarts_tf.studies.engines import Engine
-from rldarts_tf.studies.plans import PLANS
+from rldarts_tf.studies.plans import PLANS, planned
 from rldarts_tf.studies.plans.making import TrialMaker
 from rldarts_tf.studies.running import FINISHED, STOPPED, Task
 from rldarts_tf.studies.settings import StudySettings, changed_setting
@@ -84,14 +84,14 @@ class Runner:
         self._paths = paths
         self._engine = engine
         self._threads = threads
-        self._maker = TrialMaker(settings, paths.root)
+        known = _known_trials(settings, paths)
+        self._maker = TrialMaker(settings, paths.root, known)
         self._trials: dict[str, Trial] = {}
         self._finished: set[str] = set()
         self._failed: dict[str, str] = {}
         self._attempts: Counter[str] = Counter()
         self._running: dict[concurrent.futures.Future[str], Trial] = {}
         self._stopped = False
-        known = _known_trials(settings, paths)
         self._plan()
         self._check_same(known)
         self._save()
@@ -135,7 +135,7 @@ class Runner:
 
     def _plan(self) -> None:
         """Asks for the trials, and writes them down if there are more than before."""
-        trials = {trial.name: trial for trial in PLANS[self._settings.kind](self._maker)}
+        trials = planned(self._maker)
         if trials.keys() == self._trials.keys():
             return
         for name in trials.keys() - self._trials.keys():

@@ -160,6 +160,8 @@ class EigenvalueStopping(MeasuredStopping):
 class ParameterFreeStopping(MeasuredStopping):
     """Counts the ops without weights in the present cell: in that of the type that has most.
 
+    The cell is the one without the search's caps, which would hide what is counted.
+
     Args:
       supernet: that is searched with.
       num_env_steps: of the whole search.
@@ -177,7 +179,7 @@ class ParameterFreeStopping(MeasuredStopping):
 
     @override
     def _measure(self) -> float:
-        cells = self._supernet.discretize().cells.values()
+        cells = self._supernet.discretize(capped=False).cells.values()
         return float(max(sum(op in self._ops for node in c for _, op in node) for c in cells))
 
 

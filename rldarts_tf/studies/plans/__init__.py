@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.studies.plans import comparisons
 from rldarts_tf.studies.plans.making import TrialMaker
 from rldarts_tf.studies.plans.trajectory import trajectory
@@ -31,3 +32,21 @@ PLANS: Mapping[str, Plan] = {
     "sweep": comparisons.searches,
 }
 """By `StudySettings.kind`."""
+
+
+def planned(maker: TrialMaker) -> dict[str, Trial]:
+    """The trials of a study by name, as far as they are known; teachers first.
+
+    Raises:
+      ConfigError: two trials that differ would share a name.
+      RunError: a cell that a trial needs cannot be read.
+    """
+    made = [*PLANS[maker.settings.kind](maker)]
+    trials: dict[str, Trial] = {}
+    for trial in (*maker.teachers, *made):
+        if trials.setdefault(trial.name, trial) != trial:
+            raise ConfigError(
+                f"StudySettings: two different trials would be named {trial.name!r}: give methods "
+                "and variants names that no other architecture has"
+            )
+    return trials

@@ -61,7 +61,7 @@ def ablations(maker: TrialMaker) -> Iterator[Trial]:
 def taught(maker: TrialMaker) -> Iterator[Trial]:
     """Searches with and without a teacher, or with other costs, their cells, and others (A2D).
 
-    The baselines are first, for one of them may be the teacher. Nobody teaches a cell: found ones,
+    The baselines are first. Nobody teaches a cell: found ones,
     random ones and baselines are trained alike. Where there are variants, the last baseline is
     trained in each of those alone.
     """
@@ -106,8 +106,9 @@ def _baselines(
 
 
 def _variants(maker: TrialMaker, environment: str, kinds: Sequence[str]) -> Iterator[Trial]:
-    """The variants of hand-designed encoders."""
-    for name, texts in (maker.settings.variants or {}).items():
+    """The variants of hand-designed encoders; their kind names them too where there are several."""
+    for variant, texts in (maker.settings.variants or {}).items():
         for kind in kinds:
+            name = variant if len(kinds) == 1 else f"{kind}_{variant}"
             for seed in maker.settings.evaluation_seeds:
                 yield maker.baseline(environment, kind, seed, name, Variation.parse(texts))

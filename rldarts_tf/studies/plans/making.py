@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rldarts_tf.errors import ConfigError
@@ -51,11 +51,14 @@ class TrialMaker:
     Args:
       settings: of the study.
       root: of the study.
+      known: the trials that it has already.
     """
 
-    def __init__(self, settings: StudySettings, root: Path) -> None:
+    def __init__(self, settings: StudySettings, root: Path, known: Iterable[Trial] = ()) -> None:
         self.settings = settings
         self.paths = StudyPaths(root)
+        self._trained = {trial.name for trial in known if trial.run is None}
+        self._teachers: dict[str, Trial] = {}
         self._cells: list[Genotype] = []
         self._written: dict[int, str] = {}
 
@@ -65,19 +68,35 @@ class TrialMaker:
         Methods that differ in how a cell is read off alone share their searches.
         """
         named = self.settings.methods or {"": ()}
-        first: dict[Variation, list[Trial]] = {}
-        for method, texts in named.items():
-            variation = Variation.parse(texts)
-            training = dataclasses.replace(variation, discretize=())
-            if cell and training in first:
-                for search in first[training]:
-                    yield self.reading(search, method, variation)
-            else:
-                first[training] = [
-                    self.search(environment, seed, method, variation, cell=cell)
-                    for seed in self.settings.search_seeds
-                ]
-                yield from first[training]
+        variations = {method: Variation.parse(texts) for method, texts in named.items()}
+        owners = self._owners(environment, variations) if cell else dict(zip(named, named))
+        for method, variation in variations.items():
+            for seed in self.settings.search_seeds:
+                owner = owners[method]
+                search = self.search(environment, seed, owner, variations[owner], cell=cell)
+                yield search if owner == method else self.reading(search, method, variation)
+
+    def _owners(self, environment: str, variations: Mapping[str, Variation]) -> dict[str, str]:
+        """By method, that whose searches it reads its cells off; itself where it trains them.
+
+        Of those that are trained alike it is the one that has trained already. Where none has: one
+        that reads its cell in the launcher's own way, which measures nothing, else the first.
+        """
+
+        def rank(method: str) -> tuple[bool, bool]:
+            known = {
+                _search_name(environment, "search", method, seed)
+                for seed in self.settings.search_seeds
+            }
+            return not known & self._trained, bool(variations[method].discretize)
+
+        best: dict[Variation, str] = {}
+        for method in sorted(variations, key=rank):
+            best.setdefault(dataclasses.replace(variations[method], discretize=()), method)
+        return {
+            method: best[dataclasses.replace(variation, discretize=())]
+            for method, variation in variations.items()
+        }
 
     def search(
         self,
@@ -98,9 +117,10 @@ class TrialMaker:
           arm: of the supernet.
           cell: whether a cell is read off it.
         """
-        folder = f"{_slug(environment)}/{_join('-', arm, method)}/seed-{seed}"
-        teacher = self.teacher(environment)
+        folder = _search_name(environment, arm, method, seed)
+        teacher = self._teacher(environment)
         if teacher is not None:
+            self._teachers[teacher.name] = teacher
             run = f"TeacherSettings.run = {f'{ROOT}/trials/{teacher.name}'!r}"
             variation = dataclasses.replace(variation, bindings=(*variation.bindings, run))
         flags = self._flags(environment, variation, seed, self.settings.search_steps, folder)
@@ -134,7 +154,7 @@ class TrialMaker:
           method: name of the method.
           variation: the method.
         """
-        folder = f"{_slug(search.environment)}/search-{method}/seed-{search.seed}"
+        folder = _search_name(search.environment, "search", method, search.seed)
         made = f"genotypes/{folder}.json"
         flags = list(variation.discretize)
         if any(flag.startswith("--by=") and flag not in _BY_STRENGTH for flag in flags):
@@ -150,7 +170,12 @@ class TrialMaker:
             commands=(("discretize", run, *flags, f"--output={ROOT}/{made}"),),
         )
 
-    def teacher(self, environment: str) -> Trial | None:
+    @property
+    def teachers(self) -> tuple[Trial, ...]:
+        """The trainings that teach the searches which have been made."""
+        return tuple(self._teachers.values())
+
+    def _teacher(self, environment: str) -> Trial | None:
         """The baseline that teaches the searches in an environment, if one does."""
         kind = self.settings.teacher
         if kind is None:
@@ -332,6 +357,10 @@ def _environment_flags(flags: Sequence[str], environment: str) -> list[str]:
             f"StudySettings.environments must be names such as {wanted!r}, got {environment!r}"
         )
     return [f"--{flag}={part}" for flag, part in zip(flags, parts)]
+
+
+def _search_name(environment: str, arm: str, method: str, seed: int) -> str:
+    return f"{_slug(environment)}/{_join('-', arm, method)}/seed-{seed}"
 
 
 def _slug(environment: str) -> str:
