@@ -23,6 +23,7 @@ from rldarts_tf.studies.statistics.differences import (
     uncertainty,
     welch_interval,
 )
+from rldarts_tf.studies.statistics.equal_cost import at_equal_cost
 from rldarts_tf.studies.statistics.resampling import bootstrap
 from rldarts_tf.studies.statistics.variance import variance_components
 
@@ -71,6 +72,10 @@ def study(
     gain = equal_time(found, random, BEST_OF).gain
     results["gain over the best of 3"] = held(gain.low, gain.high, -best)
     icc = variance_components(random).icc
+    costs = rng.uniform(size=searches + cells)
+    beside = at_equal_cost(costs[:searches], found.mean(-1), costs[searches:], random.mean(-1))
+    assert beside is not None
+    results["at equal multiply-adds"] = held(beside.gain.low, beside.gain.high, 0.0)
     results["ICC"] = held(icc.low, icc.high, between**2 / (between**2 + 1))
     return results
 

@@ -110,6 +110,15 @@ def discretize_strengths(
     return _discretize(values, strength, space, top_k, output_mode, threshold, caps)
 
 
+def within_caps(genotype: Genotype, caps: Caps) -> bool:
+    """Whether a cell is one that `discretize` could make with the caps."""
+    return all(
+        sum(op in cap.ops for node in cell for _, op in node) <= cap.most
+        for cell in genotype.cells.values()
+        for cap in caps.values()
+    )
+
+
 def check_caps(space: Space, caps: Caps) -> None:
     """Checks that some op remains for every edge, whatever other edges are given.
 

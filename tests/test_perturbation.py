@@ -17,6 +17,7 @@ from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.perturbation import decisions
 from rldarts_tf.perturbation.decisions import Decision, Question, decide
+from rldarts_tf.perturbation import inherited
 from rldarts_tf.perturbation.inherited import evolution, mutated, one_hot, random_cells
 from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.selection import Selection
@@ -186,6 +187,27 @@ def test_a_searcher_is_repeatable_and_evolution_finds_what_is_worth_more(searche
     assert scores[:50] == found(50)
     first, last = np.mean(scores[:20]), np.mean(scores[-20:])
     assert (last > first + 5) == (searcher is evolution)
+
+
+@pytest.mark.parametrize("searcher", [random_cells, evolution])
+def test_searchers_keep_caps(searcher):
+    caps = {"max_skips": Cap(frozenset([SKIP_CONNECT]), 1)}
+    cells = []
+
+    def score(genotype):
+        cells.append(genotype)
+        return float(sum(op == SKIP_CONNECT for node in genotype.cells["normal"] for _, op in node))
+
+    searcher(CLASSIC, score, 60, seed=0, caps=caps)
+    of_cell = [[op for node in c for _, op in node] for g in cells for c in g.cells.values()]
+    assert len(cells) == 60 and {ops.count(SKIP_CONNECT) for ops in of_cell} == {0, 1}
+
+
+def test_caps_that_leave_hardly_any_cell_are_refused(monkeypatch):
+    monkeypatch.setattr(inherited, "DRAWS", 50)
+    caps = {"max_skips": Cap(frozenset(CLASSIC.ops("normal")), 0)}
+    with pytest.raises(ConfigError, match="max_skips: of 50 cells that were drawn none is within"):
+        random_cells(CLASSIC, lambda genotype: 0.0, 1, seed=0, caps=caps)
 
 
 # --- decisions ----------------------------------------------------------------------------------

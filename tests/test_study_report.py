@@ -209,6 +209,42 @@ def test_a_study_that_has_just_begun_has_a_report(tmp_path, capsys):
     assert "No training from scratch is finished yet" in text and "interrupted" in text
 
 
+def test_where_the_baseline_scores_nothing_it_is_no_unit(tmp_path):
+    trials = make_trials()
+    make_study(tmp_path, trials)
+    for trial in trials:
+        if (trial.environment, trial.arm) == (GAMES[1], "baseline"):
+            path = StudyPaths(tmp_path).run(trial).summary_path
+            summary = json.loads(path.read_text())
+            summary["stages"]["baseline"]["eval_test_return_mean"] = 0.0
+            path.write_text(json.dumps(summary))
+    write_study_report(tmp_path)
+    pairs = Analysis(read_results(tmp_path)).pairs["found"]
+    assert {pair.game for pair in pairs} == {"Asterix"}
+
+
+def test_where_all_trainings_score_the_same_no_architecture_is_asked_for(tmp_path):
+    make_study(tmp_path, make_trials(GAMES[:1]), between=0.0, within=0.0, gain=0.0)
+    asked, *_ = verdicts(Analysis(read_results(tmp_path)))
+    assert asked.answers == ["Asterix: no. All trainings score the same (6 cells, 12 trainings)."]
+
+
+def test_cells_that_lack_their_multiply_adds_take_no_part_in_what_size_says(tmp_path):
+    trials = make_trials(GAMES[:1])
+    make_study(tmp_path, trials)
+    for trial in trials:
+        if trial.architecture == "random-05":
+            path = StudyPaths(tmp_path).run(trial).summary_path
+            summary = json.loads(path.read_text())
+            del summary["stages"]["evaluate"]["multiply_adds"]
+            path.write_text(json.dumps(summary))
+    results = read_results(tmp_path)
+    without = [r for r in results.finished if r.trial.architecture != "random-05"]
+    others = dataclasses.replace(results, finished=tuple(without))
+    size, expected = (Analysis(found).games[0].size for found in (results, others))
+    assert math.isfinite(size.low) and size == expected
+
+
 def test_a_single_search_with_a_single_seed_claims_nothing(tmp_path):
     make_study(tmp_path, make_trials(GAMES[:1], searches=1, seeds=1), gain=100.0)
     asked, compared, time, baseline, *_ = verdicts(Analysis(read_results(tmp_path)))

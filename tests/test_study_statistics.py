@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no pa
 
 import interval_coverage
 
+from rldarts_tf.studies.scores import Scores, stacked
 from rldarts_tf.studies.statistics import aggregates, best_of
 from rldarts_tf.studies.statistics.aggregates import interquartile_mean, probability_of_improvement
 from rldarts_tf.studies.statistics.differences import Uncertainty, difference, welch_interval
@@ -75,6 +76,14 @@ def covered(estimate, truth):
 
 def ends(estimate):
     return estimate.value, estimate.low, estimate.high
+
+
+def test_scores_are_joined_by_their_seeds():
+    one = Scores(("a",), (100, 102), np.array([[1.0, 3.0]]))
+    other = Scores(("b", "c"), (101, 102), np.array([[5.0, 6.0], [np.nan, 7.0]]))
+    nan = np.nan
+    np.testing.assert_array_equal(stacked([one, other]), [[1, nan, 3], [nan, 5, 6], [nan, nan, 7]])
+    assert stacked([]).shape == (0, 0)
 
 
 def test_aggregates_of_independent_runs_are_those_of_rliable():

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import random
 from collections.abc import Callable
 
 import numpy as np
 
+from rldarts_tf.discretization import Caps, within_caps
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.perturbation.selection import Weights
 from rldarts_tf.space import NONE, Space
 
 Score = Callable[[Genotype], float]
 """The value of a cell with inherited weights; larger is better. It may be asked twice."""
+DRAWS = 100_000
+"""Cells that are drawn for one within the caps, before it is said that there is hardly any."""
 
 
 def one_hot(genotype: Genotype, space: Space) -> dict[str, Weights]:
@@ -40,7 +45,12 @@ def one_hot(genotype: Genotype, space: Space) -> dict[str, Weights]:
 
 
 def random_cells(
-    space: Space, score: Score, number: int, seed: int, output_mode: str = "concat"
+    space: Space,
+    score: Score,
+    number: int,
+    seed: int,
+    output_mode: str = "concat",
+    caps: Caps | None = None,
 ) -> None:
     """Scores cells that are drawn uniformly.
 
@@ -50,10 +60,14 @@ def random_cells(
       number: cells.
       seed: of the draws.
       output_mode: of the cells.
+      caps: that every cell keeps.
+
+    Raises:
+      ConfigError: no cell within the caps is found.
     """
     rng = random.Random(seed)
     for _ in range(number):
-        score(random_genotype(space, rng, output_mode))
+        score(_within(caps, lambda: random_genotype(space, rng, output_mode)))
 
 
 def evolution(
@@ -62,6 +76,7 @@ def evolution(
     number: int,
     seed: int,
     output_mode: str = "concat",
+    caps: Caps | None = None,
     population: int = 20,
     sample: int = 5,
 ) -> None:
@@ -73,20 +88,35 @@ def evolution(
       number: cells in all, those of the first population included.
       seed: of all draws.
       output_mode: of the cells.
+      caps: that every cell keeps.
       population: P, cells that are alive.
       sample: S, cells among which the parent is chosen.
+
+    Raises:
+      ConfigError: no cell within the caps is found.
     """
     rng = random.Random(seed)
     alive: collections.deque[tuple[float, Genotype]] = collections.deque()
     for index in range(number):
         if index < population:
-            child = random_genotype(space, rng, output_mode)
+            child = _within(caps, lambda: random_genotype(space, rng, output_mode))
         else:
             contestants = rng.sample(list(alive), min(sample, len(alive)))
             _, parent = max(contestants, key=lambda scored: scored[0])
-            child = mutated(parent, rng)
+            child = _within(caps, functools.partial(mutated, parent, rng))
             alive.popleft()
         alive.append((score(child), child))
+
+
+def _within(caps: Caps | None, draw: Callable[[], Genotype]) -> Genotype:
+    """The first of the drawn cells that is within the caps."""
+    for _ in range(DRAWS):
+        genotype = draw()
+        if caps is None or within_caps(genotype, caps):
+            return genotype
+    raise ConfigError(
+        f"{', '.join(caps or ())}: of {DRAWS:,} cells that were drawn none is within the caps"
+    )
 
 
 def mutated(genotype: Genotype, rng: random.Random) -> Genotype:

@@ -89,9 +89,11 @@ def rank_run(
 
     Raises:
       RunError: there is no search, or the folder holds a ranking of other settings.
+      ConfigError: hardly any cell is within the caps of the search.
     """
     with restored(root, "return", settings, folder, step) as measured:
         space = measured.supernet.space
+        caps = caps_of(measured.supernet.alpha.search, space)
 
         def measure(genotype: Genotype) -> np.ndarray:
             measured.mask.assign(one_hot(genotype, space))
@@ -99,6 +101,7 @@ def rank_run(
 
         # Not the number: more cells may be asked for later.
         told = {**measured.told, "by": by, **dataclasses.asdict(settings)}
+        told.update((name, cap.most) for name, cap in caps.items())
         ranking = Ranking(folder, told, measure)
         begun, before = time.monotonic(), len(ranking)
 
@@ -116,7 +119,7 @@ def rank_run(
                 )
             return mean
 
-        arguments = (space, score, number, settings.seed, measured.supernet.output_mode)
+        arguments = (space, score, number, settings.seed, measured.supernet.output_mode, caps)
         if by == "random":
             random_cells(*arguments)
         else:

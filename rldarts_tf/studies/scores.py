@@ -32,12 +32,10 @@ class Scores:
         return int(counts.min()), int(counts.max())
 
 
-def stacked(tables: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays of scores [architectures, seeds] one below the other, filled up with NaN."""
-    columns = max((table.shape[1] for table in tables), default=0)
-    empty = np.empty((0, columns))
-    filled = (
-        np.pad(table, ((0, 0), (0, columns - table.shape[1])), constant_values=np.nan)
-        for table in tables
-    )
-    return np.concatenate([empty, *filled])
+def stacked(tables: Sequence[Scores]) -> np.ndarray:
+    """Scores one below the other, [architectures, seeds], a column per seed of any of them."""
+    seeds = sorted({seed for table in tables for seed in table.seeds})
+    rows = [np.full((len(table), len(seeds)), np.nan) for table in tables]
+    for row, table in zip(rows, tables):
+        row[:, [seeds.index(seed) for seed in table.seeds]] = table.values
+    return np.concatenate([np.empty((0, len(seeds))), *rows])

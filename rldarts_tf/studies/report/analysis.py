@@ -74,11 +74,13 @@ class Analysis:
 
     @functools.cached_property
     def pairs(self) -> dict[str, list[Pair]]:
-        """Searches and their cells by arm of the cells."""
+        """Searches and their cells by arm of the cells, where the baseline can be a unit."""
         pairs: dict[str, list[Pair]] = {}
         for game in self.games:
             baseline = game.arm(self.baselines[0]) if self.baselines else None
             unit = baseline.mean("final_return") if baseline else 1.0
+            if unit <= 0:
+                continue  # no unit: a quotient would turn the order round, or have no value
             for arm in filter(lambda arm: arm.searched, game.arms):
                 for search, cell in self._searches(arm):
                     pair = Pair(game.name, search.final_return / unit, cell / unit)
@@ -132,11 +134,12 @@ class Analysis:
         cells = {arm: found for arm, found in scores.items() if arm not in self.baselines}
         population = {RANDOM: scores[RANDOM]} if RANDOM in scores else cells
         places = [points(self.results.of(environment, arm), s) for arm, s in population.items()]
+        sizes = np.concatenate([np.empty((0, 2)), *places])
         return Game(
             environment=environment,
             name=self.names[environment],
-            variance=variance_components(stacked([s.values for s in population.values()])),
-            size=rank_correlation(*np.concatenate([np.empty((0, 2)), *places]).T),
+            variance=variance_components(stacked([*population.values()])),
+            size=rank_correlation(*sizes[np.isfinite(sizes).all(axis=1)].T),
             arms=[self._arm(environment, arm, scores) for arm in scores],
         )
 

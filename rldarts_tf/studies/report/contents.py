@@ -57,7 +57,10 @@ def words(analysis: Analysis) -> dict[str, str]:
         "population": "random cells" if analysis.reference == RANDOM else "cells",
         "games": ", ".join(overall.games) if overall else "",
         "scale": overall.scale if overall else "",
-        "unit": f", both divided by that of {analysis.baselines[0]}" if analysis.baselines else "",
+        "unit": f", both divided by that of {analysis.baselines[0]}; without the games where that "
+        "is not above 0"
+        if analysis.baselines
+        else "",
         "missing": str(missing),
         "trials": str(missing + done),
     }

@@ -51,7 +51,9 @@ def _variances(analysis: Analysis) -> Iterator[str]:
             f"{game.variance.cells} cells, {game.variance.runs} trainings",
         )
         share = f"{_interval(icc, percent)} of the variance of a training's return"
-        if math.isnan(icc.low):
+        if math.isnan(icc.low) and game.variance.within == 0:
+            yield f"{game.name}: no. All trainings score the same ({seeds})."
+        elif math.isnan(icc.low):
             yield f"{game.name}: not known yet ({seeds}); it takes two cells with two seeds."
         elif icc.low > 0:
             yield f"{game.name}: yes. {share} is between cells ({seeds})."
