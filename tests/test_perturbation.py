@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from rldarts_tf.discretization import Cap
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import random_genotype
-from rldarts_tf.perturbation import decisions
+from rldarts_tf.perturbation import decisions, inherited
 from rldarts_tf.perturbation.decisions import Decision, Question, decide
-from rldarts_tf.perturbation import inherited
 from rldarts_tf.perturbation.inherited import evolution, mutated, one_hot, random_cells
 from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.selection import Selection
