@@ -10,6 +10,7 @@ pytest.importorskip("tf_agents")
 from trainings import TINY, registers
 
 from rldarts_tf.agents.ppo.program import PPOProgram
+from rldarts_tf.encoders import Supernet
 from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.catch.suite import CatchSuite
 from rldarts_tf.errors import ConfigError
@@ -17,6 +18,7 @@ from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import SearchSpace
+from rldarts_tf.training.early_stopping import ParameterFreeStopping
 from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import AgentProgram, StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
@@ -69,10 +71,15 @@ def test_a_search_that_is_stopped_says_why_and_keeps_the_cell_of_before(tmp_path
     }
 
 
-def test_a_cap_hides_no_op_from_the_rule_that_counts_them(tmp_path):
-    method = {"stop_by": "parameter_free", "stop_parameter_free": 0, "max_parameter_free": 0}
-    _, summary, _ = search(tmp_path, **method)
-    assert "is 1, more than 0" in summary["stopped_early"]
+def test_a_cap_hides_no_op_from_the_rule_that_counts_them():
+    space = SearchSpace("capped", ("conv_3x3", "relu"), num_nodes=2, top_k=1)
+    method = SearchSettings(
+        stop_by="parameter_free", stop_measurements=5, stop_after=0.0, max_parameter_free=0
+    )
+    supernet = Supernet(space, [2], features=2, search=method)
+    for node in supernet.alpha.logits["normal"]:
+        node.assign(np.broadcast_to([op == "relu" for op in space.ops("normal")], node.shape) * 1.0)
+    assert ParameterFreeStopping(supernet, 10).after_update(0, 2) == {"parameter_free_ops": 2.0}
 
 
 def test_measuring_the_eigenvalue_changes_nothing_of_the_search(whole, tmp_path):

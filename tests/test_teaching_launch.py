@@ -79,6 +79,25 @@ def test_one_command_trains_the_teacher_searches_and_trains_what_is_found(tmp_pa
     assert read_entries(RunPaths(root).summary_path) == entries
 
 
+def test_a_student_goes_on_with_its_teacher_when_that_has_been_moved(tmp_path):
+    student = tmp_path / "student"
+    launch(tmp_path / "teacher", "--stage=baseline")
+
+    def teach(teacher, steps):
+        taught_by = f"--gin_bindings=TeacherSettings.run = {str(teacher)!r}"
+        launch(student, "--stage=search", f"--num_env_steps={steps}", taught_by)
+        return read_entries(RunPaths(student).summary_path)["search"]
+
+    before = teach(tmp_path / "teacher", UPDATE)
+    (tmp_path / "teacher").rename(tmp_path / "moved")
+    after = teach(tmp_path / "moved", 2 * UPDATE)
+    assert before["env_steps"] == UPDATE and after["env_steps"] >= 2 * UPDATE
+    assert before["teacher_sha256"] == after["teacher_sha256"]
+    launch(tmp_path / "other", "--stage=baseline", "--seed=1")
+    with pytest.raises(RLDartsError, match=r"^TeacherSettings.run: .* is another teacher"):
+        teach(tmp_path / "other", 3 * UPDATE)
+
+
 def test_a_stage_whose_own_teacher_is_missing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"^TeacherSettings.run = 'own_baseline': .* first"):
         launch(tmp_path / "run", "--stage=search")
