@@ -326,6 +326,17 @@ def test_settings_in_which_joined_studies_differ_are_shown_by_study(by_game):
     assert study.settings["random_cells"] == 6
 
 
+def test_what_a_kind_of_study_asks_is_also_asked_of_studies_that_are_read_as_one(by_game):
+    results = read_joined(by_game)
+    asked = {}
+    for kinds in (["search_pays"], ["search_pays", "model_size", "search_pays"]):
+        study = dataclasses.replace(results.study, name=Study.joined_name(kinds))
+        found = verdicts(Analysis(dataclasses.replace(results, study=study)))
+        asked[study.name] = {verdict.question for verdict in found}
+    alone, joined = asked["search_pays"], asked["search_pays + model_size"]
+    assert joined - alone == {"Which architectures does no other beat at the same cost or less?"}
+
+
 def test_a_row_for_each_arm_has_the_difference_in_each_game(reported):
     root, *_ = reported
     differences = {row["arm"]: row for row in rows_of(root, "by_game")}

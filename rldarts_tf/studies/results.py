@@ -167,7 +167,7 @@ def read_joined(roots: Sequence[PathLike]) -> StudyResults:
             owners[trial.name] = root
     studies = [part.study for part in parts]
     joined = Study(
-        name=" + ".join(dict.fromkeys(study.name for study in studies)),
+        name=Study.joined_name(study.name for study in studies),
         settings=_joined_settings([str(root) for root in roots], studies),
         trials=tuple(trial for study in studies for trial in study.trials),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ FORMAT = 1
 
 ROOT = "{root}"
 """Stands for the study's root in the arguments of a command, so that a study can be moved."""
+
+_AND = " + "
 
 # No part begins with a dot, so that a name cannot lead out of the folder of trials.
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*\Z", re.ASCII)
@@ -164,7 +166,8 @@ class Study:
     """A study as study.json has it.
 
     Attributes:
-      name: what it shows, "search_pays"; the kind of the study.
+      name: what it shows, "search_pays"; the kind of the study. Of several that are read as one:
+        "search_pays + model_size".
       settings: of `StudySettings`, as JSON has them.
       trials: all that are known; some studies have more when searches are finished.
     """
@@ -172,6 +175,16 @@ class Study:
     name: str
     settings: Mapping[str, Any]
     trials: tuple[Trial, ...]
+
+    @staticmethod
+    def joined_name(names: Iterable[str]) -> str:
+        """The name of several studies as one."""
+        return _AND.join(dict.fromkeys(names))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Its kind, or all of those that are read as one."""
+        return tuple(self.name.split(_AND))
 
     @classmethod
     def load(cls, root: PathLike) -> Study:

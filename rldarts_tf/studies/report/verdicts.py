@@ -200,7 +200,7 @@ def _spreads(analysis: Analysis) -> Iterator[str]:
 
 
 def _fronts(analysis: Analysis) -> Iterator[str]:
-    if analysis.results.study.name not in ("pareto", "model_size"):
+    if {"pareto", "model_size"}.isdisjoint(analysis.results.study.kinds):
         return
     for game in analysis.games:
         owner = [arm.name for arm in game.arms for _ in arm.points]
