@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import uuid
 from pathlib import Path
 
 import dm_env
@@ -24,7 +25,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rldarts_tf.envs.gymnasium.batch import GymnasiumBatch, make_gymnasium
+from rldarts_tf.envs.gymnasium.batch import GymnasiumBatch, _actions, make_gymnasium
 from rldarts_tf.envs.gymnasium.images import ImageLayout
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.gymnasium.suite import GymnasiumSuite
@@ -259,6 +260,8 @@ def test_images_of_any_shape_and_dtype_keep_their_pixels(
         (spaces.Box(0, 9, (4, 4), np.int32), ImageLayout(), "uint8, bool or float, not int32"),
         (spaces.Box(0, 1, (4, 84, 84)), ImageLayout(), "channels_first = True .* frame_stack"),
         (spaces.Box(0, 1, (4, 84, 84)), ImageLayout(frames=3), "frame_stack: .* not 3 frames"),
+        (spaces.Box(0, 1, (4, 3, 64, 64)), ImageLayout(frames=4), "hardly .* channels_first"),
+        (spaces.Box(0, 1, (64, 64, 3)), ImageLayout(channels_first=True), "hardly .C, H, W."),
         (spaces.Discrete(3), ImageLayout(), "must be a Box of images"),
         (spaces.Dict({"a": spaces.Box(0, 1, (4, 4))}), ImageLayout(), "image_key: .* a, not None"),
         (spaces.Dict({"a": spaces.Discrete(2)}), ImageLayout("a"), "must be a Box of images"),
@@ -267,6 +270,11 @@ def test_images_of_any_shape_and_dtype_keep_their_pixels(
 def test_observations_that_are_no_images_are_refused(space, layout, message):
     with pytest.raises(ConfigError, match=message):
         layout.spec(space)
+
+
+@pytest.mark.parametrize("shape", [(7, 7, 20), (4, 4, 16), (3, 4, 5), (5, 30, 3)])
+def test_small_images_may_have_many_channels(shape):
+    assert ImageLayout().spec(spaces.Box(0, 1, shape)).shape == shape
 
 
 # --- actions ----------------------------------------------------------------------------------
@@ -296,11 +304,21 @@ def test_box_actions_are_mapped_from_minus_1_to_1():
             batch.step(wrong)
 
 
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=2))
+def test_box_actions_stay_within_the_bounds(bounds):
+    low, high = (np.float32(bound) for bound in sorted(bounds))
+    space = spaces.Box(low, high, (1,))
+    actions = _actions(space)
+    for action in (-1.0, -0.3, 0.0, 1.0):
+        assert space.contains(actions.played(np.array([[action]], np.float32), 1)[0])
+
+
 @pytest.mark.parametrize(
     ("space", "message"),
     [
         (spaces.Box(-np.inf, np.inf, (2,)), "bounds"),
         (spaces.MultiDiscrete([2, 2]), "Discrete or a Box"),
+        (spaces.MultiBinary(4), "Discrete or a Box"),
     ],
 )
 def test_other_actions_are_refused(space, message):
@@ -318,6 +336,8 @@ def test_an_exception_of_an_environment_is_one_line(kind, capfd, recwarn):
     batch.reset()
     with pytest.raises(RunError, match=r"^the simulator .*Counting-v0 failed: the wheel came off$"):
         batch.step(np.array([0, 0, 2, 0]))
+    with pytest.raises(RunError, match="closed"):
+        batch.step(np.array([0, 0, 0, 0]))
     batch.close()
     assert capfd.readouterr().err == "" and not recwarn.list
 
@@ -336,9 +356,10 @@ def test_a_process_that_dies_or_hangs_is_one_line_and_leaves_none_behind(fault, 
     batch.close()
 
 
-def test_an_environment_of_this_process_that_hangs_ends_it_with_one_line():
+@pytest.mark.parametrize("heard", [True, False])
+def test_an_environment_of_this_process_that_hangs_ends_it_with_one_line(heard):
     program = """
-        import numpy, counting_envs
+        import os, numpy, counting_envs
         from rldarts_tf.envs.gymnasium.batch import make_gymnasium
         from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
         settings = GymnasiumSettings(
@@ -346,8 +367,10 @@ def test_an_environment_of_this_process_that_hangs_ends_it_with_one_line():
         )
         batch = make_gymnasium(settings, 2, seed=0)
         batch.reset()
+        if HEARD is False:
+            os.close(2)
         batch.step(numpy.array([0, 2]))
-    """
+    """.replace("HEARD", str(heard))
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"},
@@ -356,7 +379,8 @@ def test_an_environment_of_this_process_that_hangs_ends_it_with_one_line():
         timeout=120,
     )
     assert ended.returncode == 2
-    assert "has not answered for 0.5 s" in ended.stderr.strip().splitlines()[-1]
+    if heard:
+        assert "has not answered for 0.5 s" in ended.stderr.strip().splitlines()[-1]
 
 
 def test_a_reward_that_is_not_finite_is_refused():
@@ -387,6 +411,7 @@ def test_a_reward_that_is_not_finite_is_refused():
         ({"image_size": 84}, r"image_size must be \(height, width\)"),
         ({"image_size": (84, 0)}, "image_size must be an integer of at least 1"),
         ({"sticky_actions": 1.5}, "sticky_actions must be at most 1"),
+        ({"sticky_actions": 1.0}, "sticky_actions must be below 1"),
         ({"action_repeat": 0}, "action_repeat"),
         ({"frame_stack": 1.5}, "frame_stack"),
         ({"grayscale": 1}, "grayscale must be True or False"),
@@ -413,6 +438,23 @@ def test_an_unknown_id_is_one_line_that_helps(name, message):
     with pytest.raises(ConfigError, match=message) as raised:
         GymnasiumSuite(GymnasiumSettings(env=name)).check()
     assert "--env_module" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_ids_without_a_namespace_are_found_in_installed_packages(tmp_path, monkeypatch):
+    information = tmp_path / "rootless-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: rootless\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text(
+        "[gymnasium.envs]\n__root__ = rootless:register\n"
+    )
+    (tmp_path / "rootless.py").write_text(
+        "import gymnasium\n"
+        "def register():\n"
+        "    gymnasium.register('Rootless-v0', entry_point='counting_envs:Counting')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    batch = make_gymnasium(GymnasiumSettings(env="Rootless-v0"), 1, seed=0)
+    assert batch.reset().observation.shape == (1, *counting_envs.IMAGE)
 
 
 def test_arguments_that_a_constructor_does_not_have_are_one_line():
@@ -454,6 +496,118 @@ def test_sticky_actions_play_the_action_before():
     played = np.array([batch.step(actions).observation[:, 1, 0, 0] for actions in chosen])
     stuck = np.mean(played != chosen)
     assert 0.1 < stuck < 0.3
+
+
+def test_sticky_actions_are_drawn_from_the_seed_of_the_batch():
+    def played(seed):
+        options = GymnasiumSettings(env=_registered(Unseeded), sticky_actions=0.5)
+        batch = make_gymnasium(options, 2, seed=seed)
+        batch.reset()
+        chosen = np.tile([[0], [1]], (20, 2))
+        return [batch.step(actions).observation[:, 0, 0, 0].tolist() for actions in chosen]
+
+    assert played(0) == played(0) != played(1)
+
+
+class Unseeded(Blank):
+    """Shows the action, and never seeds its own generator."""
+
+    def __init__(self):
+        super().__init__(spaces.Box(0, 255, (2, 2, 1), np.uint8))
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((2, 2, 1), np.uint8), {}
+
+    def step(self, action):
+        return np.full((2, 2, 1), action, np.uint8), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 6, 7])
+def test_the_last_image_of_an_episode_is_that_of_its_last_step(length):
+    options = GymnasiumSettings(
+        env=ID, kwargs={"lengths": (length, length)}, vectorization="sync", action_repeat=4
+    )
+    batch = make_gymnasium(options, 1, seed=0)
+    step = batch.reset()
+    while (step.step_type != LAST).all():
+        step = batch.step(np.zeros(1, int))
+    # Pixel (0, 2) counts the steps of the episode, so the greatest of two images is the last.
+    assert step.observation[0, 0, 2, 0] == length
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_frames_are_kept_where_an_environment_writes_them_into_one_array(vectorization):
+    options = GymnasiumSettings(
+        env=ID,
+        kwargs={"lengths": (9, 9), "in_place": True},
+        vectorization=vectorization,
+        frame_stack=3,
+    )
+    batch = make_gymnasium(options, 2, seed=0)
+    batch.reset()
+    for _ in range(3):
+        step = batch.step(np.zeros(2, int))
+    batch.close()
+    assert step.observation[:, 0, 2].tolist() == [[1, 2, 3]] * 2
+
+
+def _registered(constructor):
+    name = f"RLDartsTest/{uuid.uuid4().hex}-v0"
+    gymnasium.register(name, constructor)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("space", "fields", "shape"),
+    [
+        (((3, 20, 30), np.uint8), {"image_size": (8, 12)}, (8, 12, 3)),
+        (((3, 20, 30), np.uint8), {"image_size": (8, 12), "grayscale": True}, (8, 12, 1)),
+        (((1, 20, 30), np.uint8), {"image_size": (8, 12), "frame_stack": 2}, (8, 12, 2)),
+    ],
+)
+def test_wrappers_of_images_know_where_the_channels_are(space, fields, shape):
+    pytest.importorskip("cv2")
+    name = _registered(lambda: Blank(spaces.Box(0, 255, *space)))
+    batch = make_gymnasium(GymnasiumSettings(env=name, channels_first=True, **fields), 2, seed=0)
+    assert batch.observation_spec().shape == batch.reset().observation.shape[1:] == shape
+
+
+def test_an_image_of_one_channel_is_made_smaller():
+    pytest.importorskip("cv2")
+    name = _registered(lambda: Blank(spaces.Box(0, 255, (20, 30, 1), np.uint8)))
+    batch = make_gymnasium(GymnasiumSettings(env=name, image_size=(8, 12)), 2, seed=0)
+    assert batch.observation_spec().shape == batch.reset().observation.shape[1:] == (8, 12, 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*not in the possible render_modes")
+@pytest.mark.parametrize(
+    ("space", "fields", "message"),
+    [
+        (spaces.Box(0, 1, (9, 9, 3)), {"image_size": (8, 8)}, "image_size: .* must be uint8"),
+        (spaces.Box(0, 9, (9, 9, 3), np.uint8), {"grayscale": True}, "grayscale: .* 0 and 255"),
+        (spaces.Box(0, 255, (9, 9, 4), np.uint8), {"grayscale": True}, "grayscale: .*4 channels"),
+        (spaces.Box(0, 1, (9, 9)), {"render": True}, "render: the environment does not draw"),
+        (
+            spaces.Box(0, 1, (9, 9)),
+            {"image_key": "x", "frame_stack": 2},
+            "image_key: the observation is no Dict",
+        ),
+        (
+            spaces.Dict({"a": spaces.Box(0, 1, (9, 9))}),
+            {"image_key": "x", "frame_stack": 2},
+            "image_key: the observation has a, not 'x'",
+        ),
+        (
+            spaces.Box(0, 255, (9, 9, 3), np.uint8),
+            {"grayscale": True, "vectorization": "vector_entry_point"},
+            "grayscale: not with vectorization = 'vector_entry_point'",
+        ),
+    ],
+)
+def test_what_a_wrapper_cannot_be_put_around_is_told_by_its_setting(space, fields, message):
+    name = _registered(lambda render_mode=None: Blank(space))
+    with pytest.raises(ConfigError, match=rf"^{message}"):
+        make_gymnasium(GymnasiumSettings(env=name, **fields), 2, seed=0)
 
 
 def test_images_are_made_gray_and_smaller():

@@ -20,7 +20,7 @@ class Watchdog:
     """A context that must be left in time; otherwise the process ends with one line on stderr.
 
     Nothing is saved then: the thread that could save is the one that hangs. A restart resumes from
-    the last checkpoint.
+    the last checkpoint. A call that hangs and keeps Python's global lock stops this thread too.
 
     Args:
       seconds: the most that the context may take. Time in which the whole process is stopped does
@@ -50,8 +50,10 @@ class Watchdog:
 
     def _bark(self) -> None:
         line = f"error: {self._what} has not answered for {self._seconds:g} s"
-        os.write(sys.__stderr__.fileno(), f"\n{line}; the last checkpoint stays\n".encode())
-        os._exit(EXIT_CODE)
+        try:
+            os.write(sys.__stderr__.fileno(), f"\n{line}; the last checkpoint stays\n".encode())
+        finally:  # Whoever read standard error may be gone.
+            os._exit(EXIT_CODE)
 
 
 def _watch(reference: weakref.ref[Watchdog], tick: float) -> None:

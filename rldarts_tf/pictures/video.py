@@ -133,9 +133,9 @@ def _gif(pictures: Iterable[np.ndarray], fps: float) -> bytes:
     # Without dithering, what is one colour stays one, and the file small.
     frames = (Image.fromarray(p).quantize(256, dither=Image.Dither.NONE) for p in pictures)
     buffer = io.BytesIO()
-    next(frames).save(
-        buffer, "GIF", save_all=True, append_images=frames, duration=round(1000 / fps), loop=0
-    )
+    # GIF counts in hundredths of a second, and players take less than two of them for ten.
+    duration = max(20, 10 * round(100 / fps))
+    next(frames).save(buffer, "GIF", save_all=True, append_images=frames, duration=duration, loop=0)
     return buffer.getvalue()
 
 

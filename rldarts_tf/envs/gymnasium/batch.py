@@ -14,6 +14,7 @@ from rldarts_tf.checks import check_integer
 from rldarts_tf.envs.episodes import EpisodeStatistics, check_settings, state_entry
 from rldarts_tf.envs.gymnasium.boundaries import Boundaries
 from rldarts_tf.envs.gymnasium.images import ImageLayout
+from rldarts_tf.envs.gymnasium.registry import load_gymnasium
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.gymnasium.vector import Stepper, make_vector
 from rldarts_tf.errors import ConfigError, RunError
@@ -191,13 +192,14 @@ def make_gymnasium(settings: GymnasiumSettings, num_envs: int, *, seed: int) -> 
     """
     num_envs = check_integer("num_envs:", num_envs, least=1)
     vector = make_vector(settings, num_envs)
-    layout = ImageLayout(settings.image_key, settings.channels_first, settings.frame_stack)
+    from rldarts_tf.envs.gymnasium.wrapping import layout_of
+
     try:
         return GymnasiumBatch(
             vector,
             settings.env,
             seed=seed,
-            layout=layout,
+            layout=layout_of(settings),
             reward_clip=settings.reward_clip,
             timeout=settings.step_timeout,
         )
@@ -212,7 +214,8 @@ def _actions(space: Any) -> _DiscreteActions | _BoxActions:
     Raises:
       ConfigError: agents here have no such actions.
     """
-    if hasattr(space, "n") and np.ndim(space.n) == 0:
+    # Not by the attribute n, which MultiBinary has too.
+    if isinstance(space, load_gymnasium().spaces.Discrete):
         return _DiscreteActions(space)
     if hasattr(space, "low") and np.issubdtype(space.dtype, np.floating) and len(space.shape) == 1:
         if not np.isfinite([space.low, space.high]).all():
@@ -259,4 +262,6 @@ class _BoxActions:
         if not np.isfinite(action).all():
             raise ValueError("action: must be finite, in -1 to 1")
         share = (np.clip(action, -1.0, 1.0) + 1) / 2
-        return (self._low + share * (self._high - self._low)).astype(self._dtype)
+        # The difference of the bounds may overflow, and what is rounded may lie outside of them.
+        played = self._low * (1 - share) + self._high * share
+        return np.clip(played, self._low, self._high).astype(self._dtype)

@@ -53,12 +53,8 @@ class ImageLayout:
             raise ConfigError(
                 f"frame_stack: observations of shape {box.shape} are not {self.frames} frames"
             )
+        self._check_axes(box.shape)
         shape = self.images(np.zeros((1, *box.shape), np.bool_)).shape[1:]
-        if len(box.shape) == 3 and shape[0] < _LEAST_SIDE < shape[2]:
-            raise ConfigError(
-                f"env: observations of shape {box.shape} are hardly [H, W, C]: channels_first = "
-                "True reads them as channels, frame_stack as frames"
-            )
         if box.dtype == np.uint8:
             return specs.BoundedArray(shape, np.uint8, 0, 255, name="observation")
         if box.dtype == np.bool_:
@@ -67,6 +63,24 @@ class ImageLayout:
         if np.isfinite([low, high]).all():
             return specs.BoundedArray(shape, np.float32, low, high, name="observation")
         return specs.Array(shape, np.float32, name="observation")
+
+    def _check_axes(self, shape: tuple[int, ...]) -> None:
+        """Refuses images of a few pixels by many, which have their axes in another order."""
+        if len(shape) == 2 or (len(shape) == 3 and self.frames > 1):
+            return
+        if self.channels_first:
+            height, width, last = shape[-3:]
+            if last < _LEAST_SIDE < min(height, width):
+                raise ConfigError(
+                    f"channels_first: observations of shape {shape} are hardly [C, H, W]"
+                )
+            return
+        first, width, channels = shape[-3:]
+        if first < _LEAST_SIDE < min(width, channels):
+            raise ConfigError(
+                f"env: observations of shape {shape} are hardly [H, W, C]: channels_first = "
+                "True reads them as channels, frame_stack as frames"
+            )
 
     def _box(self, space: Any) -> Any:
         entries = getattr(space, "spaces", None)

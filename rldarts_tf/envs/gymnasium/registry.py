@@ -13,6 +13,8 @@ from rldarts_tf.errors import ConfigError, one_line
 # Gymnasium before 1.0 called what packages name in this group; MinAtar registers its ids so.
 _PLUGINS = "gymnasium.envs"
 
+_NO_NAMESPACE = "__root__"
+
 # Packages that register the ids of a namespace when they are imported.
 _PACKAGES = {"ALE": "ale_py"}
 
@@ -37,21 +39,20 @@ def find_spec(env_id: str) -> Any:
 
     An id that is not registered yet is looked for in the installed package that registers the
     namespace before its slash: the one whose entry point in the group "gymnasium.envs" has that
-    name, or Atari's for "ALE".
+    name, or Atari's for "ALE". Without a slash, in all whose entry point there is "__root__".
 
     Raises:
       ConfigError: there is no such id; names one like it, or what may be missing.
     """
     gymnasium = load_gymnasium()
-    namespace = env_id.partition("/")[0] if "/" in env_id else None
-    if env_id not in gymnasium.registry and namespace is not None:
-        _register(namespace)
+    if env_id not in gymnasium.registry:
+        _register(env_id.partition("/")[0] if "/" in env_id else _NO_NAMESPACE)
     try:
         return gymnasium.spec(env_id)
     except gymnasium.error.Error as error:
         raise ConfigError(
             f"env: {one_line(error)} (a module that registers ids of your own is named by "
-            "--env_module)"
+            "--env_module of a launcher, or --import before a command of rldarts_tf)"
         ) from None
 
 

@@ -79,7 +79,10 @@ class GymnasiumSettings(Settings):
         check=_check_dict,
     )
     max_episode_steps: int | None = setting(
-        None, "truncates longer episodes; None leaves the limit of the id", least=1
+        None,
+        "truncates longer episodes; None leaves the limit of the id. Steps of the environment "
+        "itself, of which action_repeat makes several at once",
+        least=1,
     )
     vectorization: str = setting(
         "auto",
@@ -144,6 +147,8 @@ class GymnasiumSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.sticky_actions == 1:
+            raise ConfigError("GymnasiumSettings.sticky_actions must be below 1")
         if self.render and (self.image_key is not None or self.channels_first):
             raise ConfigError(
                 "GymnasiumSettings.image_key and channels_first have no effect where render is True"

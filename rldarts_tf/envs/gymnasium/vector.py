@@ -17,8 +17,6 @@ from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.watchdog import Watchdog
 from rldarts_tf.errors import ConfigError, RunError, one_line
 
-Wrap = Callable[[Any], Any]
-
 
 def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
     """Makes a `gymnasium.vector.VectorEnv`.
@@ -30,11 +28,19 @@ def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
       ConfigError: there is no such environment, or it cannot be made so.
     """
     gymnasium = load_gymnasium()
+    from rldarts_tf.envs.gymnasium.wrapping import wrappers_of
+
     spec = find_spec(settings.env)
-    wrappers = _wrappers(settings, gymnasium.wrappers)
+    wrapping = wrappers_of(settings)
     mode = settings.vectorization
     if mode == "auto":
-        mode = "vector_entry_point" if spec.vector_entry_point and not wrappers else "sync"
+        mode = "vector_entry_point" if spec.vector_entry_point and not wrapping else "sync"
+    elif mode == "vector_entry_point" and wrapping:
+        raise ConfigError(
+            f"{', '.join(wrapping)}: not with vectorization = 'vector_entry_point', which makes "
+            "environments that nothing can be put around; kwargs are its arguments"
+        )
+    wrappers = [*wrapping.values()]
     options = dict(settings.kwargs or {})
     if settings.max_episode_steps is not None:
         options["max_episode_steps"] = settings.max_episode_steps
@@ -56,43 +62,20 @@ def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
             wrappers=wrappers,
             **options,
         )
+    except ConfigError:
+        raise
     except Exception as error:  # of the environment's own code
+        if "max_episode_steps" in options and mode == "vector_entry_point":
+            raise ConfigError(
+                f"max_episode_steps: {settings.env} has a vector constructor that may not take it "
+                f"({one_line(error)}); kwargs are its arguments"
+            ) from error
         raise ConfigError(
             f"env: {settings.env} cannot be made: {one_line(f'{type(error).__name__}: {error}')}"
         ) from error
 
 
-def _wrappers(settings: GymnasiumSettings, wrappers: Any) -> list[Wrap]:
-    """Wrappers of each environment, the innermost first."""
-    chosen: list[Wrap] = []
-    if settings.render:
-        chosen.append(wrappers.AddRenderObservation)
-    if settings.image_key is not None:
-        chosen.append(lambda env: wrappers.TransformObservation(env, *_entry(env, settings)))
-    if settings.sticky_actions:
-        chosen.append(lambda env: wrappers.StickyAction(env, settings.sticky_actions))
-    if settings.action_repeat > 1:
-        chosen.append(lambda env: wrappers.MaxAndSkipObservation(env, settings.action_repeat))
-    size = settings.image_size
-    if size is not None:
-        chosen.append(lambda env: wrappers.ResizeObservation(env, tuple(size)))
-    if settings.grayscale:
-        chosen.append(wrappers.GrayscaleObservation)
-    if settings.frame_stack > 1 and settings.vectorization != "vector_entry_point":
-        chosen.append(lambda env: wrappers.FrameStackObservation(env, settings.frame_stack))
-    return chosen
-
-
-def _entry(env: Any, settings: GymnasiumSettings) -> tuple[Callable[[Any], Any], Any]:
-    """The image of a `Dict` observation, and its space."""
-    key = settings.image_key
-    entries = getattr(env.observation_space, "spaces", {})
-    if key not in entries:
-        raise ConfigError(f"image_key: the observation has {', '.join(entries)}, not {key!r}")
-    return lambda observation: observation[key], entries[key]
-
-
-def _leave_signals(parent: int) -> Wrap:
+def _leave_signals(parent: int) -> Callable[[Any], Any]:
     """A wrapper that wraps nothing, but gives signals their default meaning in a forked process.
 
     What the launcher does with them is inherited: its processes would outlive `terminate`. SIGINT,
@@ -168,8 +151,13 @@ class Stepper:
         return one_line(error)
 
     def _kill(self) -> None:
-        """Ends the environments' processes, whatever they are doing."""
-        if not self._async or self._vector.closed:
+        """Ends the environments' processes, whatever they are doing; of the others nothing more."""
+        if self._vector.closed:
+            return
+        if not self._async:
+            with contextlib.suppress(Exception):  # of the environment's own code
+                self._vector.close()
+            self._vector.closed = True
             return
         for process in self._vector.processes:
             process.kill()
