@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rldarts_tf.search.relaxations import Moment, Relaxation, make_relaxation
+from rldarts_tf.search.relaxations import Moment, Relaxation, make_relaxation, ranked_by
 from rldarts_tf.search.settings import SearchSettings, as_search_settings
 from rldarts_tf.search_space import read_config
 from rldarts_tf.space import NONE, Space
@@ -129,11 +129,12 @@ class Alpha(tf.keras.layers.Layer):
         A program's `Training` does so after each update. No effect without a method that asks.
         """
         if self.progress is not None:
-            self.progress.assign(progress)
+            # TensorFlow keeps every Python number that it has converted.
+            self.progress.assign(np.float32(progress))
             end = self.search.inverse_temperature_end
             if end is not None:
                 first = self._initial_inverse_temperature
-                self.inverse_temperature.assign(first * (end / first) ** progress)
+                self.inverse_temperature.assign(np.float32(first * (end / first) ** progress))
 
     def seed_draws(self, seed: int) -> None:
         """Begins a sequence of draws that is the seed's own."""
@@ -156,10 +157,7 @@ class Alpha(tf.keras.layers.Layer):
             cell_type: self.relaxations[cell_type].op_weights(z, self._moment(index))
             for index, (cell_type, z) in enumerate(self._scaled_logits().items())
         }
-        for cell_type, nodes in self.edge_logits.items():
-            # γ, of PC-DARTS' equation 4; there its logits are called β.
-            shares = tf.concat([tf.nn.softmax(node) for node in nodes], axis=0)
-            p[cell_type] *= shares[:, None]
+        p = self._times_edge_shares(p)
         return p if self.masking is None else self.masking(p)
 
     def mean_op_weights(self) -> dict[str, tf.Tensor]:
@@ -169,6 +167,26 @@ class Alpha(tf.keras.layers.Layer):
             cell_type: self.relaxations[cell_type].op_weights(z, moment)
             for cell_type, z in self._scaled_logits().items()
         }
+
+    def lasting_op_weights(self) -> dict[str, tf.Tensor]:
+        """p times γ as the end of the search will have it: without draws, auxiliary skip and mask.
+
+        What is told of a search: a draw says nothing of what was learned, and an auxiliary skip is
+        no part of a cell. Per cell type float32 [E, |O|].
+        """
+        moment = Moment(tf.constant(1.0), None)
+        p = {
+            cell_type: self.relaxations[cell_type].op_weights(z, moment)
+            for cell_type, z in self._scaled_logits().items()
+        }
+        return self._times_edge_shares(p)
+
+    def _times_edge_shares(self, p: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """p times γ, of PC-DARTS' equation 4 (there its logits are called β), if there is one."""
+        for cell_type, nodes in self.edge_logits.items():
+            shares = tf.concat([tf.nn.softmax(node) for node in nodes], axis=0)
+            p[cell_type] *= shares[:, None]
+        return p
 
     def selected_ops(self) -> dict[str, tf.Tensor | None]:
         """Per cell type which ops have to be computed, bool [k, E, |O|]; None: all."""
@@ -235,18 +253,22 @@ class Alpha(tf.keras.layers.Layer):
             z = beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
             ops = self.space.ops(cell_type)
             none = ops.index(NONE) if NONE in ops else None
-            found[cell_type] = self.relaxations[cell_type].ranking(z, none)
-            if self.edge_logits:
-                found[cell_type] = self._normalized(found[cell_type], cell_type, none)
+            found[cell_type] = (
+                self._normalized(z, cell_type, none)
+                if self.edge_logits
+                else self.relaxations[cell_type].ranking(z, none)
+            )
         return found
 
     def _normalized(self, z: np.ndarray, cell_type: str, none: int | None) -> np.ndarray:
-        """log γ p, and for `none` the log of what is left of 1: its softmax is that."""
+        """Logits that rank by γ p; where p is a softmax theirs is γ p, and for `none` the rest."""
         nodes = [node.numpy().astype(np.float64) for node in self.edge_logits[cell_type]]
         log_share = np.concatenate([node - np.logaddexp.reduce(node) for node in nodes])
-        log_p = z - np.logaddexp.reduce(z, axis=1, keepdims=True) + log_share[:, None]
+        log_p = self.relaxations[cell_type].log_op_weights(z) + log_share[:, None]
         if none is None:
             return log_p
+        if not self.search.sums_to_one:
+            return ranked_by(log_p, none)
         others = np.exp(np.delete(log_p, none, axis=1)).sum(axis=1)
         log_p[:, none] = np.log(np.maximum(1 - others, np.finfo(np.float64).tiny))
         return log_p

@@ -16,10 +16,12 @@ class AlgorithmSettings(Settings):
       num_envs: environments, stepped together.
       minibatch: the field with the transitions of a gradient step; None: the program knows no
         devices, and has no argument `devices`.
+      has_held_out: whether its program has a loss on experience apart from that of training.
     """
 
     num_envs: int
     minibatch: ClassVar[str | None] = None
+    has_held_out: ClassVar[bool] = False
 
     def for_games(self, names: Sequence[str], known_games: Sequence[str] | None = None) -> Any:
         """These settings with the values that depend on the games; most have none.

@@ -127,6 +127,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
     recorded = read_recorded(Path(arguments.source), arguments.step, arguments.space)
+    if arguments.threshold is not None and not recorded.search.sums_to_one:
+        raise ConfigError(
+            "threshold: not with SearchSettings.relaxation = 'sigmoid', whose op weights are no "
+            "shares; give top_k"
+        )
     genotype = discretize(
         recorded.logits,
         recorded.space,
@@ -136,7 +141,8 @@ def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> 
     )
     _give(genotype, arguments)
     print(f"from {recorded.origin}", file=sys.stderr)
-    warning = unmoved_warning(recorded.logits)
+    # Of other methods the logits are made to rank as they do, and have a lead from the start.
+    warning = unmoved_warning(recorded.logits) if recorded.search.reads_logits else None
     if warning is not None:
         print(warning, file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ class RecordedAlpha(NamedTuple):
     origin: str
     """Words for where it is from."""
     search: SearchSettings
-    """How a cell is read off by the run's settings; no other field is theirs."""
+    """The run's method; the default where no config.gin of a run tells it."""
 
 
 def read_recorded(source: Path, step: int | None, space: str | None) -> RecordedAlpha:
@@ -51,10 +52,15 @@ def read_recorded(source: Path, step: int | None, space: str | None) -> Recorded
     mode = settings.get("EncoderSettings", {}).get("output_mode", "concat")
     of_run = None if space or config is None else read_search_space(config)
     found = _space(space or of_run, logits, told.get("history"))
+    fields = {field.name for field in dataclasses.fields(SearchSettings)}
     method = settings.get("SearchSettings", {})
-    search = SearchSettings(
-        max_skips=method.get("max_skips"), max_parameter_free=method.get("max_parameter_free")
-    )
+    search = SearchSettings(**{name: method[name] for name in fields & set(method)})
+    if "history" not in told and not search.reads_logits:
+        raise ConfigError(
+            f"source: {told['from']}: α alone does not tell the cell of a search with "
+            "SearchSettings.relaxation = 'sigmoid' or 'dirichlet' or with edge_normalization: "
+            "give the run directory, or its alphas.npz"
+        )
     return RecordedAlpha(logits, found, mode, told["from"], search)
 
 

@@ -226,12 +226,15 @@ class ConvolutionBank(Bank):
     ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         pieces = []
         computed = tf.reduce_any(active, axis=0)
+        # Of several drawn ops all but one have p = 0 and yet a gradient of p (straight through);
+        # p inside of ReLU would take it: the derivative of relu(0) is 0.
+        folds_relu = active.shape[0] == 1
         for index, p_o in enumerate(self._per_channel(p)):
             of_op = computed[index]
             channels = tf.where(tf.repeat(of_op, self.filters))[:, 0]
             y = tf.cond(
                 tf.reduce_any(of_op),
-                functools.partial(self._alone, index, x, p_o, training, channels),
+                functools.partial(self._alone, index, x, p_o, training, channels, folds_relu),
                 functools.partial(_nothing, x, self.stride, 0),
             )
             sizes = self.filters * tf.cast(of_op, tf.int32)
@@ -245,11 +248,12 @@ class ConvolutionBank(Bank):
         p_o: tf.Tensor | None,
         training: bool | None,
         channels: tf.Tensor | None = None,
+        folds_relu: bool = True,
     ) -> tf.Tensor:
         """One op for all targets side by side, or for those of `channels` of the wide kernel."""
         maps, stride, dilation = as_dense(x, self.stride, self._ops[index].dilation)
         after = None if dilation == 1 else (dilation, spatial_shape(x))
-        return self._apply(index, maps, stride, p_o, training, after, channels)
+        return self._apply(index, maps, stride, p_o, training, after, channels, folds_relu)
 
     @override
     def terms(self, x: tf.Tensor, p: tf.Tensor | None = None) -> list[list[Term]]:
@@ -297,17 +301,18 @@ class ConvolutionBank(Bank):
         training: bool | None,
         interleaved: tuple[int, SpatialShape] | None = None,
         channels: tf.Tensor | None = None,
+        folds_relu: bool = True,
     ) -> tf.Tensor:
         """One op.
 
         `interleaved`: undo that of (dilation, (H, W)) right after the convolution. `channels`:
-        those of the wide kernel that are computed, or all.
+        those of the wide kernel that are computed, or all. `folds_relu`: p may scale what is under
+        a ReLU instead of what comes out, which is the same function and less to compute.
         """
         op = self._ops[index]
         p_o = None if p_o is None else _some(p_o, channels)
-        foldable = not self.unit_ops and (
-            op.normalization is None and op.activation in (None, "relu")
-        )
+        linear = op.activation is None or (op.activation == "relu" and folds_relu)
+        foldable = not self.unit_ops and op.normalization is None and linear
         kernel, bias = self._folded(index, p_o if foldable else None, x.dtype, channels)
         y = tf.nn.conv2d(x, kernel, strides=stride, padding="SAME")
         if interleaved is not None:

@@ -189,13 +189,16 @@ class Pipeline:
             raise RunError(f"{str(self._run.stage('search').alphas_path)!r}: {error}") from None
         # A search that was stopped early keeps the cell of before.
         step, logits = history.at(self._entry("search").get("kept_step"))
-        caps = caps_of(self._search or SearchSettings(), space)
+        method = self._search or SearchSettings()
+        caps = caps_of(method, space)
         genotype = discretize(logits, space, output_mode=settings.output_mode, caps=caps)
         self._adopt(genotype)
         entry = {"exit_state": "finished", "search_steps": step}
         summary.write_summary(self._run.summary_path, "discretize", entry)
         print(f"discretize: the cell at step {entry['search_steps']:,}")
-        warning = unmoved_warning(logits, self._entry("search").get("gradient_steps"))
+        steps = self._entry("search").get("gradient_steps")
+        # Of other methods the logits are made to rank as they do, and have a lead from the start.
+        warning = unmoved_warning(logits, steps) if method.reads_logits else None
         if warning is not None:
             print(warning, file=sys.stderr)
 

@@ -26,13 +26,14 @@ def contributions(
     Args:
       supernet: a supernet with weights.
       images: states that it meets, [B, H, W, C].
-      op_weights: p by cell type, [E, |O|]; the supernet's own if None.
+      op_weights: p by cell type, [E, |O|]; if None the supernet's `Alpha.lasting_op_weights`: of a
+        draw, an op that was not drawn would contribute nothing.
 
     Returns:
       Per cell type float32 [E, |O|], rows in the order of `Space.edges`; `none`
       contributes 0. They do not sum to 1: the ops of a node may cancel each other.
     """
-    p = supernet.op_weights() if op_weights is None else op_weights
+    p = supernet.alpha.lasting_op_weights() if op_weights is None else op_weights
     found: dict[str, dict[int | None, list[tf.Tensor]]] = {}
     for cell, place, x in supernet.cell_inputs(images, p):
         measured = cell.contributions(x, p[place.cell_type][place.rows])

@@ -8,12 +8,14 @@ is all that an agent needs: what a search method asks of it stands in the supern
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from rldarts_tf.encoders import Supernet
+from rldarts_tf.errors import ConfigError
 
 Pair = tuple[Any, tf.Variable]
 """A gradient and its variable."""
@@ -40,6 +42,9 @@ class SearchOptimizer(tf.Module):
 
     Args:
       parts: the supernets, not necessarily built.
+
+    Raises:
+      ConfigError: their settings differ.
     """
 
     # What belongs to the network is no part of this module.
@@ -51,8 +56,15 @@ class SearchOptimizer(tf.Module):
         super().__init__(name="search_optimizer")
         self._supernets = self._no_dependency(list(parts))
         self._settings = parts[0].alpha.search
+        if any(part.alpha.search != self._settings for part in parts):
+            raise ConfigError(
+                "SearchSettings: supernets that one optimizer trains must have the same"
+            )
         of_alpha = [w for part in parts for w in part.alpha.trainable_weights]
         self._variables = self._no_dependency(of_alpha)
+        # An α that is not trained takes no turns.
+        self._alternates = self._settings.alternate and bool(of_alpha)
+        self._of_alpha = False
         own = self._variables if self.has_own_adam else ()
         self.turn = tf.Variable(0, dtype=tf.int64, trainable=False, name="turn")
         self.num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="alpha_steps")
@@ -101,7 +113,7 @@ class SearchOptimizer(tf.Module):
             apply()
 
         moves = self._alpha_moves()
-        if self._settings.alternate:
+        if self._alternates:
             apply_if(tf.logical_not(moves), apply_theta)
             self.turn.assign_add(1)
         else:
@@ -116,14 +128,25 @@ class SearchOptimizer(tf.Module):
         Such as PPO's entropy bonus, which the loss of α need not have (RL-DARTS A.2.2). Where a
         step trains both there is one loss, and it has the term.
         """
-        if not self._settings.alternate:
+        if not self._alternates:
             return term
+        if self._of_alpha:
+            return tf.stop_gradient(term)
         return tf.where(self._alpha_moves(), tf.stop_gradient(term), term)
+
+    @contextlib.contextmanager
+    def loss_of_alpha(self) -> Iterator[None]:
+        """Within it a loss is that of a step of α, whoever's turn it is; eagerly or in a trace."""
+        before, self._of_alpha = self._of_alpha, True
+        try:
+            yield
+        finally:
+            self._of_alpha = before
 
     def _alpha_moves(self) -> tf.Tensor:
         """Whether the next step is one of α; where they alternate, of α alone."""
         awake = self._supernets[0].alpha.progress >= self._settings.warm_up
-        is_turn = tf.equal(self.turn % 2, 1) if self._settings.alternate else True
+        is_turn = tf.equal(self.turn % 2, 1) if self._alternates else True
         return tf.logical_and(awake, is_turn)
 
     def _decay(self, variables: Sequence[tf.Variable], learning_rate: Any) -> None:

@@ -134,8 +134,21 @@ class SearchSettings(Settings):
         """Whether θ or α is trained otherwise than by the agent's optimizer alone."""
         return self.alpha_learning_rate is not None or self.theta_weight_decay > 0
 
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether op weights of an edge are shares."""
+        return self.relaxation != "sigmoid"
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether z = β α alone is what a cell is read off, by the order of its softmax."""
+        return self.relaxation not in ("sigmoid", "dirichlet") and not self.edge_normalization
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("alpha_beta_1", "alpha_beta_2"):
+            if getattr(self, name) == 1:
+                raise ConfigError(f"{type(self).__name__}.{name} must be below 1")
         own = ("warm_up", "alternate", "entropy_penalty", "beta_decay")
         needs_own = [name for name in own if getattr(self, name)]
         penalties = {"sigmoid": "zero_one_penalty", "dirichlet": "dirichlet_penalty"}

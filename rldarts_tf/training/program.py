@@ -62,6 +62,13 @@ class StageSettings:
                 "are drawn (SearchSettings.relaxation, smoothing): XLA draws others than those "
                 f"that were acted with (stage {stage!r})"
             )
+        measured = isinstance(encoder, Supernet) and encoder.alpha.search.stop_by == "eigenvalue"
+        if measured and not self.algorithm.has_held_out:
+            raise ConfigError(
+                "SearchSettings.stop_by = 'eigenvalue' is of a loss on held-out experience, which "
+                f"{type(self.algorithm).__name__[: -len('Settings')]} does not have; PPO has "
+                f"(stage {stage!r})"
+            )
         devices = self.training.devices
         if devices == 1:
             return

@@ -124,8 +124,8 @@ class SearchRecorder(Recorder):
         }
         means = {
             f"op_weight_{cell_type}_{op}": float(mean)
-            for cell_type, p in self._supernet.alpha.numpy_op_weights().items()
-            for op, mean in zip(self._supernet.space.ops(cell_type), p.mean(axis=0))
+            for cell_type, p in self._supernet.alpha.lasting_op_weights().items()
+            for op, mean in zip(self._supernet.space.ops(cell_type), p.numpy().mean(axis=0))
         }
         return {
             **means,
@@ -156,7 +156,8 @@ class SearchRecorder(Recorder):
         space = self._supernet.space
         ops = {cell_type: space.ops(cell_type) for cell_type in space.cell_types}
         try:
-            p = self._supernet.alpha.numpy_op_weights()
+            lasting = self._supernet.alpha.lasting_op_weights()
+            p = {cell_type: weights.numpy() for cell_type, weights in lasting.items()}
             weights = plotting.edge_weights_picture(p, ops, space.edges)
             measured = self._measured()
             beside = {}

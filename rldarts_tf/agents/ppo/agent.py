@@ -95,6 +95,11 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         search = self._optimizer.search
         return loss if search is None else search.of_theta_alone(loss)
 
+    def loss_of_alpha(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the loss is that of a step of α."""
+        search = self._optimizer.search
+        return contextlib.nullcontext() if search is None else search.loss_of_alpha()
+
     @contextlib.contextmanager
     def taught(
         self, lesson: dict[str, tf.Tensor], term_weights: tuple[tf.Variable, tf.Variable]

@@ -88,13 +88,14 @@ class PPOHeldOut(HeldOut):
         mean, variance = tf.nn.moments(advantages, axes=[0, 1, 2])
         normalized = (advantages - mean) * tf.math.rsqrt(variance + 1e-8)
         arguments = (experience, normalized)
-        if experience.reward.shape[0] == 1:
-            return self._agent.loss_of(*tf.nest.map_structure(lambda x: x[0], arguments))[None]
         # One after another, in one trace of the loss; AutoGraph knows no `super`.
         loss_of = tf.autograph.experimental.do_not_convert(
             lambda group: self._agent.loss_of(*group)
         )
-        return tf.map_fn(loss_of, arguments, fn_output_signature=tf.float32)
+        with self._agent.loss_of_alpha():
+            if experience.reward.shape[0] == 1:
+                return loss_of(tf.nest.map_structure(lambda x: x[0], arguments))[None]
+            return tf.map_fn(loss_of, arguments, fn_output_signature=tf.float32)
 
     @override
     def close(self) -> None:

@@ -24,6 +24,7 @@ class PPOSettings(AlgorithmSettings):
     """
 
     minibatch: ClassVar[str | None] = "minibatch_size"
+    has_held_out: ClassVar[bool] = True
 
     num_envs: int = setting(64, "environments, stepped together", least=1)
     steps_per_update: int = setting(256, "steps of each environment in an update", least=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rldarts_tf.search.relaxations.around import AuxiliarySkip, Smoothing
-from rldarts_tf.search.relaxations.base import Moment, Relaxation
+from rldarts_tf.search.relaxations.base import Moment, Relaxation, ranked_by
 from rldarts_tf.search.relaxations.dirichlet import Dirichlet
 from rldarts_tf.search.relaxations.gumbel import HardGumbel
 from rldarts_tf.search.relaxations.sigmoid import Sigmoid
@@ -26,6 +26,7 @@ __all__ = [
     "Smoothing",
     "Softmax",
     "make_relaxation",
+    "ranked_by",
 ]
 
 

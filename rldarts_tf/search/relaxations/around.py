@@ -32,6 +32,10 @@ class Around(Relaxation):
         return self._inner.penalty(z)
 
     @override
+    def log_op_weights(self, z: np.ndarray) -> np.ndarray:
+        return self._inner.log_op_weights(z)
+
+    @override
     def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:
         return self._inner.ranking(z, none)
 

@@ -56,6 +56,10 @@ class Relaxation(abc.ABC):
         del z
         return None
 
+    def log_op_weights(self, z: np.ndarray) -> np.ndarray:
+        """log of the mean of p, of z in float64 [E, |O|]."""
+        return z - np.logaddexp.reduce(z, axis=1, keepdims=True)
+
     def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:
         """Logits of which Algorithm 4 makes the cell that this relaxation stands for.
 
@@ -68,3 +72,20 @@ class Relaxation(abc.ABC):
         """
         del none
         return z
+
+
+def ranked_by(log_strengths: np.ndarray, none: int) -> np.ndarray:
+    """Logits whose odds rank edges by the strength of their best op.
+
+    The odds of an op are its strength over the sum of the others. That of `none` is chosen so that
+    this sum, for the best op, is the same on all edges.
+
+    Args:
+      log_strengths: logs of strengths, float64 [E, |O|]; the column of `none` is not looked at.
+      none: its column.
+    """
+    others = np.delete(log_strengths, none, axis=1)
+    found, others = log_strengths - others.max(), others - others.max()
+    beside_best = np.exp(others).sum(axis=1) - np.exp(others.max(axis=1))
+    found[:, none] = np.log(found.shape[1] - beside_best)
+    return found

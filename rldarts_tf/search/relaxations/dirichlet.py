@@ -36,6 +36,8 @@ class Dirichlet(Relaxation):
 
     @override
     def penalty(self, z: tf.Tensor) -> tf.Tensor | None:
+        if not self._weight:
+            return None
         c = _concentrations(z)
         total = tf.reduce_sum(c, axis=1)
         of_one = tf.math.lgamma(tf.cast(z.shape[1], z.dtype))
@@ -50,8 +52,17 @@ class Dirichlet(Relaxation):
     @override
     def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:
         """log c, whose softmax is the mean of p."""
-        return np.where(z > 0, np.log1p(np.maximum(z, 0)), z)
+        return _log_concentrations(z)
+
+    @override
+    def log_op_weights(self, z: np.ndarray) -> np.ndarray:
+        return super().log_op_weights(_log_concentrations(z))
 
 
 def _concentrations(z: tf.Tensor) -> tf.Tensor:
-    return tf.nn.elu(z) + 1
+    # elu(z) + 1, which in float32 is 0 from z = -17 on.
+    return tf.where(z > 0, z + 1, tf.exp(tf.minimum(z, 0.0)))
+
+
+def _log_concentrations(z: np.ndarray) -> np.ndarray:
+    return np.where(z > 0, np.log1p(np.maximum(z, 0)), z)

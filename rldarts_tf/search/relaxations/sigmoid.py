@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
-from rldarts_tf.search.relaxations.base import Moment, Relaxation
+from rldarts_tf.search.relaxations.base import Moment, Relaxation, ranked_by
 
 
 class Sigmoid(Relaxation):
@@ -30,17 +30,13 @@ class Sigmoid(Relaxation):
         return -self._weight * tf.reduce_mean(tf.square(tf.sigmoid(z) - 0.5))
 
     @override
+    def log_op_weights(self, z: np.ndarray) -> np.ndarray:
+        return -np.logaddexp(0.0, -z)
+
+    @override
     def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:
         """Logits whose odds rank edges by their largest σ(z).
 
-        The odds of an op are exp(z) over the sum of the others. That of `none` is chosen so that
-        this sum, for the best op, is the same on all edges. Without `none` z itself: a node then
-        has one edge.
+        Without `none` z itself: a node then has one edge.
         """
-        if none is None:
-            return z
-        others = np.delete(z, none, axis=1)
-        z, others = z - others.max(), others - others.max()
-        beside_best = np.exp(others).sum(axis=1) - np.exp(others.max(axis=1))
-        z[:, none] = np.log(z.shape[1] - beside_best)
-        return z
+        return z if none is None else ranked_by(z, none)

@@ -71,40 +71,31 @@ def largest_eigenvalue(
     product: Product,
     start: np.ndarray,
     iterations: int = 20,
-    tolerance: float = 1e-2,
 ) -> Eigenpair:
-    """λ_max of a symmetric matrix by power iteration.
+    """λ_max of a symmetric matrix by the method of Lanczos.
 
-    Power iteration finds the eigenvalue of the largest size. Where that is a negative one, λ_-, a
-    second one on H - λ_- I, which has no negative eigenvalues, finds the largest.
+    That of the largest value, not of the largest size: power iteration finds the latter, and
+    stalls between the two where they are of nearly one size, as those of an indefinite Hessian.
 
     Args:
       product: v -> H v.
       start: the first vector, float64 [n], not zero: random, or the last one of a matrix nearby.
-      iterations: the most products in each of the two.
-      tolerance: relative change of the estimate at which it ends.
+      iterations: the most products; n of them give λ_max itself.
     """
-    first = _power_iteration(product, start, iterations, tolerance)
-    if first.value >= 0:
-        return first
-
-    def shifted(v: np.ndarray) -> np.ndarray:
-        return product(v) - first.value * v
-
-    found = _power_iteration(shifted, start, iterations, tolerance)
-    return found._replace(value=first.value + found.value)
-
-
-def _power_iteration(
-    product: Product, start: np.ndarray, iterations: int, tolerance: float
-) -> Eigenpair:
-    """The Rayleigh quotient v · H v of the last vector, and that vector."""
-    vector, value = start / np.linalg.norm(start), 0.0
-    for _ in range(iterations):
-        image = product(vector)
-        before, value = value, float(vector @ image)
-        length = np.linalg.norm(image)
-        if not length or abs(value - before) <= tolerance * abs(value):
-            break
-        vector = image / length
-    return Eigenpair(value, vector)
+    basis = [start / np.linalg.norm(start)]
+    projected = np.zeros((iterations + 1, iterations + 1))  # of H, onto the basis
+    for k in range(iterations):
+        image = product(basis[k])
+        for _ in range(2):  # A second time for what rounding leaves.
+            along = np.stack(basis) @ image
+            projected[k, k] += along[k]
+            image = image - along @ np.stack(basis)
+        left = float(np.linalg.norm(image))
+        if left <= 1e-10 * np.abs(projected).max():
+            break  # H maps what the basis spans into itself.
+        projected[k, k + 1] = projected[k + 1, k] = left
+        basis.append(image / left)
+    found = np.stack(basis[: k + 1])
+    values, vectors = np.linalg.eigh(projected[: k + 1, : k + 1])
+    vector = vectors[:, -1] @ found
+    return Eigenpair(float(values[-1]), vector / np.linalg.norm(vector))

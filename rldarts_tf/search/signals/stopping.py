@@ -104,7 +104,7 @@ class EigenvalueRule(StoppingRule):
 class ParameterFreeRule(StoppingRule):
     """Stops when a cell has too many ops without weights (skips: DARTS+, Liang et al. 2019).
 
-    The cell of the measurement before is kept.
+    The cell of the last measurement that had no more is kept, of the one before where none had.
 
     Args:
       least: see `StoppingRule`.
@@ -121,4 +121,6 @@ class ParameterFreeRule(StoppingRule):
     def _judge(self, steps: Sequence[int], values: Sequence[float]) -> Stop | None:
         if values[-1] <= self._most or len(steps) < 2:
             return None
-        return Stop(steps[-2], f"the {self.name} is {values[-1]:g}, more than {self._most}")
+        within = [step for step, value in zip(steps, values) if value <= self._most]
+        kept = (within or steps[:-1])[-1]
+        return Stop(kept, f"the {self.name} is {values[-1]:g}, more than {self._most}")
