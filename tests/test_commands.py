@@ -411,6 +411,16 @@ def test_discretize_keeps_to_the_caps_of_the_search_or_to_those_given(run, logge
     assert discretize(logits[250], CLASSIC, output_mode="last", caps=caps).to_json() in out
 
 
+def test_a_threshold_is_refused_where_op_weights_are_no_shares(run, logged):
+    root, _ = logged
+    with (root / "config.gin").open("a") as config:
+        config.write("search/SearchSettings.relaxation = 'sigmoid'\n")
+        config.write("search/SearchSettings.alpha_learning_rate = 0.01\n")
+    assert_refused(run("discretize", root, "--threshold=0.85"), "threshold: not with")
+    code, _, err = run("discretize", root)
+    assert code == 0 and "hardly moved" not in err
+
+
 def test_discretize_knows_the_space_that_a_run_defines(run, tmp_path):
     space = SearchSpace("commands_defined", ("gate", "relu"), num_nodes=2, top_k=1)
     (tmp_path / "search").mkdir()

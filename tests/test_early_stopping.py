@@ -82,6 +82,15 @@ def test_a_cap_hides_no_op_from_the_rule_that_counts_them():
     assert ParameterFreeStopping(supernet, 10).after_update(0, 2) == {"parameter_free_ops": 2.0}
 
 
+def test_an_eigenvalue_is_refused_before_the_search_where_there_is_no_held_out_loss():
+    supernet = EncoderSettings(SPACE.name, [2]).make(
+        "supernet", search=SearchSettings(stop_by="eigenvalue")
+    )
+    settings = StageSettings(TINY["rainbow"], SUITE, TrainingSettings())
+    with pytest.raises(ConfigError, match=r"stop_by = 'eigenvalue' .* Rainbow does not have"):
+        settings.check_gradient_steps("search", supernet)
+
+
 def test_measuring_the_eigenvalue_changes_nothing_of_the_search(whole, tmp_path):
     variables, _, metrics = search(tmp_path, stop_by="eigenvalue", stop_factor=1e9)
     for found, expected in zip(variables, whole[0]):

@@ -10,8 +10,10 @@ from spaces import MICRO_2
 
 from rldarts_tf import ConfigError, SearchSpace, Supernet, count_cost, discretize, search
 from rldarts_tf.cells import Cell
+from rldarts_tf.discretization import discretize_strengths
 from rldarts_tf.genotype import dense_topology
 from rldarts_tf.search import SearchSettings, make_relaxation
+from rldarts_tf.search.contribution import contributions
 from rldarts_tf.search.relaxations import Moment
 
 OPS = ("relu", "conv_3x3", "skip_connect", "none")
@@ -97,6 +99,26 @@ def test_of_two_gumbel_ops_one_counts_and_both_have_gradients():
         expected[b] = -expected[a]
         np.testing.assert_allclose(gradient[e], expected, rtol=1e-4, atol=1e-7)
         assert set(relaxation.selected(Z, now).numpy()[:, e].argmax(axis=1)) == {a, b}
+
+
+def test_the_second_gumbel_op_has_its_gradient_under_a_relu():
+    ops = ("conv_3x3_relu", "conv_5x5_relu", "none")
+    cell = Cell(dense_topology(ops, 1), 4, output_mode="last", op_columns=ops)
+    x = tf.random.stateless_normal([2, 6, 6, 4], (0, 0))
+    active = tf.constant([[[True, False, False]], [[False, True, False]]])
+
+    def gradient(second):
+        p = tf.constant([[1.0, second, 0.0]])
+        with tf.GradientTape() as tape:
+            tape.watch(p)
+            total = tf.reduce_sum(cell(x, p, active=active))
+        return tape.gradient(total, p).numpy()[0, :2]
+
+    cell(x, tf.ones([1, 3]))
+    # The output is linear in p: its gradient is the same at p = 0, where the second op stands.
+    found, expected = gradient(0.0), gradient(0.5)
+    assert (np.abs(expected) > 1).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_dirichlet_has_the_mean_of_its_concentrations_and_a_gradient():
@@ -297,6 +319,50 @@ def test_edge_normalization_multiplies_p_and_counts_in_the_cell_that_is_read_off
     assert len(alpha.trainable_weights) == 4
     ranked = softmax(alpha.numpy_logits()["normal"])
     np.testing.assert_allclose(ranked[:, :-1], p[:, :-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("relaxation", ["softmax", "sigmoid", "dirichlet"])
+def test_with_edge_normalization_the_cell_is_that_of_the_largest_products(relaxation):
+    method = {"relaxation": relaxation, "edge_normalization": True, **OWN}
+    space = SearchSpace("products", OPS[:2], num_nodes=3, top_k=1)
+    supernet = Supernet(space, [2], features=2, search=method)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        for v in supernet.alpha.trainable_weights:
+            v.assign(rng.normal(size=v.shape))
+        weights = supernet.alpha.lasting_op_weights()
+        expected = discretize_strengths({t: p.numpy() for t, p in weights.items()}, space)
+        assert supernet.discretize() == expected
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"relaxation": "gumbel"},
+        {"relaxation": "dirichlet", **OWN},
+        {"smoothing": 0.3},
+        {"auxiliary_skip": 1.0},
+    ],
+)
+def test_what_is_told_of_a_search_is_not_that_of_a_draw_or_of_an_auxiliary_skip(method):
+    supernet = Supernet(MICRO_2, [4], features=2, search=method)
+    images = tf.random.stateless_uniform([2, 6, 6, 3], (0, 0))
+    supernet(images)
+    told = []
+    for progress in (0.0, 0.5, 1.0):
+        supernet.alpha.draw()
+        supernet.alpha.set_progress(progress)
+        weights = supernet.alpha.lasting_op_weights()["normal"].numpy()
+        told.append((weights, contributions(supernet, images)["normal"].numpy()))
+    for weights, shares in told:
+        np.testing.assert_array_equal(weights, told[0][0])
+        np.testing.assert_array_equal(shares, told[0][1])
+    np.testing.assert_allclose(told[0][0], 1 / 5, rtol=1e-6)
+
+
+def test_batch_normalization_is_refused_where_drawn_ops_alone_are_computed():
+    with pytest.raises(ConfigError, match=r"^normalization: 'batch' needs all channels"):
+        Supernet("micro", [4], normalization="batch", search={"relaxation": "gumbel"})
 
 
 def test_samples_and_partial_channels_go_together(float64):

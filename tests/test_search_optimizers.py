@@ -124,6 +124,24 @@ def test_the_warm_up_of_an_optimizer_that_there_is_not_is_refused():
         SearchSettings(warm_up=0.25)
 
 
+def test_supernets_of_one_optimizer_have_one_method():
+    one, other = (
+        Supernet("micro", [2], features=2, search={"alpha_learning_rate": rate})
+        for rate in (1e-2, 1e-3)
+    )
+    with pytest.raises(ConfigError, match="SearchSettings: supernets that one optimizer trains"):
+        search.optimizers.SearchOptimizer([one, other])
+
+
+def test_an_alpha_that_is_not_trained_takes_no_turns():
+    method = {"alpha_learning_rate": 1e-2, "alternate": True}
+    supernet = Supernet("micro", [2], features=2, train_alpha=False, search=method)
+    found, moved = search.optimizers.SearchOptimizer([supernet]), []
+    for step in range(4):
+        found.step([], [], 0.1, lambda step=step: moved.append(step))
+    assert moved == [0, 1, 2, 3]
+
+
 def test_a_search_method_is_saved_with_the_supernet(tmp_path):
     supernet = built(OWN)
     supernet.alpha.set_progress(0.25)
