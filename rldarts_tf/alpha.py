@@ -161,11 +161,20 @@ class Alpha(tf.keras.layers.Layer):
         return p if self.masking is None else self.masking(p)
 
     def mean_op_weights(self) -> dict[str, tf.Tensor]:
-        """p without draws, mask and edge normalization: per cell type float32 [E, |O|]."""
+        """p without draws, mask and edge normalization: per cell type float32 [E, |O|].
+
+        Its rows are what each op of an edge is to cost a share of: those of sigmoids are divided by
+        their sum, for all of them together are no architecture.
+        """
         moment = self._moment(0)._replace(seed=None)
-        return {
+        p = {
             cell_type: self.relaxations[cell_type].op_weights(z, moment)
             for cell_type, z in self._scaled_logits().items()
+        }
+        if self.search.sums_to_one:
+            return p
+        return {
+            t: of_type / tf.reduce_sum(of_type, axis=1, keepdims=True) for t, of_type in p.items()
         }
 
     def lasting_op_weights(self) -> dict[str, tf.Tensor]:

@@ -242,6 +242,10 @@ def _plan_and_banks(
         layers[source, op] = [make_op(*arguments)]
         if _kind(layers[source, op][0]) is Kind.LAYER:
             layers[source, op] += [make_op(*arguments) for _ in targets[1:]]
+            for place, layer in enumerate(layers[source, op]):
+                # Keras' own number tells how many such layers the process had made before, and
+                # PPO's optimizer knows variables by the order of their names.
+                layer._name = f"layer_{place:02}"
     plan = make_plan(topology, {key: _kind(of_op[0]) for key, of_op in layers.items()})
     banks = []
     for source, fan_outs in itertools.groupby(plan, key=lambda fan_out: fan_out.source):

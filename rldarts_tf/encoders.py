@@ -395,9 +395,14 @@ class Supernet(CellNetwork):
             # Makes variables: the first update would be traced again if it were made there.
             self.cost_table  # noqa: B018
         weight, before = self.alpha.cost_weight, self.alpha.progress
-        if weight is not None and before is not None and progress > float(before):
-            passed, cost = progress - float(before), self.expected_cost()
-            weight.assign(self.alpha.search.cost.adapted(float(weight), cost, passed))
+        if weight is not None and before is not None:
+            # As the variable has it: what is resumed tells its last progress again.
+            progress = float(np.float32(progress))
+            # While α rests, λ would rise for what nothing can change.
+            passed = progress - max(float(before), self.alpha.search.warm_up)
+            if passed > 0:
+                cost = self.expected_cost()
+                weight.assign(self.alpha.search.cost.adapted(float(weight), cost, passed))
         self.alpha.set_progress(progress)
 
     @property

@@ -169,6 +169,49 @@ def test_the_weight_follows_the_target_in_log_space():
     assert CostSettings(target_multiply_adds=5).first_weight == 0.1
 
 
+def test_the_weight_rests_while_alpha_does():
+    cost = CostSettings(target_multiply_adds=4600.0)
+    method = SearchSettings(cost=cost, warm_up=0.5, alpha_learning_rate=1e-2)
+    supernet = rldarts_tf.Supernet(CHAIN_3, [2, 3], "concat", 1.0, features=4, search=method)
+    supernet.build((None, *SHAPE))
+    expected = cost.adapted(cost.first_weight, supernet.expected_cost(), 0.25)
+    for progress in (0.25, 0.5):
+        supernet.set_progress(progress)
+        assert float(supernet.cost_weight) == pytest.approx(cost.first_weight)
+    supernet.set_progress(0.75)
+    assert float(supernet.cost_weight) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_resumed_search_that_tells_its_progress_again_has_the_same_weight():
+    supernet = supernet_of(CHAIN_3, target_multiply_adds=4600.0)
+    for step in range(1, 50):
+        supernet.set_progress(step / 49)
+        before = float(supernet.cost_weight)
+        supernet.set_progress(step / 49)
+        assert float(supernet.cost_weight) == before
+
+
+def test_sigmoids_cost_as_much_as_architectures_do():
+    method = SearchSettings(
+        relaxation="sigmoid", alpha_learning_rate=1e-2, cost=CostSettings(weight=0.5)
+    )
+    supernet = rldarts_tf.Supernet(CHAIN_3, [2, 3], "concat", 1.0, features=4, search=method)
+    supernet.build((None, *SHAPE))
+    # All are ½ at first, as the shares of a softmax are equal.
+    assert supernet.expected_cost() == pytest.approx(supernet_of(CHAIN_3).expected_cost())
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0, 0.0])
+def test_latencies_that_are_none_are_refused(seconds, tmp_path):
+    path = tmp_path / "latencies.json"
+    found = {}
+    supernet = supernet_of(CHAIN_3)
+    costs.make_table(CHAIN_3, supernet.placed_cells, lambda at: found.setdefault(at, seconds))
+    path.write_text(json.dumps({"results": costs.latencies_as_data(found)}))
+    with pytest.raises(ConfigError, match="seconds must be finite, at least 0, and some above 0"):
+        costs.read_latencies(str(path))
+
+
 def test_latencies_are_read_from_a_table_that_has_all_ops(tmp_path):
     path = str(tmp_path / "latencies.json")
     supernet = supernet_of(CHAIN_3)

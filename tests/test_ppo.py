@@ -24,7 +24,7 @@ from tf_agents.specs import tensor_spec
 from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
-from rldarts_tf import ConfigError, ImpalaCNN, Supernet
+from rldarts_tf import ConfigError, ImpalaCNN, SearchSpace, Supernet, ops
 from rldarts_tf.agents.gradients import NORMS
 from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
@@ -676,3 +676,43 @@ def test_actions_are_reproduced_from_the_state_of_the_generator(biased, actor):
     again = [actor(observation)[0].numpy() for _ in range(8)]
     np.testing.assert_array_equal(again, first)
     assert len({tuple(actions) for actions in first}) > 4
+
+
+def test_the_optimizer_knows_variables_in_an_order_that_no_other_layers_change():
+    """Its checkpoint has numbers of them, and a process that resumes may have made fewer layers."""
+    space = SearchSpace("order", ["sep_conv_3x3", "test_twice"], num_nodes=3, num_normal=1)
+    orders = []
+    for made_before in (0, 1, 8, 9, 95):
+        tf.keras.backend.clear_session()
+        for _ in range(made_before):
+            tf.keras.layers.Conv2D(1, 1)
+        supernet = Supernet(space, [4], features=2)
+        supernet(tf.zeros([1, 6, 6, 3]))
+        variables = supernet.trainable_weights
+        places = {w.ref(): place for place, w in enumerate(variables)}
+        orders.append([places[w.ref()] for w in ppo.in_order((*variables[::-1], *variables))])
+    assert sorted(orders[0]) == [*range(len(places))]
+    assert all(order == orders[0] for order in orders)
+
+
+class Twice(tf.keras.layers.Layer):
+    """An op of a user's own, whose parts have the names that Keras gives."""
+
+    def __init__(self, filters, stride):
+        super().__init__()
+        self._parts = [
+            tf.keras.layers.Conv2D(filters, 1, s, padding="same", use_bias=False)
+            for s in (stride, 1)
+        ]
+
+    def call(self, x):
+        for part in self._parts:
+            x = part(x)
+        return x
+
+
+@pytest.fixture(autouse=True, scope="module")
+def twice():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ops._REGISTRY, "test_twice", Twice)
+        yield

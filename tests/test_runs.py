@@ -324,6 +324,9 @@ SAME_CONFIGS = {
         "comment'}", "comment', 'a': [1,2]}"
     ),
     "newer and off": CONFIG + "ppo.schedule = None",
+    "a macro for what it stands for": CONFIG.replace("0.0005", "%RATE") + "RATE = 5e-4\n",
+    "a macro of a macro, inside a value": CONFIG.replace("[1, 2]", "[%ONE, 2]")
+    + "ONE = %FIRST\nFIRST/macro.value = 1\n",
     "other imports": CONFIG.replace("some.module", "another.module"),
     "order of settings": "LIMIT = 25\n" + CONFIG.replace("LIMIT = 25", ""),
 }
@@ -334,6 +337,10 @@ OTHER_CONFIGS = {
     "inside a value": (
         CONFIG.replace("[1, 2]", "[1, 3]"),
         "ppo.sizes: {'a': [1, 2], 'b': 'text # not a comment'} -> {'a': [1, 3], ",
+    ),
+    "a macro that is used": (
+        CONFIG.replace("0.0005", "%RATE") + "RATE = 1e-4\n",
+        "ppo.learning_rate: 0.0005 -> 0.0001",
     ),
     "gone": (CONFIG.replace("LIMIT = 25", ""), "LIMIT: 25 -> (not set)"),
     "new": (CONFIG + "ppo.epochs = 3", "ppo.epochs: (not set) -> 3"),
@@ -411,6 +418,25 @@ def test_settings_of_a_stage_that_has_not_begun_may_change(begun):
     )
     begun.bind_config(text)
     assert begun.config_path.read_text() == text
+
+
+def test_what_nobody_asked_for_may_be_asked_for_in_a_stage_that_has_not_begun(begun):
+    optional = {
+        "search/DistillationSettings.actor_weight": ("0.0", "1.0"),
+        "evaluate/DistillationSettings.actor_weight": ("1.0", "1.0"),
+        "evaluate/TeacherSettings.run": ("'teacher'", "'teacher'"),
+    }
+    kept, changed = (
+        config_of_stages() + "".join(f"{name} = {values[k]}\n" for name, values in optional.items())
+        for k in (0, 1)
+    )
+    defaults = {"DistillationSettings.actor_weight": "0.0", "TeacherSettings.run": "None"}
+    with pytest.raises(RunError, match=r"search/DistillationSettings.actor_weight: \(not set\)"):
+        begun.bind_config(changed, defaults)
+    begun.bind_config(kept, defaults)
+    assert begun.config_path.read_text() == kept
+    # And back: the default is what it was without.
+    begun.bind_config(config_of_stages(), defaults)
 
 
 def test_a_refused_setting_has_the_name_that_the_user_gave(begun):

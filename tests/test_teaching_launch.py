@@ -98,6 +98,23 @@ def test_a_student_goes_on_with_its_teacher_when_that_has_been_moved(tmp_path):
         teach(tmp_path / "other", 3 * UPDATE)
 
 
+def test_a_baseline_is_not_trained_on_where_a_student_goes_on_with_it(tmp_path):
+    root = tmp_path / "run"
+    launch(root, "--stage=baseline")
+    launch(root, "--stage=search")
+    longer = f"--num_env_steps={3 * UPDATE}"
+    with pytest.raises(
+        ConfigError, match=rf"add baseline/TrainingSettings.num_env_steps = {UPDATE}"
+    ):
+        launch(root, longer)
+    before = read_entries(RunPaths(root).summary_path)
+    own = f"--gin_bindings=baseline/TrainingSettings.num_env_steps = {UPDATE}"
+    launch(root, longer, own)
+    after = read_entries(RunPaths(root).summary_path)
+    assert after["baseline"] == before["baseline"]
+    assert after["search"]["env_steps"] >= 3 * UPDATE and "evaluate" in after
+
+
 def test_a_stage_whose_own_teacher_is_missing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"^TeacherSettings.run = 'own_baseline': .* first"):
         launch(tmp_path / "run", "--stage=search")

@@ -58,7 +58,7 @@ def save(
       RunError: it cannot be written, or not in this format.
     """
     path = Path(output)
-    if file_format == "saved_model" and path.exists():
+    if not path.name or (path.exists() and (file_format == "saved_model" or path.is_dir())):
         raise RunError(f"output: {str(output)!r} exists already")
     folder = path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
     partial = folder / "policy"

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.agents.registry import Algorithm
-from rldarts_tf.errors import ConfigError, RLDartsError, RunError
+from rldarts_tf.errors import ConfigError, RLDartsError, RunError, one_line
 from rldarts_tf.export.policies import TrainedStage, read_stage
 from rldarts_tf.files import PathLike
 from rldarts_tf.runs.npz import parse_npz
@@ -118,7 +118,9 @@ def _naming_the_setting() -> Iterator[None]:
     try:
         yield
     except RLDartsError as error:
-        raise type(error)(f"TeacherSettings.run: {error}") from None
+        # Gin raises classes of its own, derived from that of the error.
+        kind = ConfigError if isinstance(error, ConfigError) else RunError
+        raise kind(f"TeacherSettings.run: {one_line(error)}") from None
 
 
 def _read(root: PathLike, stage: str | None, step: int | None) -> tuple[TrainedStage, float | None]:

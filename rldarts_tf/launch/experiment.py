@@ -114,7 +114,7 @@ def run(experiment: Experiment, values: absl_flags.FlagValues) -> None:
             teacher_first=order != stages_of(values.stage),
         )
         pipeline.check(values.stage)
-        directory.bind_config(gin.operative_config_str())
+        directory.bind_config(gin.operative_config_str(), gin_files.optional_defaults())
         finished = pipeline.run(values.stage)
         how = "run" if finished else "interrupted; the same command continues it"
         print(f"{how}: {directory.root}")

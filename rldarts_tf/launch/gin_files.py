@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pprint
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from rldarts_tf.search.cost_settings import CostSettings
 from rldarts_tf.search.costs import read_latencies
 from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import KINDS, get_search_space, register_search_space
+from rldarts_tf.settings_fields import defaults
 from rldarts_tf.teaching.settings import DistillationSettings, TeacherSettings
 from rldarts_tf.training.settings import (
     EncoderSettings,
@@ -164,6 +166,16 @@ def teaching_settings() -> dict[str, tuple[TeacherSettings, DistillationSettings
         return {}
     _check_scopes(names)
     return _by_stage(*kinds)
+
+
+def optional_defaults() -> dict[str, str]:
+    """Canonical values, by field, of what a configuration lacks where nobody asks for it."""
+    kinds = (SearchSettings, CostSettings, TeacherSettings, DistillationSettings)
+    return {
+        f"{kind.__name__}.{field}": pprint.pformat(default, width=10**9)
+        for kind in kinds
+        for field, default in defaults(kind).items()
+    }
 
 
 def _bound_in_search(kind: str, what: str) -> set[str]:

@@ -79,11 +79,27 @@ class Teaching:
                     self.stages[name],
                     distillation,
                 )
-            elif OWN_STAGE not in order and not self._own_is_finished():
+            elif OWN_STAGE in order:
+                self._check_own_stays(name)
+            elif not self._own_is_finished():
                 raise ConfigError(
                     f"TeacherSettings.run = {OWN_BASELINE!r}: root_dir {str(self.root)!r} holds no "
                     f"finished {OWN_STAGE}: run --stage={OWN_STAGE} first, or --stage=all"
                 )
+
+    def _check_own_stays(self, stage: str) -> None:
+        """Checks that the own baseline is not trained on where a student goes on with it."""
+        own = read_results(RunPaths(self.root).summary_path).get(OWN_STAGE)
+        begun = RunPaths(self.root).stage(stage).newest_step()
+        if own is None or own.env_steps is None or begun is None:
+            return
+        length, more = (self.stages[name].training.num_env_steps for name in (OWN_STAGE, stage))
+        if length > own.env_steps and more > begun:
+            raise ConfigError(
+                f"TrainingSettings.num_env_steps = {length}: {stage} was begun with the "
+                f"{OWN_STAGE} of {int(own.env_steps)} steps as its teacher, which would be another "
+                f"one then: add {OWN_STAGE}/TrainingSettings.num_env_steps = {int(own.env_steps)}"
+            )
 
     def distillation(self, stage: str) -> Distillation | None:
         """Loads the teacher of a stage; None if it has none.

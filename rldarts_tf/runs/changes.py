@@ -22,9 +22,15 @@ HARMLESS = (
     "TrainingSettings.checkpoint_minutes",
     "TrainingSettings.pictures",
     "TrainingSettings.devices",
-    "TeacherSettings.run",  # Where the teacher lies; which one it is, a checksum tells.
+    # Where the teacher lies; which one it is, a checksum tells.
+    "TeacherSettings.run",
+    "TeacherSettings.stage",
+    "TeacherSettings.step",
 )
 """Settings that no gradient depends on, but for the order of its sums."""
+
+OPTIONAL = ("SearchSettings", "CostSettings", "TeacherSettings", "DistillationSettings")
+"""Classes of settings that a configuration lacks where nobody has asked for what they are for."""
 
 LENGTH = "TrainingSettings.num_env_steps"
 """The setting that may grow, and so extends a stage."""
@@ -55,15 +61,31 @@ class Change:
         return self.name.rpartition("/")[2]
 
 
-def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[Change]:
+def differences(
+    old: Mapping[str, str], new: Mapping[str, str], defaults: Mapping[str, str] | None = None
+) -> list[Change]:
     """Returns what differs between canonical settings: see `configs.canonical_settings`.
 
     A setting that only `new` has, and that is None there, is no difference: what it is for did not
     exist when `old` was written, and is off now.
+
+    Args:
+      old: settings.
+      new: other settings.
+      defaults: canonical values, by field, of settings that a configuration may lack.
     """
+
+    def of_default(change: Change) -> bool:
+        default = (defaults or {}).get(change.field)
+        return default is not None and {change.old, change.new} == {NOT_SET, default}
+
     names = [*old, *(name for name in new if name not in old)]
     found = (Change(name, old.get(name, NOT_SET), new.get(name, NOT_SET)) for name in names)
-    return [change for change in found if change.old != change.new and not _is_newer(change)]
+    return [
+        change
+        for change in found
+        if change.old != change.new and not _is_newer(change) and not of_default(change)
+    ]
 
 
 def _is_newer(change: Change) -> bool:
@@ -79,7 +101,8 @@ def is_harmless(change: Change, begun: Collection[str]) -> bool:
       begun: the stages that have begun.
     """
     if change.stage in TRAINED_STAGES:
-        if change.stage not in begun and NOT_SET not in (change.old, change.new):
+        optional = change.field.partition(".")[0] in OPTIONAL
+        if change.stage not in begun and (optional or NOT_SET not in (change.old, change.new)):
             return True
         if change.field == LENGTH:
             return int(ast.literal_eval(change.new)) > int(ast.literal_eval(change.old))

@@ -137,16 +137,41 @@ def references(value: Any) -> Iterator[str]:
 
 
 def _parse(text: str, source: str) -> dict[str, Any]:
-    """Reads gin text into {setting: value}, in the order of the text."""
+    """Reads gin text into {setting: value}, in the order of the text.
+
+    A macro is a setting of its own where none uses it; the others have its value in its place.
+    """
     settings: dict[str, Any] = {}
+    macros: dict[str, str] = {}  # settings by how others name them
     for statement in statements(text, source):
         if hasattr(statement, "selector") and hasattr(statement, "value"):
             scope = statement.scope + "/" if statement.scope else ""
             argument = "." + statement.arg_name if statement.arg_name else ""
-            settings[scope + statement.selector + argument] = statement.value
+            name = scope + statement.selector + argument
+            settings[name] = statement.value
+            if statement.selector in ("macro", "gin.macro"):
+                macros["%" + statement.scope] = name
+            elif not argument:
+                macros["%" + name] = name
         elif hasattr(statement, "filename"):
             settings[f"include {statement.filename!r}"] = _Verbatim("included")
-    return settings
+    used: set[str] = set()
+
+    def resolved(value: Any, within: frozenset[str] = frozenset()) -> Any:
+        if isinstance(value, _Verbatim):
+            name = macros.get(repr(value))
+            if name is None or name in within:
+                return value
+            used.add(name)
+            return resolved(settings[name], within | {name})
+        if isinstance(value, dict):
+            return {resolved(k, within): resolved(v, within) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(resolved(element, within) for element in value)
+        return value
+
+    found = {name: resolved(value) for name, value in settings.items()}
+    return {name: value for name, value in found.items() if name not in used}
 
 
 class _Verbatim:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import warnings
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 
 from typing_extensions import override
@@ -62,7 +63,7 @@ class RunDirectory(RunPaths, Closing):
         if locked:
             self._remove_leftovers()
 
-    def bind_config(self, text: str) -> None:
+    def bind_config(self, text: str, defaults: Mapping[str, str] | None = None) -> None:
         """Binds the directory to a configuration, so that a run resumes only with its own settings.
 
         The first call writes `text` to config.gin. Later calls, also of later processes, compare:
@@ -77,6 +78,7 @@ class RunDirectory(RunPaths, Closing):
 
         Args:
           text: a configuration in gin's syntax, as `gin.config_str()` writes it.
+          defaults: see `changes.differences`.
 
         Raises:
           RunError: a setting differs (the first one is named, old -> new), or a text is not gin.
@@ -88,7 +90,7 @@ class RunDirectory(RunPaths, Closing):
             return
         old_text = read_config(self.config_path)
         old = canonical_settings(old_text, repr(str(self.config_path)))
-        found = changes.differences(old, new)
+        found = changes.differences(old, new, defaults)
         steps = {stage: self.stage(stage).newest_step() for stage in TRAINED_STAGES}
         begun = {stage: step for stage, step in steps.items() if step is not None}
         refused = [change for change in found if not changes.is_harmless(change, begun)]

@@ -173,6 +173,10 @@ def read_latencies(path: str) -> OpCost:
             OpAt(**{name: entry[name] for name in OpAt._fields}): float(entry["seconds"])
             for entry in data["ops"]
         }
+        if not all(0 <= value < math.inf for value in seconds.values()) or not any(
+            seconds.values()
+        ):
+            raise ValueError("seconds must be finite, at least 0, and some above 0")
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise ConfigError(
             f"CostSettings.latency_table: {path!r} is no table of latencies ({error}): "

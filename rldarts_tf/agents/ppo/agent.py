@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -228,12 +229,7 @@ def make_agent(
     )
     agent.initialize()
     # Variables that a first call created would have its function traced twice.
-    agent.optimizer.build(
-        sorted(
-            {w.ref(): w for w in (*actor.trainable_weights, *value.trainable_weights)}.values(),
-            key=lambda w: w.name,
-        )
-    )
+    agent.optimizer.build(in_order((*actor.trainable_weights, *value.trainable_weights)))
     agent.optimizer.architecture = architecture_variables(actor, value)
     return agent
 
@@ -449,3 +445,20 @@ class Learner:
 
 LOSSES = ("loss", "policy_loss", "value_loss", "entropy", "clip_fraction", *NORMS)
 """Metrics of an update."""
+
+
+def in_order(variables: Iterable[tf.Variable]) -> list[tf.Variable]:
+    """Each variable once, in the order in which checkpoints have the optimizer's numbers of them.
+
+    That is the order of their names. Within the layer of an op, whose parts may have numbers that
+    Keras counts through a process, 10 follows 9: a process that has made other layers before has
+    other numbers and the same order.
+    """
+
+    def key(variable: tf.Variable) -> tuple[str, list[tuple[str, int]]]:
+        path, _, within = variable.name.partition("/layer_")
+        # Without a number it is the first of its kind: "conv2d", "conv2d_1".
+        parts = (re.fullmatch(r"(.*?)(?:_(\d+))?", part) for part in within.split("/"))
+        return path, [(part[1], int(part[2] or 0)) for part in parts if part]
+
+    return sorted({w.ref(): w for w in variables}.values(), key=key)

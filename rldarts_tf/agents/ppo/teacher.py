@@ -31,8 +31,9 @@ def make_teacher(encoder: Encoder, settings: PPOSettings, suite: Suite) -> tuple
     def network(observations: tf.Tensor, actions: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         del actions
         step_type = tf.fill([tf.shape(observations)[0]], ts.StepType.MID)
-        policy, _ = agent.actor_net(observations, step_type=step_type)
-        value, _ = agent.value_net(observations, step_type=step_type)
+        with agent._shared_encoder.shared_computation():
+            policy, _ = agent.actor_net(observations, step_type=step_type)
+            value, _ = agent.value_net(observations, step_type=step_type)
         if action_spec.dtype.is_integer:
             return {"logits": policy.logits_parameter(), "value": value}
         return {"mean": policy.mean(), "stddev": policy.stddev(), "value": value}
