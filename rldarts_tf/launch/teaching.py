@@ -98,7 +98,7 @@ class Teaching:
             raise ConfigError(
                 f"TrainingSettings.num_env_steps = {length}: {stage} was begun with the "
                 f"{OWN_STAGE} of {int(own.env_steps)} steps as its teacher, which would be another "
-                f"one then: add {OWN_STAGE}/TrainingSettings.num_env_steps = {int(own.env_steps)}"
+                f"one then: --stage={stage} goes on without training it"
             )
 
     def distillation(self, stage: str) -> Distillation | None:
