@@ -31,6 +31,7 @@ from rldarts_tf.envs.catch.suite import CatchSuite
 from rldarts_tf.envs.planted.settings import PlantedSettings
 from rldarts_tf.envs.planted.suite import PlantedSuite
 from rldarts_tf.errors import ConfigError, RLDartsError, RunError
+from rldarts_tf.export import teachers
 from rldarts_tf.export.policies import read_stage
 from rldarts_tf.export.teachers import check_teacher, load_teacher
 from rldarts_tf.runs.metrics import read_metrics
@@ -123,6 +124,16 @@ def test_a_teacher_that_cannot_teach_is_refused_in_one_line(run, case):
     with pytest.raises(RLDartsError, match=r"^TeacherSettings.run: ") as caught:
         check_teacher(**asked, algorithm=algorithm, student=student(**changes), distillation=BOTH)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_action_repeat_that_is_left_to_the_task_is_that_of_the_task():
+    pytest.importorskip("dm_control")
+    from rldarts_tf.envs.dm_control.settings import DMControlSettings
+    from rldarts_tf.envs.dm_control.suite import DMControlSuite
+
+    suites = [DMControlSuite(DMControlSettings(action_repeat=n)) for n in (None, 4, 3)]
+    left, own, other = (teachers._unit(suite, "action_repeat") for suite in suites)
+    assert left == own != other
 
 
 def test_other_actions_are_refused_and_other_discounts_are_no_matter_of_the_actor(run, monkeypatch):

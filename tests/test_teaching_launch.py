@@ -113,6 +113,16 @@ def test_a_baseline_is_not_trained_on_where_a_student_goes_on_with_it(tmp_path):
     assert after["search"]["env_steps"] >= 3 * UPDATE and "evaluate" in after
 
 
+def test_an_own_baseline_that_could_not_teach_is_refused_before_it_is_trained(tmp_path):
+    other = [
+        "--gin_bindings=baseline/PPOSettings.discount = 0.9",
+        "--gin_bindings=DistillationSettings.critic_weight = 0.5",
+    ]
+    with pytest.raises(ConfigError, match=r"^TeacherSettings.run: .* its discount is 0.9, not"):
+        launch(tmp_path / "run", *other)
+    assert not (tmp_path / "run" / "baseline").exists()
+
+
 def test_a_stage_whose_own_teacher_is_missing_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"^TeacherSettings.run = 'own_baseline': .* first"):
         launch(tmp_path / "run", "--stage=search")

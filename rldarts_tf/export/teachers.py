@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -68,7 +68,48 @@ def check_teacher(
     """
     with _naming_the_setting():
         found, _ = _read(root, stage, step)
-    wrong = _differences(found, algorithm, student, distillation)
+    teacher = _Side(found.algorithm.name, found.settings, found.suite)
+    _check_sides(root, teacher, _side(algorithm, student), distillation)
+
+
+def check_own_teacher(
+    root: PathLike,
+    algorithm: Algorithm,
+    teacher: StageSettings,
+    student: StageSettings,
+    distillation: DistillationSettings,
+) -> None:
+    """Checks that a stage of the same run, not trained yet, will be able to teach another.
+
+    Args:
+      root: of the run.
+      algorithm: of both.
+      teacher: its settings.
+      student: the other's.
+      distillation: what it is to learn.
+
+    Raises:
+      ConfigError: it will not; the message begins with "TeacherSettings.run".
+    """
+    _check_sides(root, _side(algorithm, teacher), _side(algorithm, student), distillation)
+
+
+class _Side(NamedTuple):
+    """What a teacher and its student are compared by."""
+
+    algorithm: str
+    settings: Any
+    suite: Any
+
+
+def _side(algorithm: Algorithm, stage: StageSettings) -> _Side:
+    return _Side(algorithm.name, stage.algorithm, stage.suite)
+
+
+def _check_sides(
+    root: PathLike, teacher: _Side, student: _Side, distillation: DistillationSettings
+) -> None:
+    wrong = _differences(teacher, student, distillation)
     if wrong is not None:
         what, own, others = wrong
         raise ConfigError(
@@ -78,30 +119,28 @@ def check_teacher(
 
 
 def _differences(
-    teacher: TrainedStage,
-    algorithm: Algorithm,
-    student: StageSettings,
-    distillation: DistillationSettings,
+    teacher: _Side, student: _Side, distillation: DistillationSettings
 ) -> tuple[str, Any, Any] | None:
     """(what, the teacher's, the student's) of the first thing that must not differ."""
 
     def pairs() -> Iterator[tuple[str, Any, Any]]:
         mine, own = teacher.suite, student.suite
-        yield "algorithm", teacher.algorithm.name, algorithm.name
+        yield "algorithm", teacher.algorithm, student.algorithm
         yield "game", ", ".join(mine.games), ", ".join(own.games)
         # Environments may have to be started for these.
         yield "frames", _shown(mine.observation_spec()), _shown(own.observation_spec())
         yield "actions", _shown(mine.action_spec()), _shown(own.action_spec())
         if distillation.critic_weight > 0:
-            yield "discount", teacher.settings.discount, student.algorithm.discount
+            yield "discount", teacher.settings.discount, student.settings.discount
             for name in _UNITS_OF_VALUES:
-                yield (
-                    name,
-                    getattr(mine.settings, name, None),
-                    getattr(own.settings, name, None),
-                )
+                yield name, _unit(mine, name), _unit(own, name)
 
     return next((pair for pair in pairs() if pair[1] != pair[2]), None)
+
+
+def _unit(suite: Any, name: str) -> Any:
+    """The value in force: a suite knows it where its settings leave it to the task."""
+    return getattr(suite, name, getattr(suite.settings, name, None))
 
 
 def _shown(spec: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rldarts_tf.agents.registry import Algorithm
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.export.teachers import check_teacher, load_teacher
+from rldarts_tf.export.teachers import check_own_teacher, check_teacher, load_teacher
 from rldarts_tf.launch.stages import stages_of
 from rldarts_tf.runs.paths import RunPaths
 from rldarts_tf.runs.results import read_results
@@ -81,6 +81,13 @@ class Teaching:
                 )
             elif OWN_STAGE in order:
                 self._check_own_stays(name)
+                check_own_teacher(
+                    self.root,
+                    self.algorithm,
+                    self.stages[OWN_STAGE],
+                    self.stages[name],
+                    distillation,
+                )
             elif not self._own_is_finished():
                 raise ConfigError(
                     f"TeacherSettings.run = {OWN_BASELINE!r}: root_dir {str(self.root)!r} holds no "
