@@ -167,10 +167,7 @@ class Alpha(tf.keras.layers.Layer):
         their sum, for all of them together are no architecture.
         """
         moment = self._moment(0)._replace(seed=None)
-        p = {
-            cell_type: self.relaxations[cell_type].op_weights(z, moment)
-            for cell_type, z in self._scaled_logits().items()
-        }
+        p = self._undrawn(moment)
         if self.search.sums_to_one:
             return p
         return {
@@ -184,11 +181,14 @@ class Alpha(tf.keras.layers.Layer):
         no part of a cell. Per cell type float32 [E, |O|].
         """
         moment = Moment(tf.constant(1.0), None)
-        p = {
+        return self._times_edge_shares(self._undrawn(moment))
+
+    def _undrawn(self, moment: Moment) -> dict[str, tf.Tensor]:
+        """p of all cell types at a moment that has no seed."""
+        return {
             cell_type: self.relaxations[cell_type].op_weights(z, moment)
             for cell_type, z in self._scaled_logits().items()
         }
-        return self._times_edge_shares(p)
 
     def _times_edge_shares(self, p: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """p times γ, of PC-DARTS' equation 4 (there its logits are called β), if there is one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pprint
 import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from rldarts_tf.checks import check_choice
 from rldarts_tf.envs.suite import import_settings, suite_names
 from rldarts_tf.errors import ConfigError, RLDartsError, one_line
 from rldarts_tf.launch import gin_text
-from rldarts_tf.runs.configs import ALGORITHM_NAME
+from rldarts_tf.runs.configs import ALGORITHM_NAME, canonical
 from rldarts_tf.runs.paths import TRAINED_STAGES
 from rldarts_tf.search.cost_settings import CostSettings
 from rldarts_tf.search.costs import read_latencies
@@ -172,7 +171,7 @@ def optional_defaults() -> dict[str, str]:
     """Canonical values, by field, of what a configuration lacks where nobody asks for it."""
     kinds = (SearchSettings, CostSettings, TeacherSettings, DistillationSettings)
     return {
-        f"{kind.__name__}.{field}": pprint.pformat(default, width=10**9)
+        f"{kind.__name__}.{field}": canonical(default)
         for kind in kinds
         for field, default in defaults(kind).items()
     }

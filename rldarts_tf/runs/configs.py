@@ -30,10 +30,13 @@ def canonical_settings(text: str, source: str) -> dict[str, str]:
     Raises:
       RunError: it is no configuration.
     """
+    return {name: canonical(value) for name, value in _parse(text, source).items()}
+
+
+def canonical(value: Any) -> str:
+    """The text by which values of settings are compared."""
     # pformat sorts dictionaries, and it tells 1 from 1.0 and from True.
-    return {
-        name: pprint.pformat(value, width=10**9) for name, value in _parse(text, source).items()
-    }
+    return pprint.pformat(value, width=10**9)
 
 
 def read_config(path: Path) -> str:
