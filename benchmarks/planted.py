@@ -1,14 +1,17 @@
 """Recovery of the planted op: whether a search finds the one op that a label needs.
 
     python benchmarks/planted.py --task=distance,shortcut --seeds=10
+    python benchmarks/planted.py --method=joint,unit_ops,drnas --seeds=10
     python benchmarks/planted.py --task=distance --learner=ppo,rainbow --seeds=5
     python benchmarks/planted.py --task=distance --alone --seeds=3
 
 docs/planted.md has the tasks. The supernet is one cell of one edge, a mean over positions and two
 small layers after it; what is recovered is the op that stands on the edge when the search is
-discretized. Chance is 1 / (ops but for none); intervals are exact (Clopper and Pearson), 95 %.
+discretized by α; beside it, for a supervised search, by contribution and by the loss without each
+op. Chance is 1 / (ops but for none); intervals are exact (Clopper and Pearson), 95 %.
 
-  supervised  cross entropy on fresh images, in this process' own loop, by any --method
+  supervised  cross entropy on fresh images, in this process' own loop, by any --method: the paper's
+              (joint), or one of gin/searches
   ppo         one-step episodes with the launch path's program, as planted.gin has it
   rainbow     the same, as planted_rainbow.gin has it
 
@@ -47,6 +50,8 @@ from rldarts_tf.envs.planted.settings import PlantedSettings
 from rldarts_tf.envs.planted.suite import PlantedSuite
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.launch import gin_files
+from rldarts_tf.perturbation.masks import Mask, masked
+from rldarts_tf.perturbation.selection import Weights
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.search import SearchSettings
@@ -60,6 +65,8 @@ NETWORK: dict[str, Any] = {"depths": [8], "features": 16, "head": "pool"}
 BATCH, LEARNING_RATE = 64, 3e-3
 STEPS = {"distance": 150, "dilated": 200, "count": 300, "shortcut": 600}
 """Of a supervised search, by task."""
+HELD_OUT = 1000
+"""Fresh images that a supervised search ends with."""
 RECORDS = 8
 """How often p is recorded in a search."""
 
@@ -90,6 +97,8 @@ class Joint:
 
     settings = SearchSettings()
     """Of the supernet; `rldarts_tf.search.optimizer` does what they say."""
+    inverse_temperature = 5.0
+    """β of the supernet."""
 
     def __init__(self, supernet: Supernet, network: tf.keras.Model) -> None:
         self.supernet = supernet
@@ -104,14 +113,44 @@ class Joint:
         return self.supernet.discretize()
 
 
-class OwnAdam(Joint):
-    """α trained by an Adam of its own, three times as fast as θ, after θ's first third."""
+METHODS: dict[str, type[Joint]] = {"joint": Joint}
+"""Methods by name, beside those of gin/searches."""
+GIN_METHODS = (
+    "own_optimizer",
+    "unit_ops",
+    "first_order",
+    "fairdarts",
+    "gdas",
+    "gdas_two_ops",
+    "drnas",
+    "pc_darts",
+    "darts_minus",
+    "sdarts",
+    "beta_darts",
+)
+"""Files of gin/searches that are a method of their own here, where nothing is capped or costs."""
 
-    settings = SearchSettings(alpha_learning_rate=1e-2, warm_up=1 / 3)
 
+def method_of(name: str, bindings: Sequence[str] = ()) -> type[Joint]:
+    """A method by its name in `METHODS` or `GIN_METHODS`.
 
-METHODS: dict[str, type[Joint]] = {"joint": Joint, "own_adam": OwnAdam}
-"""The methods by name."""
+    Args:
+      name: of the method.
+      bindings: settings that differ from those of the gin file.
+    """
+    if name in METHODS and not bindings:
+        return METHODS[name]
+    files = [] if name in METHODS else [f"searches/{name}.gin"]
+    algorithm = ALGORITHMS["ppo"]
+    gin_files.load(["planted.gin", *files], bindings, algorithm=algorithm)
+    members = {
+        "settings": gin_files.search_settings(),
+        "inverse_temperature": gin_files.resolve(
+            EncoderSettings, algorithm.settings, PlantedSettings, TrainingSettings
+        )["search"][0].inverse_temperature,
+    }
+    gin.clear_config()
+    return type(name, (METHODS.get(name, Joint),), members)
 
 
 def classifier(encoder: Encoder, task: Task) -> tf.keras.Model:
@@ -126,8 +165,12 @@ def train_step(network: tf.keras.Model) -> Callable[[tf.Tensor, tf.Tensor], Any]
     weights = network.trainable_variables
     optimizer = search_methods.optimizer(_adam(weights), network)
 
+    found = search_methods.supernets(network)
+
     @tf.function(autograph=False)
     def step(images: tf.Tensor, labels: tf.Tensor) -> None:
+        for supernet in found:
+            supernet.alpha.draw()
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, network(images))
             loss = tf.reduce_mean(losses)
@@ -142,11 +185,33 @@ def _adam(weights: Sequence[tf.Variable]) -> FusedAdam:
     return optimizer
 
 
-def accuracy(network: tf.keras.Model, task: Task, seed: int) -> float:
-    """The share of 1,000 fresh images whose class is the greatest logit."""
-    rng = np.random.default_rng(derived_seed(seed, "evaluation environments"))
-    images, labels = task.sample(rng, 1000)
+def held_out(task: Task, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels that no search has seen."""
+    return task.sample(
+        np.random.default_rng(derived_seed(seed, "evaluation environments")), HELD_OUT
+    )
+
+
+def accuracy(network: tf.keras.Model, images: np.ndarray, labels: np.ndarray) -> float:
+    """The share of images whose class is the greatest logit."""
     return float(np.mean(np.argmax(network(images), axis=-1) == labels))
+
+
+def missed_most(
+    supernet: Supernet, network: tf.keras.Model, images: np.ndarray, labels: np.ndarray
+) -> str:
+    """The op without which the loss is greatest (DARTS-PT), in a supernet of one edge."""
+    ops = supernet.space.ops(NORMAL)
+    p = supernet.alpha.lasting_op_weights()[NORMAL].numpy()
+    mask = Mask(supernet.space)
+    losses = {}
+    with masked({"network": network}, mask):
+        for op in ops:
+            without = np.where(np.array(ops) == op, 0, p)
+            mask.assign({NORMAL: Weights(np.zeros_like(p), without)})
+            each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, network(images))
+            losses[op] = float(tf.reduce_mean(each))
+    return max((op for op in ops if op != NONE), key=losses.__getitem__)
 
 
 def train(
@@ -166,7 +231,7 @@ def alone(name: str, op: str, seed: int, steps: int) -> float:
     genotype = Genotype(space.name, {NORMAL: (((0, op),),)}, top_k=1, space=space)
     network = classifier(DiscreteNetwork(genotype, **NETWORK), task)
     collections.deque(train(train_step(network), task, seed, steps), maxlen=0)
-    return accuracy(network, task, seed)
+    return accuracy(network, *held_out(task, seed))
 
 
 # --- searches -------------------------------------------------------------------------------------
@@ -179,6 +244,9 @@ class Search:
     Attributes:
       op: on the edge of the discretized cell.
       recovered: whether it is the planted one.
+      by_contribution: the op that would be on the edge by `search.contributions`; of a supervised
+        search, as the next one.
+      by_loss: the op that would be there by `missed_most`.
       accuracy: of the supernet; for an agent the mean return of its evaluation.
       seconds: of this process' time on the cores.
       steps: when `op_weights` were recorded.
@@ -187,6 +255,8 @@ class Search:
 
     op: str
     recovered: bool
+    by_contribution: str | None
+    by_loss: str | None
     accuracy: float
     seconds: float
     steps: list[int]
@@ -198,15 +268,31 @@ def search(name: str, method_class: type[Joint], seed: int, steps: int) -> Searc
     begun = time.process_time()
     tf.keras.utils.set_random_seed(seed)
     task = TASKS[name]
-    supernet = Supernet(space_of(name), **NETWORK, search=method_class.settings)
+    supernet = Supernet(
+        space_of(name),
+        **NETWORK,
+        search=method_class.settings,
+        inverse_temperature=method_class.inverse_temperature,
+    )
     network = classifier(supernet, task)
     method = method_class(supernet, network)
     recorded = {}
     for number in train(method.step, task, seed, steps):
         supernet.alpha.set_progress(number / steps)
         if number % (steps // RECORDS) == 0:
-            recorded[number] = supernet.alpha.numpy_op_weights()[NORMAL][0].tolist()
-    return _ended(name, method.genotype(), accuracy(network, task, seed), begun, recorded)
+            recorded[number] = supernet.alpha.lasting_op_weights()[NORMAL][0].numpy().tolist()
+    seconds = time.process_time() - begun
+    images, labels = held_out(task, seed)
+    strengths = search_methods.contributions(supernet, tf.constant(images))[NORMAL][0].numpy()
+    return _ended(
+        name,
+        method.genotype(),
+        accuracy(network, images, labels),
+        seconds,
+        recorded,
+        by_contribution=supernet.space.ops(NORMAL)[int(np.argmax(strengths))],
+        by_loss=missed_most(supernet, network, images, labels),
+    )
 
 
 def search_by_agent(name: str, learner: str, seed: int, bindings: Sequence[str] = ()) -> Search:
@@ -249,18 +335,26 @@ def search_by_agent(name: str, learner: str, seed: int, bindings: Sequence[str] 
     weights = history.op_weights()[NORMAL][:, 0]
     every = max(1, len(history) // RECORDS)
     recorded = dict(zip(history.steps[::every].tolist(), weights[::every].tolist()))
-    return _ended(name, supernet.discretize(), reached, begun, recorded)
+    return _ended(name, supernet.discretize(), reached, time.process_time() - begun, recorded)
 
 
 def _ended(
-    name: str, genotype: Genotype, reached: float, begun: float, recorded: Mapping[int, list[float]]
+    name: str,
+    genotype: Genotype,
+    reached: float,
+    seconds: float,
+    recorded: Mapping[int, list[float]],
+    by_contribution: str | None = None,
+    by_loss: str | None = None,
 ) -> Search:
     [[[_, op]]] = genotype.cells[NORMAL]
     return Search(
         op,
         op == TASKS[name].planted,
+        by_contribution,
+        by_loss,
         reached,
-        time.process_time() - begun,
+        seconds,
         list(recorded),
         list(recorded.values()),
     )
@@ -281,12 +375,20 @@ def show_searches(results: Mapping[str, Sequence[Search]]) -> None:
     for label, found in results.items():
         name = label.split()[0]
         low, high = interval(sum(s.recovered for s in found), len(found))
+        planted = TASKS[name].planted
         others = collections.Counter(s.op for s in found if not s.recovered)
         rows.append(
             (
                 label,
-                TASKS[name].planted,
+                planted,
                 f"{sum(s.recovered for s in found)} of {len(found)}",
+                *(
+                    f"{found_by.count(planted)} of {len(found)}" if any(found_by) else None
+                    for found_by in (
+                        [s.by_contribution for s in found],
+                        [s.by_loss for s in found],
+                    )
+                ),
                 chance(name),
                 f"{low:.2f} to {high:.2f}",
                 statistics.mean(s.accuracy for s in found),
@@ -294,7 +396,18 @@ def show_searches(results: Mapping[str, Sequence[Search]]) -> None:
                 ", ".join(f"{op} {count}" for op, count in others.items()) or None,
             )
         )
-    columns = ("search", "planted", "recovered", "chance", "95 %", "accuracy", "CPU s", "instead")
+    columns = (
+        "search",
+        "planted",
+        "recovered",
+        "by contribution",
+        "by loss",
+        "chance",
+        "95 %",
+        "accuracy",
+        "CPU s",
+        "instead",
+    )
     common.print_table("Recovery of the planted op", columns, rows)
 
 
@@ -337,18 +450,32 @@ def make_parser() -> common.Parser:
         help="supervised, ppo, rainbow, or several (%(default)s)",
     )
     parser.add_argument(
-        "--method", choices=METHODS, default="joint", help="of the supervised search (%(default)s)"
+        "--method",
+        type=common.names_of((*METHODS, *GIN_METHODS)),
+        default="joint",
+        help=f"of the supervised search: joint, {', '.join(GIN_METHODS)}, or several (%(default)s)",
     )
     parser.add_count("--seeds", 10, "searches of each kind")
     parser.add_count("--first_seed", 1, "the first of the seeds")
     parser.add_argument("--steps", type=positive, help="of the supervised loop (those of the task)")
     parser.add_argument(
-        "--gin_bindings", action="append", default=[], help="setting of an agent, may be repeated"
+        "--gin_bindings", action="append", default=[], help="setting of the search, may be repeated"
     )
     parser.add_argument(
         "--alone", action="store_true", help="train the discrete cell of each op instead"
     )
     return parser
+
+
+def _by_method(
+    name: str, bindings: Sequence[str], steps: int | None
+) -> Callable[[str, int], Search]:
+    method = method_of(name, bindings)
+    return lambda task, seed: search(task, method, seed, steps or STEPS[task])
+
+
+def _by_agent(learner: str, bindings: Sequence[str]) -> Callable[[str, int], Search]:
+    return lambda task, seed: search_by_agent(task, learner, seed, bindings)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -368,14 +495,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         common.write_results(args, accuracies)
         return
     found: dict[str, list[Search]] = {}
-    for name, learner, seed in itertools.product(args.task, args.learner, seeds):
-        label = f"{name} {args.method if learner == 'supervised' else learner}"
+    kinds: list[tuple[str, Callable[[str, int], Search]]] = []
+    for learner in args.learner:
+        if learner == "supervised":
+            for method in args.method:
+                kinds.append((method, _by_method(method, args.gin_bindings, args.steps)))
+        else:
+            kinds.append((learner, _by_agent(learner, args.gin_bindings)))
+    for name, (kind, found_by), seed in itertools.product(args.task, kinds, seeds):
+        label = f"{name} {kind}"
         common.progress(f"{label}, seed {seed}")
-        found.setdefault(label, []).append(
-            search(name, METHODS[args.method], seed, args.steps or STEPS[name])
-            if learner == "supervised"
-            else search_by_agent(name, learner, seed, args.gin_bindings)
-        )
+        found.setdefault(label, []).append(found_by(name, seed))
     show_searches(found)
     for label, searches in found.items():
         show_trajectory(label, searches[0])

@@ -76,6 +76,7 @@ COMMANDS = {
     "planted": (
         "--task=count",
         "--learner=supervised,ppo",
+        "--method=joint,gdas",
         "--seeds=1",
         "--steps=16",
         *bindings("PPOSettings", num_envs=8, steps_per_update=8, minibatch_size=64),
@@ -370,9 +371,11 @@ def test_catch_counts_steps_or_gives_up(runs):
 
 def test_planted_searches_with_and_without_an_agent(runs):
     result = results_of(runs, "planted")
-    assert set(result) == {"count joint", "count ppo"}
-    for (search,) in result.values():
-        ops = planted.space_of("count").ops("normal")
+    assert set(result) == {"count joint", "count gdas", "count ppo"}
+    ops = planted.space_of("count").ops("normal")
+    for label, (search,) in result.items():
+        for reading in ("by_contribution", "by_loss"):
+            assert search[reading] in (ops[:-1] if label != "count ppo" else (None,))
         assert search["op"] in ops[:-1]
         assert search["recovered"] == (search["op"] == "conv_3x3")
         assert 0 <= search["accuracy"] <= 1 and search["seconds"] > 0
