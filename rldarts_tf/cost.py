@@ -53,12 +53,14 @@ def count_cost(
         raise ConfigError(f"image_shape must be (height, width, channels), got {image_shape}")
     batch = 1
     forward_ops: list[tf.Operation] = []
+    needed: set[tf.Operation] = set()
 
     def train(images: tf.Tensor) -> list[tf.Tensor]:
         graph = tf.compat.v1.get_default_graph()
         with tf.GradientTape() as tape:
             features = encoder(images, training=True)
             forward_ops.extend(graph.get_operations())
+            needed.update(_needed_for([features]))
         return tape.gradient(features, encoder.trainable_weights)
 
     if not encoder.built:
@@ -67,7 +69,8 @@ def count_cost(
     images = tf.TensorSpec((batch, *image_shape), dtype)
     with _all_ops(encoder):
         graph = tf.function(train, autograph=False).get_concrete_function(images).graph
-    on_images = depending_on_images(forward_ops)
+    # A node that no output has is traced, and never executed.
+    on_images = depending_on_images([op for op in forward_ops if op in needed])
     return Cost(
         parameters=sum(int(math.prod(w.shape)) for w in encoder.trainable_weights),
         multiply_adds=sum(multiply_adds(op) for op in on_images) // batch,
@@ -96,7 +99,7 @@ def _kept_bytes(
     """
     forward = set(forward_ops)
     kept: dict[str, int] = {}
-    for op in _executed(graph):
+    for op in _needed_for(graph.outputs):
         if op in forward or op.type in ("Shape", "ShapeN", "Size", "Rank"):
             continue
         for tensor in op.inputs:
@@ -111,10 +114,10 @@ def _kept_bytes(
     return sum(kept.values())
 
 
-def _executed(graph: tf.Graph) -> set[tf.Operation]:
-    """Returns the ops that the outputs depend on; TensorFlow prunes the rest."""
+def _needed_for(outputs: Sequence[tf.Tensor]) -> set[tf.Operation]:
+    """Returns the ops that tensors depend on; TensorFlow prunes the rest."""
     executed: set[tf.Operation] = set()
-    waiting = [tensor.op for tensor in graph.outputs]
+    waiting = [tensor.op for tensor in outputs]
     while waiting:
         op = waiting.pop()
         if op not in executed:

@@ -195,6 +195,27 @@ def test_cost_of_a_small_discrete_cell_by_hand():
     assert cost == rldarts_tf.Cost(parameters, multiply_adds, 4 * activations)
 
 
+def test_a_node_that_the_output_has_not_is_not_counted():
+    def multiply_adds_of(last_node):
+        genotype = Genotype.from_dict(
+            {
+                "format_version": 1,
+                "search_space": "micro",
+                "top_k": 1,
+                "output_mode": "last",
+                "num_normal": 1,
+                "num_reduction": 0,
+                "cells": {"normal": [[[0, "conv_3x3"]], last_node]},
+            }
+        )
+        network = rldarts_tf.DiscreteNetwork(genotype, [5], features=7)
+        return count_cost(network, (8, 6, 3)).multiply_adds
+
+    around = 9 * 3 * 5 * (8 * 6) + 5 * (4 * 3) * 7
+    assert multiply_adds_of([[1, "relu"]]) == around + 9 * 5 * 5 * (4 * 3)
+    assert multiply_adds_of([[0, "relu"]]) == around
+
+
 @pytest.mark.parametrize("output_mode", ["concat", "sum"])
 def test_linear_supernet_cells_keep_their_nodes_and_nothing_else(output_mode):
     num_cells, num_nodes = 2, 3

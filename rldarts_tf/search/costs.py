@@ -5,7 +5,8 @@
 of one image, at the depths and the image size of the supernet. `fixed` is of what every
 architecture has: stem, adapters, head. For a chain of layers this is the expected cost of the
 network that p stands for. For cells the sum is over all edges i < j, also those that Algorithm 4
-will drop: the cost of a cell in which every edge is kept.
+will drop, and with the output mode "last" those to nodes that the output will not have: the cost
+of a cell in which every edge is kept.
 """
 
 from __future__ import annotations
