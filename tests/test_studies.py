@@ -166,6 +166,26 @@ def test_variants_of_several_baselines_are_trials_of_their_own(tmp_path):
     }
 
 
+def test_cells_of_a_method_whose_unit_ops_stay_are_trained_with_them(tmp_path):
+    unit = "search/SearchSettings.unit_ops = 'always'"
+    settings = dataclasses.replace(
+        QUICK,
+        methods={
+            "paper": [],
+            "gone": ["searches/unit_ops.gin"],
+            "kept": [unit],
+            "capped": ["--max_skips=1"],
+        },
+        random_cells=1,
+    )
+    with_unit_ops = {
+        trial.arm
+        for trial in planned(TrialMaker(settings, tmp_path)).values()
+        if any("unit_ops = 'always'" in argument for argument in trial.commands[0])
+    }
+    assert with_unit_ops == {"search:kept", "found:kept"}
+
+
 def test_trials_that_differ_may_not_share_a_name(tmp_path):
     settings = dataclasses.replace(
         QUICK,
@@ -240,23 +260,32 @@ def test_random_cells_are_uniform_draws_that_do_not_depend_on_their_number(tmp_p
 
 
 def test_methods_change_the_searches_and_how_a_cell_is_read(tmp_path):
-    methods = {"own": ["my.gin", "A.b = 3", "--by=return", "--episodes=4"]}
+    methods = {
+        "own": [
+            "searches/sdarts.gin",
+            "SearchSettings.max_skips = 3",
+            "--by=return",
+            "--episodes=4",
+        ]
+    }
     settings = dataclasses.replace(QUICK, methods=methods)
     search, found = [*PLANS["search_pays"](TrialMaker(settings, tmp_path))][:2]
     assert (search.arm, found.arm) == ("search:own", "found:own")
     assert found.name == "catch/found-own-0/seed-100"
-    assert {"--gin_file=my.gin", "--gin_bindings=A.b = 3"} <= set(search.commands[0])
+    assert {"--gin_file=searches/sdarts.gin", "--gin_bindings=SearchSettings.max_skips = 3"} <= set(
+        search.commands[0]
+    )
     run = "{root}/trials/catch/search-own/seed-0"
     output = f"--output={run}/genotype.json"
     assert search.commands[1] == ("discretize", run, "--by=return", "--episodes=4", output)
-    assert "--gin_file=my.gin" not in found.commands[0]
+    assert "--gin_file=searches/sdarts.gin" not in found.commands[0]
 
 
 def test_methods_that_only_read_a_cell_off_otherwise_share_the_search(tmp_path):
     methods = {
-        "darts": ["A.b = 3"],
-        "capped": ["A.b = 3", "--max_skips=1"],
-        "return": ["A.b = 3", "--by=return"],
+        "darts": ["SearchSettings.max_skips = 3"],
+        "capped": ["SearchSettings.max_skips = 3", "--max_skips=1"],
+        "return": ["SearchSettings.max_skips = 3", "--by=return"],
         "other": [],
     }
     settings = dataclasses.replace(QUICK, methods=methods, search_seeds=(0, 1))

@@ -61,15 +61,19 @@ class TrialMaker:
         self._teachers: dict[str, Trial] = {}
         self._cells: list[Genotype] = []
         self._written: dict[int, str] = {}
+        named = settings.methods or {"": ()}
+        self._methods = {method: Variation.parse(texts) for method, texts in named.items()}
+        self._of_cells: dict[str, Variation] = {}
 
     def searches(self, environment: str, cell: bool = True) -> Iterator[Trial]:
         """The searches of every method with every search seed; see `search` and `reading`.
 
         Methods that differ in how a cell is read off alone share their searches.
         """
-        named = self.settings.methods or {"": ()}
-        variations = {method: Variation.parse(texts) for method, texts in named.items()}
-        owners = self._owners(environment, variations) if cell else dict(zip(named, named))
+        variations = self._methods
+        owners = (
+            self._owners(environment, variations) if cell else dict(zip(variations, variations))
+        )
         for method, variation in variations.items():
             for seed in self.settings.search_seeds:
                 owner = owners[method]
@@ -199,7 +203,15 @@ class TrialMaker:
             arm=_join(":", "found", method),
             architecture=search.architecture,
             search=search,
+            variation=self._of_cell(method),
         )
+
+    def _of_cell(self, method: str) -> Variation:
+        """What a search method asks of the cells that it finds."""
+        if method not in self._of_cells:
+            variation = self._methods.get(method, PLAIN)
+            self._of_cells[method] = cell_variation(self.settings, variation)
+        return self._of_cells[method]
 
     def random(self, environment: str, number: int, seed: int) -> Trial:
         """The training from scratch of a random cell."""
@@ -215,6 +227,7 @@ class TrialMaker:
         arm: str,
         architecture: str | None = None,
         search: Trial | None = None,
+        variation: Variation = PLAIN,
     ) -> Trial:
         """The training from scratch of a cell.
 
@@ -226,9 +239,10 @@ class TrialMaker:
           arm: what the cell stands for.
           architecture: its id in the arm; the name if None.
           search: the search that finds it.
+          variation: of the training.
         """
         trial = self._from_scratch(
-            environment, name, seed, "evaluate", f"--genotype={ROOT}/{genotype}", PLAIN
+            environment, name, seed, "evaluate", f"--genotype={ROOT}/{genotype}", variation
         )
         return dataclasses.replace(
             trial,
@@ -341,12 +355,41 @@ def search_space_of(settings: StudySettings) -> tuple[Space, str]:
     from rldarts_tf.encoders import as_search_space
     from rldarts_tf.launch import gin_files
     from rldarts_tf.training.settings import EncoderSettings
+
+    _load(settings, PLAIN)
+    (encoders,) = gin_files.resolve(EncoderSettings)["search"]
+    return as_search_space(encoders.search_space), encoders.output_mode
+
+
+def cell_variation(settings: StudySettings, variation: Variation) -> Variation:
+    """What a search method asks of the training of its cells: unit ops that are always there.
+
+    Args:
+      settings: of the study.
+      variation: the method.
+
+    Raises:
+      ConfigError: a gin file or setting of the method is not valid.
+    """
+    if not (variation.gin_files or variation.bindings):
+        return PLAIN  # Bindings of the study are those of every trial.
+    from rldarts_tf.launch import gin_files
+
+    _load(settings, variation)
+    if gin_files.search_settings().unit_ops != "always":
+        return PLAIN
+    return Variation(bindings=("search/SearchSettings.unit_ops = 'always'",))
+
+
+def _load(settings: StudySettings, variation: Variation) -> None:
+    """Makes gin hold what the trials of a variation are given, but for flags."""
+    from rldarts_tf.launch import gin_files
     from rldarts_tf.user_modules import import_modules
 
     import_modules(list(settings.imports))
-    gin_files.load(settings.gin_files, settings.bindings)
-    (encoders,) = gin_files.resolve(EncoderSettings)["search"]
-    return as_search_space(encoders.search_space), encoders.output_mode
+    gin_files.load(
+        (*settings.gin_files, *variation.gin_files), (*settings.bindings, *variation.bindings)
+    )
 
 
 def _environment_flags(flags: Sequence[str], environment: str) -> list[str]:
