@@ -218,18 +218,19 @@ class Alpha(tf.keras.layers.Layer):
         """R(α), what the search method adds to the loss of α, a float32 scalar.
 
         The sum over the cell types of the relaxation's own penalty, of `entropy_penalty` times the
-        mean entropy of softmax(z), and of `beta_decay` times the mean over the edges of
+        mean entropy of p, and of `beta_decay` times the mean over the edges of
         log Σ_o exp(α_o) (Ye et al. 2022, "β-DARTS", arXiv:2203.01665, eq. 15); the last two grow
         with the progress of the search.
         """
         settings, total = self.search, tf.constant(0.0)
         progress = self._moment(0).progress
         for cell_type, z in self._scaled_logits().items():
-            own = self.relaxations[cell_type].penalty(z)
+            relaxation = self.relaxations[cell_type]
+            own = relaxation.penalty(z)
             if own is not None:
                 total += own
             if settings.entropy_penalty:
-                total += settings.entropy_penalty * progress * tf.reduce_mean(_entropy(z))
+                total += settings.entropy_penalty * progress * tf.reduce_mean(relaxation.entropy(z))
             if settings.beta_decay:
                 alpha = tf.concat(self.logits[cell_type], axis=0)
                 spread = tf.reduce_mean(tf.reduce_logsumexp(alpha, axis=1))
@@ -237,9 +238,10 @@ class Alpha(tf.keras.layers.Layer):
         return total
 
     def entropy(self) -> dict[str, tf.Tensor]:
-        """Mean over the edges of each cell type of -Σ_o p_o log p_o, in nats; float32 scalars."""
+        """Mean over the edges of each cell type of `Relaxation.entropy`; float32 scalars."""
         return {
-            cell_type: tf.reduce_mean(_entropy(z)) for cell_type, z in self._scaled_logits().items()
+            cell_type: tf.reduce_mean(self.relaxations[cell_type].entropy(z))
+            for cell_type, z in self._scaled_logits().items()
         }
 
     def _scaled_logits(self) -> dict[str, tf.Tensor]:
@@ -296,10 +298,3 @@ class Alpha(tf.keras.layers.Layer):
         if not self.search.is_default:
             config["search"] = dataclasses.asdict(self.search)
         return config
-
-
-def _entropy(logits: tf.Tensor) -> tf.Tensor:
-    """Entropy of softmax(logits) by row, finite however large the logits are."""
-    log_p = tf.nn.log_softmax(logits)
-    # exp(-large) is exactly 0 and 0 · log p is 0, where p · log(p) would be NaN.
-    return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)

@@ -82,12 +82,26 @@ def test_a_cap_hides_no_op_from_the_rule_that_counts_them():
     assert ParameterFreeStopping(supernet, 10).after_update(0, 2) == {"parameter_free_ops": 2.0}
 
 
-def test_an_eigenvalue_is_refused_before_the_search_where_there_is_no_held_out_loss():
-    supernet = EncoderSettings(SPACE.name, [2]).make(
-        "supernet", search=SearchSettings(stop_by="eigenvalue")
-    )
-    settings = StageSettings(TINY["rainbow"], SUITE, TrainingSettings())
-    with pytest.raises(ConfigError, match=r"stop_by = 'eigenvalue' .* Rainbow does not have"):
+@pytest.mark.parametrize(
+    ("algorithm", "method", "trained", "refusal"),
+    [
+        ("rainbow", {}, True, "held-out experience, which Rainbow does not have"),
+        (
+            "ppo",
+            {"relaxation": "dirichlet", "alpha_learning_rate": 1e-3},
+            True,
+            "second derivative",
+        ),
+        ("ppo", {}, False, "an α that is trained"),
+    ],
+)
+def test_an_eigenvalue_is_refused_before_the_search_where_there_is_none(
+    algorithm, method, trained, refusal
+):
+    encoder = EncoderSettings(SPACE.name, [2], train_alpha=trained)
+    supernet = encoder.make("supernet", search=SearchSettings(stop_by="eigenvalue", **method))
+    settings = StageSettings(TINY[algorithm], SUITE, TrainingSettings())
+    with pytest.raises(ConfigError, match=f"stop_by = 'eigenvalue' .*{refusal}"):
         settings.check_gradient_steps("search", supernet)
 
 

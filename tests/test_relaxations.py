@@ -160,6 +160,23 @@ def test_smoothing_reaches_as_far_as_it_says():
         make_relaxation(SearchSettings(smoothing=0.3, relaxation="gumbel"), OPS)
 
 
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "sigmoid", "dirichlet"])
+def test_the_entropy_is_that_of_the_mean_of_p(relaxation):
+    made = make_relaxation(SearchSettings(relaxation=relaxation, **OWN), OPS)
+    z = np.array([[3.0, 0, 0, 0], [-1, 2, 0.5, -3], [0, 0, 0, 0]], np.float32)
+    p = made.op_weights(tf.constant(z), Moment(tf.constant(1.0), None)).numpy()
+    expected = -np.sum(p * np.log(p), axis=1)
+    if relaxation == "sigmoid":  # Each op is kept or not.
+        expected -= np.sum((1 - p) * np.log(1 - p), axis=1)
+    if relaxation == "dirichlet":  # p = (4, 1, 1, 1) / 7.
+        assert expected[0] == pytest.approx(1.154, abs=1e-3)
+    np.testing.assert_allclose(made.entropy(tf.constant(z)), expected, rtol=1e-5)
+    # Decided, and finite, however large the logits are; all sigmoids at 1 have decided too.
+    large = tf.constant([[1e4, 1e4, -1e4, -1e4] if relaxation == "sigmoid" else [1e30, 0, 0, 0]])
+    decided = made.entropy(large).numpy()
+    assert decided == pytest.approx(0, abs=1e-6)
+
+
 def test_the_penalties_of_alpha_grow_with_the_search():
     settings = SearchSettings(entropy_penalty=2.0, beta_decay=3.0, **OWN)
     alpha = Supernet(MICRO_2, [2], inverse_temperature=4.0, search=settings).alpha

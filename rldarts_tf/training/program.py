@@ -62,13 +62,8 @@ class StageSettings:
                 "are drawn (SearchSettings.relaxation, smoothing): XLA draws others than those "
                 f"that were acted with (stage {stage!r})"
             )
-        measured = isinstance(encoder, Supernet) and encoder.alpha.search.stop_by == "eigenvalue"
-        if measured and not self.algorithm.has_held_out:
-            raise ConfigError(
-                "SearchSettings.stop_by = 'eigenvalue' is of a loss on held-out experience, which "
-                f"{type(self.algorithm).__name__[: -len('Settings')]} does not have; PPO has "
-                f"(stage {stage!r})"
-            )
+        if isinstance(encoder, Supernet) and encoder.alpha.search.stop_by == "eigenvalue":
+            self._check_eigenvalue(stage, encoder)
         devices = self.training.devices
         if devices == 1:
             return
@@ -78,6 +73,25 @@ class StageSettings:
                 f"TrainingSettings.devices = {devices} must be 1 with EncoderSettings.normalization"
                 " = 'batch' and with ops that depend on `training`: each device would see its own "
                 f"share of a minibatch (stage {stage!r})"
+            )
+
+    def _check_eigenvalue(self, stage: str, supernet: Supernet) -> None:
+        """Raises why there would be no α-Hessian of a loss."""
+        rule = "SearchSettings.stop_by = 'eigenvalue'"
+        if not self.algorithm.has_held_out:
+            raise ConfigError(
+                f"{rule} is of a loss on held-out experience, which "
+                f"{type(self.algorithm).__name__[: -len('Settings')]} does not have; PPO has "
+                f"(stage {stage!r})"
+            )
+        if supernet.alpha.search.relaxation == "dirichlet":
+            raise ConfigError(
+                f"{rule} is of second derivatives, which TensorFlow does not have of the samples "
+                f"of SearchSettings.relaxation = 'dirichlet' (stage {stage!r})"
+            )
+        if not supernet.alpha.trainable_weights:
+            raise ConfigError(
+                f"{rule} is of an α that is trained, and here it rests (stage {stage!r})"
             )
 
 

@@ -32,6 +32,10 @@ class Around(Relaxation):
         return self._inner.penalty(z)
 
     @override
+    def entropy(self, z: tf.Tensor) -> tf.Tensor:
+        return self._inner.entropy(z)
+
+    @override
     def log_op_weights(self, z: np.ndarray) -> np.ndarray:
         return self._inner.log_op_weights(z)
 

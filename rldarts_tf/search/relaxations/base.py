@@ -56,6 +56,10 @@ class Relaxation(abc.ABC):
         del z
         return None
 
+    def entropy(self, z: tf.Tensor) -> tf.Tensor:
+        """How undecided the mean of p leaves each edge, in nats, float32 [E]: -Σ_o p_o log p_o."""
+        return entropy(z)
+
     def log_op_weights(self, z: np.ndarray) -> np.ndarray:
         """log of the mean of p, of z in float64 [E, |O|]."""
         return z - np.logaddexp.reduce(z, axis=1, keepdims=True)
@@ -72,6 +76,13 @@ class Relaxation(abc.ABC):
         """
         del none
         return z
+
+
+def entropy(logits: tf.Tensor) -> tf.Tensor:
+    """Entropy of softmax(logits) by row, finite however large the logits are."""
+    log_p = tf.nn.log_softmax(logits)
+    # exp(-large) is exactly 0 and 0 · log p is 0, where p · log(p) would be NaN.
+    return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
 
 
 def ranked_by(log_strengths: np.ndarray, none: int) -> np.ndarray:

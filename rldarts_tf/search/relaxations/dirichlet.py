@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from typing_extensions import override
 
-from rldarts_tf.search.relaxations.base import Moment, Relaxation
+from rldarts_tf.search.relaxations.base import Moment, Relaxation, entropy
 
 
 class Dirichlet(Relaxation):
@@ -48,6 +48,10 @@ class Dirichlet(Relaxation):
             + tf.reduce_sum((c - 1) * (tf.math.digamma(c) - tf.math.digamma(total)[:, None]), 1)
         )
         return self._weight * tf.reduce_mean(divergence)
+
+    @override
+    def entropy(self, z: tf.Tensor) -> tf.Tensor:
+        return entropy(tf.where(z > 0, tf.math.log1p(tf.maximum(z, 0.0)), z))
 
     @override
     def ranking(self, z: np.ndarray, none: int | None) -> np.ndarray:

@@ -30,6 +30,12 @@ class Sigmoid(Relaxation):
         return -self._weight * tf.reduce_mean(tf.square(tf.sigmoid(z) - 0.5))
 
     @override
+    def entropy(self, z: tf.Tensor) -> tf.Tensor:
+        """Of the ops of an edge, each of which is kept or not by itself: their sum."""
+        # -p log p - (1 - p) log(1 - p) of p = σ(z).
+        return tf.reduce_sum(tf.nn.softplus(z) - z * tf.sigmoid(z), axis=1)
+
+    @override
     def log_op_weights(self, z: np.ndarray) -> np.ndarray:
         return -np.logaddexp(0.0, -z)
 
