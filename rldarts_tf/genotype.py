@@ -379,6 +379,11 @@ def _check_names(where: str, names: Any) -> None:
         _check_name(f"{where}[{i}]", name)
 
 
+def _check_flag(where: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise GenotypeError(f"{where}: must be true or false, got {shown(value)}")
+
+
 def _check_name(where: str, name: Any) -> None:
     """Raises a GenotypeError unless it is a name that can be printed in a line."""
     if not isinstance(name, str) or not name:
@@ -392,6 +397,7 @@ def _check_name(where: str, name: Any) -> None:
 _CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "str": _check_name,
     "int": lambda where, value: check_count(where, value, least=0),
+    "bool": _check_flag,
     "tuple[str, ...]": _check_names,
 }
 """Check of a field of a space by its type: (path, value in JSON) -> GenotypeError."""

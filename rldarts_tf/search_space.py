@@ -83,6 +83,9 @@ class SearchSpace(Space):
         3x3 of stride 2 without padding, comes before all blocks, and its filter response
         normalization after them; blocks are cells alone.
         "none": cells alone.
+      per_position: each of the N and of the R cells of a block has an α of its own, which the
+        blocks share ("normal1", "normal2" of the authors' release), instead of one for all cells
+        of a kind.
 
     Raises:
       ConfigError: the stem is unknown, a count is out of range, or an op stands twice or is one of
@@ -96,6 +99,7 @@ class SearchSpace(Space):
     num_nodes: int = 4
     top_k: int = 2
     stem: str = IMPALA_STEM
+    per_position: bool = False
 
     def __post_init__(self) -> None:
         for field in ("normal_ops", "reduction_ops"):
@@ -104,27 +108,44 @@ class SearchSpace(Space):
         check_integers(self, "num_normal", "num_reduction", least=0)
         check_integers(self, "num_nodes", "top_k", least=1)
         check_choice("SearchSpace.stem", self.stem, STEMS)
+        check_choice("SearchSpace.per_position", self.per_position, (False, True))
         if self.num_normal + self.num_reduction == 0:
             raise ConfigError("SearchSpace.num_normal and num_reduction are both 0: no cells")
         implied = dict.fromkeys((NONE, SKIP_CONNECT), "it is implied")
-        for cell_type in self.cell_types:
-            self._check_ops(f"{cell_type}_ops", implied)
+        for kind, count in _counts(self).items():
+            if count:
+                self._check_ops(f"{kind}_ops", implied)
 
     @property
     @override
     def cell_types(self) -> tuple[str, ...]:
         """The cell types, each with its own α, in the order of a block."""
-        reduction = (REDUCTION,) if self.num_reduction else ()
-        normal = (NORMAL,) if self.num_normal else ()
-        return reduction + normal
+        if self.per_position:
+            return tuple(cell_type for _, cell_type in self._block(self))
+        return tuple(kind for kind, count in _counts(self).items() if count)
+
+    def _block(self, numbers: Numbers) -> list[tuple[str, str]]:
+        """(kind, cell type) of each cell of a block."""
+        return [
+            (kind, f"{kind}{position}" if self.per_position else kind)
+            for kind, count in _counts(numbers).items()
+            for position in range(1, count + 1)
+        ]
 
     @override
     def ops(self, cell_type: str) -> tuple[str, ...]:
         """O of a cell type, in the order of α's columns: O_base, `skip_connect`, `none`."""
         if cell_type not in self.cell_types:
             raise ConfigError(f"search space {self.name!r} has no {cell_type!r} cells")
-        base_ops = self.normal_ops if cell_type == NORMAL else self.reduction_ops
+        base_ops = self.normal_ops if cell_type.startswith(NORMAL) else self.reduction_ops
         return (*base_ops, SKIP_CONNECT, NONE)
+
+    @override
+    def to_config(self) -> dict[str, Any]:
+        config = super().to_config()
+        if not self.per_position:
+            del config["per_position"]  # Files of such spaces are those of earlier versions.
+        return config
 
     @override
     def sources(self, node: int) -> range:
@@ -137,10 +158,18 @@ class SearchSpace(Space):
 
     @override
     def cell_types_of(self, numbers: Numbers) -> tuple[str, ...]:
-        counts = {REDUCTION: numbers.num_reduction, NORMAL: numbers.num_normal}
+        counts = _counts(numbers)
         if not any(counts.values()):
             raise GenotypeError("num_normal: and num_reduction are both 0: no cells")
-        return tuple(cell_type for cell_type, count in counts.items() if count)
+        if not self.per_position:
+            return tuple(kind for kind, count in counts.items() if count)
+        for kind, count in _counts(self).items():
+            if counts[kind] != count:
+                raise GenotypeError(
+                    f"num_{kind}: must be {count}, as search space {self.name!r} has it, whose "
+                    f"cells differ by position; got {counts[kind]}"
+                )
+        return self.cell_types
 
     @override
     def places(self, depths: Sequence[int], numbers: Numbers) -> tuple[Place, ...]:
@@ -153,9 +182,9 @@ class SearchSpace(Space):
             if self.stem == IMPALA_STEM and not reductions:
                 found.append(Place(CONV, f"block_{d}_conv", filters))
                 found.append(Place(MAX_POOL, f"block_{d}_pool", filters, 2))
-            for c, cell_type in enumerate([REDUCTION] * reductions + [NORMAL] * numbers.num_normal):
-                stride = 2 if cell_type == REDUCTION else 1
-                name = f"block_{d}_{cell_type}_{c}"
+            for c, (kind, cell_type) in enumerate(self._block(numbers)):
+                stride = 2 if kind == REDUCTION else 1
+                name = f"block_{d}_{kind}_{c}"
                 found.append(Place(CELL, name, filters, stride, cell_type=cell_type))
         if self.stem == PISAC_STEM:
             found.append(Place(NORM, "norm", depths[-1]))
@@ -193,6 +222,11 @@ class SearchSpace(Space):
             ("cells in a block", f"{reductions} reduction, {normal} normal"),
             ("nodes, inputs of a node", f"{numbers.num_nodes}, {numbers.top_k}"),
         ]
+
+
+def _counts(numbers: Numbers) -> dict[str, int]:
+    """How many cells of each kind a block has, in its order."""
+    return {REDUCTION: numbers.num_reduction, NORMAL: numbers.num_normal}
 
 
 CLASSIC = SearchSpace(
