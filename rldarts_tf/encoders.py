@@ -401,8 +401,8 @@ class Supernet(CellNetwork):
             # While α rests, λ would rise for what nothing can change.
             passed = progress - max(float(before), self.alpha.search.warm_up)
             if passed > 0:
-                cost = self.expected_cost()
-                weight.assign(self.alpha.search.cost.adapted(float(weight), cost, passed))
+                cost = self.alpha.search.cost
+                weight.assign(cost.adapted(float(weight), self.found_cost(), passed))
         self.alpha.set_progress(progress)
 
     @property
@@ -456,6 +456,11 @@ class Supernet(CellNetwork):
     def expected_cost(self) -> float:
         """The expected cost of the architecture, in the unit of `CostSettings.measure` (eager)."""
         return self.cost_table.most * float(self.cost_table.share(self.alpha.mean_op_weights()))
+
+    def found_cost(self) -> float:
+        """The cost of the architecture that α stands for now, in the same unit (eager)."""
+        table, genotype = self.cost_table, self.discretize()
+        return table.fixed + costs.of_genotype(table, genotype, self.space)
 
     @override
     def architecture_loss(self) -> tf.Tensor | None:

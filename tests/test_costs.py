@@ -156,7 +156,7 @@ def test_the_loss_of_learners_from_replay_has_the_cost():
 
 def test_the_weight_follows_the_target_in_log_space():
     supernet = supernet_of(CHAIN_3, target_multiply_adds=4600.0, adaptation=3.0)
-    cost = supernet.expected_cost()
+    cost = supernet.found_cost()
     assert cost != pytest.approx(4600.0, rel=0.1)
     for progress in (0.25, 0.5, 0.5):
         supernet.set_progress(progress)
@@ -169,12 +169,27 @@ def test_the_weight_follows_the_target_in_log_space():
     assert CostSettings(target_multiply_adds=5).first_weight == 0.1
 
 
+def test_the_weight_follows_what_would_be_found_and_not_the_mean_under_p():
+    supernet = supernet_of(CHAIN_3)
+    for node in supernet.alpha.logits["chain"]:
+        node.assign([[0.0, 0.0, 0.1]])  # `skip_connect` leads, by little.
+    mean, found = supernet.expected_cost(), supernet.found_cost()
+    network = rldarts_tf.DiscreteNetwork(supernet.discretize(), [2, 3], features=4)
+    assert found == count_cost(network, SHAPE).multiply_adds < 0.8 * mean
+    # The mean is at the target, and too little would be found: λ has to fall.
+    targeted = supernet_of(CHAIN_3, target_multiply_adds=mean)
+    for node, value in zip(targeted.alpha.logits["chain"], supernet.alpha.logits["chain"]):
+        node.assign(value)
+    targeted.set_progress(0.1)
+    assert float(targeted.cost_weight) < 0.5
+
+
 def test_the_weight_rests_while_alpha_does():
     cost = CostSettings(target_multiply_adds=4600.0)
     method = SearchSettings(cost=cost, warm_up=0.5, alpha_learning_rate=1e-2)
     supernet = rldarts_tf.Supernet(CHAIN_3, [2, 3], "concat", 1.0, features=4, search=method)
     supernet.build((None, *SHAPE))
-    expected = cost.adapted(cost.first_weight, supernet.expected_cost(), 0.25)
+    expected = cost.adapted(cost.first_weight, supernet.found_cost(), 0.25)
     for progress in (0.25, 0.5):
         supernet.set_progress(progress)
         assert float(supernet.cost_weight) == pytest.approx(cost.first_weight)

@@ -60,11 +60,13 @@ class CostSettings(Settings):
     def adapted(self, weight: float, cost: float, passed: float) -> float:
         """λ after a part of a search with a target: d log λ / dt = adaptation · log(cost / target).
 
-        It stays within a factor of 100 of its first value, so that it finds back.
+        The cost is that of the architecture found so far: where p is spread over many ops, their
+        mean may meet the target and the strongest ones be far from it. λ stays within a factor of
+        100 of its first value, so that it finds back.
 
         Args:
           weight: λ before.
-          cost: expected multiply-adds.
+          cost: multiply-adds of the architecture that α stands for.
           passed: dt, a fraction of the search.
         """
         if self.target_multiply_adds is None:

@@ -82,6 +82,7 @@ class SearchRecorder(Recorder):
     @override
     def columns(self) -> Mapping[str, tuple[str, ...]]:
         space = self._supernet.space
+        cost = ("cost", "found_cost", "cost_weight")
         return {
             **{
                 f"op_weights_{t}": tuple(f"op_weight_{t}_{op}" for op in space.ops(t))
@@ -92,7 +93,7 @@ class SearchRecorder(Recorder):
                 *(f"alpha_entropy_{t}" for t in space.cell_types),
                 "distinct_genotypes",
                 "last_genotype_step",
-                *(("cost", "cost_weight") if self._supernet.alpha.search.cost.is_on else ()),
+                *(cost if self._supernet.alpha.search.cost.is_on else ()),
             ),
         }
 
@@ -144,8 +145,12 @@ class SearchRecorder(Recorder):
         """The expected cost and its weight, where the loss has them."""
         if not self._supernet.alpha.search.cost.is_on:
             return {}
-        weight = float(self._supernet.cost_weight)
-        return {"cost": self._supernet.expected_cost(), "cost_weight": weight}
+        supernet = self._supernet
+        return {
+            "cost": supernet.expected_cost(),
+            "found_cost": supernet.found_cost(),
+            "cost_weight": float(supernet.cost_weight),
+        }
 
     @override
     def pictures(self) -> dict[str, bytes]:
