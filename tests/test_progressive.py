@@ -180,6 +180,7 @@ def test_all_that_follows_from_alpha_is_of_what_is_kept(name, progress):
         log_p = np.log(p, out=np.zeros_like(p), where=kept)
         entropy = -np.sum(p * log_p, axis=1).mean()
         np.testing.assert_allclose(alpha.entropy()[cell_type], entropy, rtol=1e-5, atol=1e-7)
+    assert traced.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "gumbel_2"])

@@ -58,7 +58,7 @@ class Rule(abc.ABC):
 class FixedEdges(Rule):
     """The most certain edge is fixed to its best op (Li et al. 2020, "SGAS", arXiv:1912.00195).
 
-    A decision takes the undecided edge with the highest score (criterion 1, equations 2 to 5 there)
+    A decision takes the undecided edge with the highest score (criterion 1)
 
         S_EI = Σ_{o != none} p_o,   q_o = p_o / S_EI,   S_SC = 1 - H(q) / log |q|,
         S = norm(S_EI) · norm(S_SC),
