@@ -127,6 +127,8 @@ GIN_METHODS = (
     "darts_minus",
     "sdarts",
     "beta_darts",
+    "sgas",
+    "p_darts",
 )
 """Files of gin/searches that are a method of their own here, where nothing is capped or costs."""
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rldarts_tf.search.progressive import Rule, make_rule
 from rldarts_tf.search.relaxations import Moment, Relaxation, make_relaxation, ranked_by
 from rldarts_tf.search.settings import SearchSettings, as_search_settings
 from rldarts_tf.search_space import read_config
-from rldarts_tf.space import NONE, Space
+from rldarts_tf.space import LEFT_OUT, NONE, Space
 
 
 @tf.keras.utils.register_keras_serializable(package="rldarts_tf")
@@ -35,6 +36,8 @@ class Alpha(tf.keras.layers.Layer):
 
     Attributes:
       edge_logits: of edge normalization, per cell type and node j one variable [j].
+      kept: of a progressive search, per cell type a variable, bool [E, |O|]: what it has not left
+        out so far.
       masking: what is done to p, such as leaving out an op: p -> p, both per cell type [E, |O|];
         None for nothing. It is no part of config or checkpoints, and a traced function keeps the
         one that it was traced with, whose variables may change.
@@ -121,12 +124,29 @@ class Alpha(tf.keras.layers.Layer):
                 initializer=tf.keras.initializers.Constant(cost.first_weight),
                 trainable=False,
             )
+        self.rules: dict[str, Rule] = {}
+        self.kept: dict[str, tf.Variable] = {}
+        # An α that is not trained says nothing of what to leave out.
+        if self.search.progressive is not None and trainable:
+            self.rules = {t: make_rule(self.search, self.space, t) for t in self.space.cell_types}
+            # Truth values: target networks, which follow numbers slowly, take these as they are.
+            self.kept = {
+                cell_type: self.add_weight(
+                    name=f"{name}/{cell_type}/kept",
+                    shape=(len(self.space.edges), len(self.space.ops(cell_type))),
+                    dtype=tf.bool,
+                    initializer="ones",
+                    trainable=False,
+                )
+                for cell_type in self.space.cell_types
+            }
         self.built = True
 
     def set_progress(self, progress: float) -> None:
         """Says how much of the search has passed, from 0 to 1; all schedules follow it.
 
         A program's `Training` does so after each update. No effect without a method that asks.
+        A progressive search makes the decisions that are due by then.
         """
         if self.progress is not None:
             # TensorFlow keeps every Python number that it has converted.
@@ -135,6 +155,9 @@ class Alpha(tf.keras.layers.Layer):
             if end is not None:
                 first = self._initial_inverse_temperature
                 self.inverse_temperature.assign(np.float32(first * (end / first) ** progress))
+        for cell_type, rule in self.rules.items():
+            kept = self.kept[cell_type].numpy()
+            self.kept[cell_type].assign(rule.kept(self._exact_logits(cell_type), kept, progress))
 
     def seed_draws(self, seed: int) -> None:
         """Begins a sequence of draws that is the seed's own."""
@@ -232,7 +255,7 @@ class Alpha(tf.keras.layers.Layer):
             if settings.entropy_penalty:
                 total += settings.entropy_penalty * progress * tf.reduce_mean(relaxation.entropy(z))
             if settings.beta_decay:
-                alpha = tf.concat(self.logits[cell_type], axis=0)
+                alpha = self._of_kept(cell_type, tf.concat(self.logits[cell_type], axis=0))
                 spread = tf.reduce_mean(tf.reduce_logsumexp(alpha, axis=1))
                 total += settings.beta_decay * progress * spread
         return total
@@ -245,23 +268,27 @@ class Alpha(tf.keras.layers.Layer):
         }
 
     def _scaled_logits(self) -> dict[str, tf.Tensor]:
-        """z = β α in float32: per cell type [E, |O|]."""
+        """z = β α in float32, `LEFT_OUT` where an op is: per cell type [E, |O|]."""
         return {
-            cell_type: self.inverse_temperature * tf.concat(nodes, axis=0)
+            cell_type: self._of_kept(cell_type, self.inverse_temperature * tf.concat(nodes, axis=0))
             for cell_type, nodes in self.logits.items()
         }
+
+    def _of_kept(self, cell_type: str, logits: tf.Tensor) -> tf.Tensor:
+        """Logits [E, |O|] whose softmax is that of the ops that are kept."""
+        kept = self.kept.get(cell_type)
+        return logits if kept is None else tf.where(kept, logits, LEFT_OUT)
 
     def numpy_logits(self) -> dict[str, np.ndarray]:
         """The logits that Algorithm 4 reads: per cell type float64 [E, |O|] (eager only).
 
-        They are z = β α; of a relaxation that is no softmax, those whose softmax ranks ops and
-        edges as it does. The product of two float32 numbers is exact in float64, so no order is
-        lost here.
+        They are z = β α, `LEFT_OUT` where a progressive search has left out an op; of a relaxation
+        that is no softmax, those whose softmax ranks ops and edges as it does. The product of two
+        float32 numbers is exact in float64, so no order is lost here.
         """
-        beta = self.inverse_temperature.numpy().astype(np.float64)
         found = {}
-        for cell_type, nodes in self.logits.items():
-            z = beta * np.concatenate([node.numpy() for node in nodes], dtype=np.float64)
+        for cell_type in self.logits:
+            z = self._exact_logits(cell_type)
             ops = self.space.ops(cell_type)
             none = ops.index(NONE) if NONE in ops else None
             found[cell_type] = (
@@ -270,6 +297,13 @@ class Alpha(tf.keras.layers.Layer):
                 else self.relaxations[cell_type].ranking(z, none)
             )
         return found
+
+    def _exact_logits(self, cell_type: str) -> np.ndarray:
+        """z as `_scaled_logits` has it, float64 [E, |O|] (eager only)."""
+        beta = self.inverse_temperature.numpy().astype(np.float64)
+        nodes = [node.numpy() for node in self.logits[cell_type]]
+        z = beta * np.concatenate(nodes, dtype=np.float64)
+        return np.where(self.kept[cell_type].numpy(), z, LEFT_OUT) if self.kept else z
 
     def _normalized(self, z: np.ndarray, cell_type: str, none: int | None) -> np.ndarray:
         """Logits that rank by γ p; where p is a softmax theirs is γ p, and for `none` the rest."""

@@ -13,6 +13,9 @@ from rldarts_tf.errors import ConfigError
 
 NONE = "none"
 """The zero op: takes part in the softmax, contributes nothing, never survives discretization."""
+LEFT_OUT = -1e9
+"""z of an op that a search has left out: its share in a softmax is exactly 0, as that of -inf, but
+z, gradients and files of α stay finite."""
 SKIP_CONNECT = "skip_connect"
 
 CONV, MAX_POOL, NORM, CELL = "conv", "max_pool", "norm", "cell"

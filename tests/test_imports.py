@@ -45,6 +45,7 @@ LAYERS = (
     "search.cost_settings",
     "search.settings",
     "search.relaxations",
+    "search.progressive",
     "alpha",
     "devices",
     "kernels.plan",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rldarts_tf.encoders import Supernet
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.export.policies import read_stage
 from rldarts_tf.perturbation.agent import SearchAgent
 from rldarts_tf.perturbation.masks import Mask, masked
@@ -57,6 +58,7 @@ def restored(
 
     Raises:
       RunError: there is none, or a folder is in use.
+      ConfigError: the search has left out ops itself.
     """
     stage = read_stage(root, "search", step)
     with contextlib.ExitStack() as stack:
@@ -67,6 +69,12 @@ def restored(
         policy = stage.load()
         supernet = policy.encoder
         assert isinstance(supernet, Supernet)
+        if supernet.alpha.kept:
+            # The supernet would not miss them, and θ of them has not learned since.
+            raise ConfigError(
+                "by: must be p or contribution where the search has left out ops itself "
+                f"(SearchSettings.progressive = {supernet.alpha.search.progressive!r})"
+            )
         mask = Mask(supernet.space)
         stack.enter_context(masked({"policy": supernet}, mask))
         agent: SearchAgent | None = None

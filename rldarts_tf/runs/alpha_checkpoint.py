@@ -9,6 +9,7 @@ import numpy as np
 
 from rldarts_tf.errors import RunError, one_line
 from rldarts_tf.files import PathLike
+from rldarts_tf.space import LEFT_OUT
 
 
 def read_logits(path: PathLike) -> dict[str, np.ndarray]:
@@ -18,7 +19,8 @@ def read_logits(path: PathLike) -> dict[str, np.ndarray]:
       path: the checkpoint, such as `checkpoints/ckpt-1000`, or one of its files.
 
     Returns:
-      Per cell type float64 [E, |O|], a row per edge in the order of `Space.edges`.
+      Per cell type float64 [E, |O|], a row per edge in the order of `Space.edges`; `LEFT_OUT` where
+      a progressive search has left out an op.
 
     Raises:
       RunError: it cannot be read, or it holds no supernet, or several with different α (target
@@ -72,11 +74,16 @@ def _logits(graph: Any, alpha: Any, reader: Any) -> dict[str, np.ndarray]:
         return np.asarray(reader.get_tensor(attribute.checkpoint_key), np.float64)
 
     beta = value(alpha["inverse_temperature"])
+    # Not in checkpoints of earlier versions, and empty where a search leaves out nothing.
+    of_kept = graph.nodes[alpha["kept"]].children if "kept" in alpha else ()
+    kept = {child.local_name: value(child.node_id) for child in of_kept}
     logits = {}
     for cell_type in graph.nodes[alpha["logits"]].children:
         nodes = graph.nodes[cell_type.node_id].children
         ordered = sorted(nodes, key=lambda child: int(child.local_name))
-        logits[cell_type.local_name] = beta * np.concatenate([value(n.node_id) for n in ordered])
+        z = beta * np.concatenate([value(n.node_id) for n in ordered])
+        name = cell_type.local_name
+        logits[name] = np.where(kept[name], z, LEFT_OUT) if kept else z
     return logits
 
 

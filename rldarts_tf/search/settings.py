@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rldarts_tf.checks import check_integer
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.search.cost_settings import CostSettings, as_cost_settings
-from rldarts_tf.settings_fields import Settings, one_of, setting
+from rldarts_tf.settings_fields import Settings, defaults, one_of, setting
+
+
+def _falling(field: str, value: Any) -> tuple[int, ...]:
+    """Of one op alone nothing would tell how strong its edge is."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        raise ConfigError(f"{field} must be a list of integers, got {value!r}")
+    numbers = tuple(check_integer(field, number, least=2) for number in value)
+    if any(later >= number for number, later in zip(numbers, numbers[1:])):
+        raise ConfigError(f"{field} must fall from each number to the next, got {value!r}")
+    return numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +101,23 @@ class SearchSettings(Settings):
         check=one_of(None, "search", "always"),
     )
 
+    # What it leaves out as it goes.
+    progressive: str | None = setting(
+        None,
+        "what is decided as the search goes: 'edges', the most certain edge is fixed to its best "
+        "op (SGAS), or 'ops', the weakest ops of every edge leave (P-DARTS)",
+        check=one_of(None, "edges", "ops"),
+    )
+    progressive_from: float = setting(
+        0.2,
+        "fraction after which the first of these decisions is made; the others follow at equal "
+        "distances",
+        least=0,
+    )
+    progressive_ops: Sequence[int] = setting(
+        (5, 3), "ops that each edge is left after each decision of 'ops'", check=_falling
+    )
+
     record_contributions: bool = setting(
         False, "record what each op contributes, in the states in which the environments stand"
     )
@@ -160,11 +188,44 @@ class SearchSettings(Settings):
                 f"{type(self).__name__}.{needs_own[0]} = {getattr(self, needs_own[0])!r} is of α's "
                 "own optimizer: set alpha_learning_rate, such as 3e-3"
             )
+        if self.progressive is not None:
+            self._check_progressive()
         if self.smoothing and self.relaxation not in ("softmax", "sigmoid"):
             raise ConfigError(
                 f"{type(self).__name__}.smoothing must be 0 with relaxation = "
                 f"{self.relaxation!r}, which draws op weights itself"
             )
+
+    def _check_progressive(self) -> None:
+        name = type(self).__name__
+        if not self.warm_up < self.progressive_from < 1:
+            raise ConfigError(
+                f"{name}.progressive_from must be below 1 and above warm_up = {self.warm_up!r}, in "
+                f"which α does not move, got {self.progressive_from!r}"
+            )
+        if self.relaxation in ("sigmoid", "dirichlet"):
+            raise ConfigError(
+                f"{name}.relaxation must be 'softmax', 'gumbel' or 'gumbel_2' with progressive = "
+                f"{self.progressive!r}: what is left shares a softmax"
+            )
+        reasons = {
+            "smoothing": "noise would bring back what was left out",
+            "auxiliary_skip": "a skip would be left on every edge",
+        }
+        if self.progressive == "edges":
+            reasons |= {
+                "partial_channels": "channels would pass by where an edge is closed",
+                "edge_normalization": "an edge is as strong as its ops",
+                "max_skips": "the cell is decided before it is read off",
+                "max_parameter_free": "the cell is decided before it is read off",
+            }
+        usual = defaults(SearchSettings)
+        for field, reason in reasons.items():
+            if getattr(self, field) != usual[field]:
+                raise ConfigError(
+                    f"{name}.{field} must be {usual[field]!r} with progressive = "
+                    f"{self.progressive!r}: {reason}"
+                )
 
 
 def as_search_settings(value: SearchSettings | Mapping[str, Any] | None) -> SearchSettings:
