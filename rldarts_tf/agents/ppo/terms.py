@@ -22,7 +22,7 @@ Term = Callable[..., tf_agent.LossInfo]
 class ExtendedLossInfo(NamedTuple):
     """`PPOLossInfo` of TF-Agents, and the terms: means over the minibatch, without weights.
 
-    None: the loss has no such term.
+    A term that the loss does not have is 0.
     """
 
     policy_gradient_loss: tf.Tensor
@@ -31,10 +31,10 @@ class ExtendedLossInfo(NamedTuple):
     entropy_regularization_loss: tf.Tensor
     kl_penalty_loss: tf.Tensor
     clip_fraction: tf.Tensor
-    distillation_actor: tf.Tensor | None = None
-    distillation_critic: tf.Tensor | None = None
-    augmentation_policy: tf.Tensor | None = None
-    augmentation_value: tf.Tensor | None = None
+    distillation_actor: tf.Tensor | float = 0.0
+    distillation_critic: tf.Tensor | float = 0.0
+    augmentation_policy: tf.Tensor | float = 0.0
+    augmentation_value: tf.Tensor | float = 0.0
 
 
 def outputs(
