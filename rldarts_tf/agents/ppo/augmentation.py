@@ -1,7 +1,7 @@
 """Augmented images in the loss of a PPO agent, by the rule of DrAC.
 
 Source: Raileanu et al. 2020, "Automatic Data Augmentation for Generalization in Deep Reinforcement
-Learning" (arXiv:2006.12862), section 4, whose symbols these are.
+Learning" (arXiv:2006.12862), whose symbols these are.
 """
 
 from __future__ import annotations
