@@ -64,11 +64,13 @@ def supernet(search: SearchSettings | None = None, **options) -> Supernet:
 
 
 class PPO:
-    """With a cost, a teacher, a cell that recomputes, and an update that is skipped."""
+    """With a cost, a teacher, augmentation, a cell that recomputes; an update is skipped."""
 
     def __init__(self) -> None:
         method = SearchSettings(cost=CostSettings(weight=0.5))
-        path = PATHS["ppo"](supernet(method, recompute=True), skip_nonfinite_updates=True)
+        path = PATHS["ppo"](
+            supernet(method, recompute=True), skip_nonfinite_updates=True, augmentation="shift"
+        )
         teacher = Teacher(Path("teacher/checkpoints/ckpt-1"), "", lambda *_: {}, {})
         self.path, self.encoder = path, path.encoder
         self.encoder.set_progress(0.0)
@@ -115,7 +117,9 @@ class Replay:
 LEARNERS = {
     "ppo": PPO,
     "rainbow": lambda: Replay(
-        "rainbow", SearchSettings(relaxation="gumbel_2", alpha_learning_rate=3e-3)
+        "rainbow",
+        SearchSettings(relaxation="gumbel_2", alpha_learning_rate=3e-3),
+        augmentation="shift",
     ),
     "sac": lambda: Replay("sac", SearchSettings(unit_ops="search", smoothing=0.1)),
 }

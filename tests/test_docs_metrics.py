@@ -127,7 +127,13 @@ PROGRAMS = {
     "PPO": (
         PPOProgram,
         CATCH,
-        PPOSettings(num_envs=2, steps_per_update=2, minibatch_size=2, final_learning_rate=0.0),
+        PPOSettings(
+            num_envs=2,
+            steps_per_update=2,
+            minibatch_size=2,
+            final_learning_rate=0.0,
+            augmentation="shift",
+        ),
     ),
     "Rainbow": (RainbowProgram, CATCH, RainbowSettings(num_envs=2).for_games(CATCH.games)),
     "SAC": (SACProgram, PENDULUM, SACSettings(hidden_sizes=(4,))),

@@ -457,6 +457,16 @@ def test_every_study_is_tried_above():
     assert {*overlays} == tried | spaces, "what has StudySettings: tests/test_studies.py"
 
 
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("augmentation/")])
+@pytest.mark.parametrize("base", ["minatar.gin", "minatar_rainbow.gin", "sac.gin"])
+def test_an_augmentation_is_the_one_of_its_file_and_nothing_else(file, base):
+    assert differing(base, file, base=base) == {
+        f"{stage}/{kind.__name__}.augmentation": Path(file).stem
+        for stage in TRAINED_STAGES
+        for kind in (PPOSettings, RainbowSettings)
+    }
+
+
 SMALL = [f"{stage}/EncoderSettings.depths = [4, 4]" for stage in TRAINED_STAGES]
 IMAGES = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
 

@@ -29,7 +29,8 @@ SPACE = dataclasses.replace(CLASSIC, name="classic_2", num_nodes=2)
 
 
 def make(name, precision):
-    return PATHS[name](Supernet(SPACE, [3], features=8, dtype=precision))
+    augmented = {} if name == "sac" else {"augmentation": "shift"}  # SAC's settings come below
+    return PATHS[name](Supernet(SPACE, [3], features=8, dtype=precision), **augmented)
 
 
 def graphs(name, path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -125,6 +126,9 @@ BAD_SETTINGS = {
     "reward discount of text": ("reward_discount", {"reward_discount": "0.99"}),
     "reward clip 0": ("reward_clip", {"reward_clip": 0.0}),
     "jit_compile of text": ("jit_compile", {"jit_compile": "yes"}),
+    "an unknown augmentation": ("augmentation", {"augmentation": "rotate"}),
+    "a shift by nothing": ("augmentation_pixels", {"augmentation_pixels": 0}),
+    "augmentation weight negative": ("augmentation_weight", {"augmentation_weight": -0.1}),
 }
 
 
@@ -145,6 +149,7 @@ def test_the_defaults_are_those_of_the_design():
         "discount": 0.999, "gae_lambda": 0.95,
         "clip": 0.2, "value_clip": 0.2, "entropy_coefficient": 0.01, "value_coefficient": 0.5,
         "max_gradient_norm": 0.5, "reward_discount": 0.99, "reward_clip": 10.0,
+        "augmentation": None, "augmentation_pixels": None, "augmentation_weight": None,
         "skip_nonfinite_updates": False, "jit_compile": False,
     }  # fmt: skip
 
@@ -468,6 +473,9 @@ class RecordingAgent:
             clip_fraction=call**2,
         )
         return tf_agent.LossInfo(loss=call, extra=extra)
+
+    def adding(self):
+        return contextlib.nullcontext()
 
 
 def record_updates(ppo_settings, generator, learner_and_agent, updates=1, begun=()):

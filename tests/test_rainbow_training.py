@@ -600,6 +600,8 @@ BAD_SETTINGS = {
     "epsilon steps": ({"epsilon_steps": 0}, "epsilon_steps must be an integer"),
     "evaluation": ({"evaluation_epsilon": 1.5}, "evaluation_epsilon must be at most 1"),
     "no steps": ({"steps_per_update": True}, "steps_per_update must be an integer"),
+    "augmentation": ({"augmentation": "rotate"}, "augmentation must be "),
+    "shift by nothing": ({"augmentation_pixels": 0}, "augmentation_pixels must be an integer"),
 }
 
 
@@ -676,6 +678,7 @@ def test_the_defaults_are_those_of_the_design():
         "adam_epsilon": 1e-8, "discount": 0.99, "priority_exponent": 0.8,
         "importance_exponent": 0.2, "initial_priority": 4.0, "num_atoms": 51, "v_min": 0.0,
         "v_max": 1.0, "hidden_size": 512, "target_update_period": 500, "max_gradient_norm": None,
+        "augmentation": None, "augmentation_pixels": None,
         "epsilon_base": 0.4, "epsilon_exponents": (1.0, 8.0), "epsilon_decay": 7.0,
         "epsilon_steps": 25_000_000, "evaluation_epsilon": 0.0,
         "skip_nonfinite_updates": False, "steps_per_update": 16,

@@ -8,6 +8,10 @@ from typing import Any, ClassVar
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.settings_fields import Settings
 
+AUGMENTATIONS = {"shift": 4 / 84, "crop": 12 / 64}
+"""By the name of an augmentation, how far images are shifted at most, as a share of their shorter
+side: by 4 of DrQ's 84 pixels, by 12 of DrAC's 64."""
+
 
 class AlgorithmSettings(Settings):
     """Settings of an algorithm, beside it and apart from TensorFlow.

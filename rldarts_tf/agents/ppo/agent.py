@@ -1,12 +1,14 @@
 """PPO: TF-Agents' PPOClipAgent with one encoder for policy and value, and its update.
 
-Sources: Schulman et al. 2017; Cobbe et al. 2020 (settings); RL-DARTS appendix A.1, Algorithm 2.
+Sources: Schulman et al. 2017; Cobbe et al. 2020 (settings); RL-DARTS appendix A.1, Algorithm 2;
+Raileanu et al. 2020 (DrAC: augmented images, if they are asked for).
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,10 +21,13 @@ from tf_agents.trajectories import trajectory
 from tf_agents.utils import common, value_ops
 
 from rldarts_tf.agents.adam import MeasuredAdam
+from rldarts_tf.agents.augmentation import Augmentation
 from rldarts_tf.agents.gradients import NORMS, architecture_variables
 from rldarts_tf.agents.loss_scale import LossScale
-from rldarts_tf.agents.ppo.distillation import with_terms
+from rldarts_tf.agents.ppo.augmentation import INVARIANCE, with_invariance
+from rldarts_tf.agents.ppo.distillation import with_distillation
 from rldarts_tf.agents.ppo.settings import PPOSettings
+from rldarts_tf.agents.ppo.terms import Term
 from rldarts_tf.devices import Strategy, splitting
 from rldarts_tf.encoders import Encoder, with_architecture_loss
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
@@ -42,7 +47,7 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
     def __init__(self, *args: Any, encoder: EncodingNetwork, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._shared_encoder = encoder
-        self._lesson: Any = None
+        self._terms: tuple[Term, ...] = ()
 
     @property
     def value_net(self) -> ValueNetwork:
@@ -102,15 +107,13 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         return contextlib.nullcontext() if search is None else search.loss_of_alpha()
 
     @contextlib.contextmanager
-    def taught(
-        self, lesson: dict[str, tf.Tensor], term_weights: tuple[tf.Variable, tf.Variable]
-    ) -> Iterator[None]:
-        """Within this context the loss has the terms of distillation: see `with_terms`."""
-        self._lesson = self._no_dependency((lesson, term_weights))
+    def adding(self, *terms: Term) -> Iterator[None]:
+        """Within this context the loss has more terms."""
+        self._terms = self._no_dependency(terms)
         try:
             yield
         finally:
-            self._lesson = None
+            self._terms = ()
 
     def get_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss of PPOAgent and of the architecture.
@@ -119,8 +122,8 @@ class SharedEncoderPPOClipAgent(ppo_clip_agent.PPOClipAgent):
         """
         with self._shared_encoder.shared_computation():
             info = super().get_loss(*args, **kwargs)
-            if self._lesson is not None:
-                info = with_terms(self, info, *self._lesson, *args, **kwargs)
+            for term in self._terms:
+                info = term(self, info, *args, **kwargs)
         loss_scale = self._optimizer.loss_scale
         info = info._replace(loss=with_architecture_loss(info.loss, self._shared_encoder))
         return info if loss_scale is None else info._replace(loss=loss_scale.scaled(info.loss))
@@ -301,7 +304,8 @@ class Learner:
     Args:
       agent: the agent.
       settings: the numbers.
-      generator: the source of the minibatches' order; its state is part of a checkpoint.
+      generator: the source of the minibatches' order and of augmentation; its state is part of a
+        checkpoint.
       distillation: whose weights the terms have; None: there is no teacher.
       strategy: of the devices that share a gradient step; None: there is one.
     """
@@ -319,7 +323,12 @@ class Learner:
         self._settings = settings
         self._generator = generator
         self._distillation = distillation
-        self._names = LOSSES if distillation is None else (*LOSSES, *TERMS)
+        self._augmentation = Augmentation.needed_by(settings, generator)
+        self._names = (
+            *LOSSES,
+            *(() if self._augmentation is None else INVARIANCE),
+            *(() if distillation is None else TERMS),
+        )
         # Compiled alone: XLA has no kernel for the random order of the minibatches.
         self._step = (
             tf.function(self._gradient_step, autograph=False, jit_compile=True)
@@ -344,9 +353,10 @@ class Learner:
           Means over the gradient steps, float32 scalars: `loss`, `policy_loss`, `value_loss`,
           `entropy` (of the policy, in nats), `clip_fraction` and the norms of the gradients of θ
           and of α, before they are clipped; and `skipped`, the number of gradient steps that were
-          not made because something was not finite. The means are without those. With a teacher
-          also the terms of distillation, `TERMS`. Where the loss is scaled also `overflowed`: how
-          many of the skipped ones only had too large a scale.
+          not made because something was not finite. The means are without those. With an
+          augmentation also G_π and G_V, `INVARIANCE`, and with a teacher the terms of distillation,
+          `TERMS`. Where the loss is scaled also `overflowed`: how many of the skipped ones only had
+          too large a scale.
         """
         settings = self._settings
         processed = self._agent.preprocess_sequence(experience)
@@ -379,8 +389,11 @@ class Learner:
                 minibatch, of_teacher = tf.nest.map_structure(
                     lambda x: tf.gather(x, rows), (transitions, taught)
                 )
+            # Not within a step that may be compiled: XLA has other random numbers.
+            f = self._augmentation
+            augmented = None if f is None else f(minibatch.observation)
             with splitting(self._strategy):
-                return i + 1, totals + self._step(minibatch, of_teacher)
+                return i + 1, totals + self._step(minibatch, of_teacher, augmented)
 
         _, totals = tf.while_loop(
             lambda i, _: i < steps,
@@ -398,25 +411,27 @@ class Learner:
         return {**losses, **counted}
 
     def _gradient_step(
-        self, minibatch: trajectory.Trajectory, lesson: dict[str, tf.Tensor]
+        self,
+        minibatch: trajectory.Trajectory,
+        lesson: dict[str, tf.Tensor],
+        augmented: tf.Tensor | None,
     ) -> tf.Tensor:
-        """Trains on one minibatch [M, 1, ...], with a teacher also on what that says of it.
+        """Trains on one minibatch [M, 1, ...].
+
+        Args:
+          minibatch: the minibatch.
+          lesson: what the teacher says of it; empty without one.
+          augmented: f of its observations, of the same shape; None without an augmentation.
 
         Returns:
-          The `LOSSES`, with a teacher the `TERMS`, and 1 if it was skipped, else 0; where the loss
+          The `LOSSES`, other terms that there are, and 1 if it was skipped, else 0; where the loss
           is scaled another 1 if it was skipped for an overflow, else 0. Of what was skipped there
           are no losses.
         """
         loss_scale = self._agent.optimizer.loss_scale
         scale = None if loss_scale is None else tf.identity(loss_scale.value)
-        distillation, terms = self._distillation, ()
-        if distillation is None:
+        with self._agent.adding(*self._terms(lesson, augmented)):
             info = self._agent.train(minibatch)
-        else:
-            weights = (distillation.actor_weight, distillation.critic_weight)
-            with self._agent.taught(lesson, weights):
-                info = self._agent.train(minibatch)
-            terms = tuple(getattr(info.extra, name) for name in TERMS)
         coefficient = self._settings.entropy_coefficient
         entropy = -info.extra.entropy_regularization_loss / coefficient if coefficient else 0.0
         losses = tf.stack(
@@ -427,7 +442,7 @@ class Learner:
                 entropy,
                 tf.cast(info.extra.clip_fraction, tf.float32),
                 *(self._agent.optimizer.norms[name] for name in NORMS),
-                *terms,
+                *(getattr(info.extra, name) for name in self._names[len(LOSSES) :]),
                 *([0.0] if scale is None else [0.0, 0.0]),
             ]
         )
@@ -441,6 +456,16 @@ class Learner:
         if not self._settings.skip_nonfinite_updates:
             return losses
         return tf.where(tf.reduce_all(tf.math.is_finite(losses)), losses, skipped)
+
+    def _terms(self, lesson: dict[str, tf.Tensor], augmented: tf.Tensor | None) -> Iterator[Term]:
+        """What the loss has beside PPO's own."""
+        if augmented is not None:
+            weight = self._settings.invariance_weight
+            yield functools.partial(with_invariance, augmented=augmented, weight=weight)
+        taught = self._distillation
+        if taught is not None:
+            weights = (taught.actor_weight, taught.critic_weight)
+            yield functools.partial(with_distillation, lesson=lesson, term_weights=weights)
 
 
 LOSSES = ("loss", "policy_loss", "value_loss", "entropy", "clip_fraction", *NORMS)

@@ -8,30 +8,16 @@ is all that an agent of one's own needs: from then on the two terms are in the l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 from tf_agents.agents import tf_agent
 from tf_agents.agents.ppo import ppo_agent
 
+from rldarts_tf.agents.ppo.terms import Weight, divergence, outputs, with_terms
 from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.teaching import losses
-
-Weight = Any
-"""A float, or a variable or scalar tensor that a traced loss reads."""
-
-
-class TaughtLossInfo(NamedTuple):
-    """`PPOLossInfo` of TF-Agents, and the terms: means over the minibatch, without weights."""
-
-    policy_gradient_loss: tf.Tensor
-    value_estimation_loss: tf.Tensor
-    l2_regularization_loss: tf.Tensor
-    entropy_regularization_loss: tf.Tensor
-    kl_penalty_loss: tf.Tensor
-    clip_fraction: tf.Tensor
-    distillation_actor: tf.Tensor
-    distillation_critic: tf.Tensor
+from rldarts_tf.teaching.distillation import TERMS
 
 
 def distill(
@@ -44,8 +30,8 @@ def distill(
     """Adds distillation to the loss of any PPO agent of TF-Agents; its teacher is asked in `train`.
 
     Args:
-      agent: with one action; its `get_loss` is replaced. `LossInfo.extra` is a `TaughtLossInfo`
-        afterwards.
+      agent: with one action; its `get_loss` is replaced. `LossInfo.extra` is an
+        `ExtendedLossInfo` afterwards.
       network: (observations [B, ...], None) -> {"logits": [B, A]}, or {"mean", "stddev": [B, A]}
         for continuous actions, and "value" [B]: `Teacher.network`.
       actor_weight: c_a, of KL(π_T ‖ π).
@@ -66,18 +52,20 @@ def distill(
         lesson["value"] *= value_scale
         info = get_loss(time_steps, *args, **kwargs)
         weights = (actor_weight, critic_weight)
-        return with_terms(agent, info, lesson, weights, time_steps, *args, **kwargs)
+        return with_distillation(
+            agent, info, time_steps, *args, lesson=lesson, term_weights=weights, **kwargs
+        )
 
     agent.get_loss = taught
 
 
-def with_terms(
+def with_distillation(
     agent: ppo_agent.PPOAgent,
     info: tf_agent.LossInfo,
-    lesson: dict[str, tf.Tensor],
-    term_weights: tuple[Weight, Weight],
     time_steps: Any,
     *args: Any,
+    lesson: dict[str, tf.Tensor],
+    term_weights: tuple[Weight, Weight],
     training: bool = False,
     **kwargs: Any,
 ) -> tf_agent.LossInfo:
@@ -86,31 +74,14 @@ def with_terms(
     Args:
       agent: the student.
       info: of its `get_loss`, without the terms.
+      time_steps: [B, T, ...]; all that follows is as in `get_loss`.
+      *args: see `with_terms`.
       lesson: as `distill` says, [B, T, ...], with values in the student's rewards.
       term_weights: (c_a, c_c).
-      time_steps: [B, T, ...], as all that follows an argument of `get_loss`.
-      *args: the sixth has the weights of the time steps, [B, T].
       training: whether the networks are called so.
-      **kwargs: may have those weights by name.
+      **kwargs: see `with_terms`.
     """
-    weights = kwargs["weights"] if "weights" in kwargs else args[5]
-    # As TF-Agents' own loss does: with what normalizes observations, if anything does.
-    acting = agent.collect_policy
-    policy = acting._distribution(
-        time_steps, acting.get_initial_state(tf.shape(weights)[0]), training=training
-    ).action
-    value, _ = acting.apply_value_network(
-        time_steps.observation, time_steps.step_type, value_state=(), training=training
-    )
+    policy, value = outputs(agent, time_steps, training)
     check_shapes(value=(value, ("B", "T")), teacher_value=(lesson["value"], ("B", "T")))
-    if "logits" in lesson:
-        divergence = losses.categorical_kl(lesson["logits"], policy.logits_parameter())
-    else:
-        divergence = losses.gaussian_kl(
-            lesson["mean"], lesson["stddev"], policy.mean(), policy.stddev()
-        )
-    errors = losses.squared_error(lesson["value"], value)
-    # As all terms of TF-Agents': masked steps count in the divisor.
-    terms = [tf.reduce_mean(term * weights) for term in (divergence, errors)]
-    loss = tf.add_n([info.loss, *(c * term for c, term in zip(term_weights, terms))])
-    return tf_agent.LossInfo(loss, TaughtLossInfo(*info.extra, *terms))
+    of_states = divergence(lesson, policy), losses.squared_error(lesson["value"], value)
+    return with_terms(info, dict(zip(TERMS, zip(term_weights, of_states))), *args, **kwargs)

@@ -12,6 +12,7 @@ from typing_extensions import override
 from rldarts_tf.agents.gradients import diverged
 from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo import collect
+from rldarts_tf.agents.ppo.augmentation import INVARIANCE
 from rldarts_tf.agents.ppo.held_out import PPOHeldOut
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.devices import make_strategy
@@ -38,7 +39,7 @@ class PPOProgram(AgentProgram):
       encoder: the encoder, not yet built.
       suite: the environments.
       settings: the numbers.
-      seed: of environments, actions and minibatches.
+      seed: of environments, actions, minibatches and augmentation.
       stage_dir: not used.
       distillation: the teacher, if there is one.
       devices: how many share a gradient step.
@@ -71,9 +72,11 @@ class PPOProgram(AgentProgram):
         self._supernets = supernets(encoder)
         self._loss_scale = self.agent.optimizer.loss_scale
         scale = () if self._loss_scale is None else ("loss_scale",)
-        counters, taught = self.environment.counters(), COLUMNS if distillation else ()
+        counters = self.environment.counters()
+        augmented = () if settings.augmentation is None else INVARIANCE
+        terms = (*augmented, *(COLUMNS if distillation else ()))
         falling = () if settings.final_learning_rate is None else ("learning_rate",)
-        self.columns = (*ppo.LOSSES, *taught, "skipped_updates", *counters, *scale, *falling)
+        self.columns = (*ppo.LOSSES, *terms, "skipped_updates", *counters, *scale, *falling)
         self._act = ppo.Actor(self.agent, generator)
         self._learner = ppo.Learner(self.agent, settings, generator, distillation, strategy)
         self._rewards = self._normalizer(self.environment.games)

@@ -8,9 +8,9 @@ from typing import ClassVar
 import gin
 from typing_extensions import override
 
-from rldarts_tf.agents.algorithm_settings import AlgorithmSettings
+from rldarts_tf.agents.algorithm_settings import AUGMENTATIONS, AlgorithmSettings
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.settings_fields import setting
+from rldarts_tf.settings_fields import one_of, setting
 
 
 @gin.configurable(module="rldarts_tf")
@@ -54,6 +54,20 @@ class PPOSettings(AlgorithmSettings):
         0.99, "of the returns whose standard deviation divides rewards, per step", least=0, most=1
     )
     reward_clip: float = setting(10.0, "bound on a normalized reward", positive=True)
+    augmentation: str | None = setting(
+        None,
+        "f of DrAC, 'shift' or 'crop': policy and value of f(s) become those of s; None: none",
+        check=one_of(*AUGMENTATIONS),
+    )
+    augmentation_pixels: int | None = setting(
+        None,
+        "pixels by which f shifts images at most; None: of their shorter side 4 in 84 ('shift') or "
+        "12 in 64 ('crop')",
+        least=1,
+    )
+    augmentation_weight: float | None = setting(
+        None, "α_r of DrAC, by which both of its terms are multiplied; None: 0.1", least=0
+    )
     skip_nonfinite_updates: bool = setting(
         False, "skip and count gradients that are not finite, instead of ending the run"
     )
@@ -77,6 +91,11 @@ class PPOSettings(AlgorithmSettings):
                 f"PPOSettings.jit_compile must be False with TrainingSettings.devices = {count}: "
                 "XLA compiles a gradient step for one device"
             )
+
+    @property
+    def invariance_weight(self) -> float:
+        """α_r: `augmentation_weight`, or the 0.1 of DrAC."""
+        return 0.1 if self.augmentation_weight is None else self.augmentation_weight
 
     def learning_rate_at(self, progress: float) -> float:
         """The step size at a fraction of the stage's steps, 0 to 1."""

@@ -1,7 +1,8 @@
 """Rainbow without noisy nets, from Acme's parts: double Q, dueling, C51, prioritized n-step replay.
 
 Sources: Hessel et al. 2018 (Rainbow); Bellemare et al. 2017 (C51); Wang et al. 2016 (dueling);
-van Hasselt et al. 2016 (double Q); RL-DARTS appendix A.1, Algorithm 3, and F.2.
+van Hasselt et al. 2016 (double Q); RL-DARTS appendix A.1, Algorithm 3, and F.2; Kostrikov et al.
+2020 (DrQ: augmented images, if they are asked for).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from acme.utils import counting, loggers
 from typing_extensions import override
 
 from rldarts_tf import search
+from rldarts_tf.agents.augmentation import Augmentation
 from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
@@ -199,6 +201,9 @@ def importance_weights(probabilities: tf.Tensor, exponent: float) -> tf.Tensor:
 class RainbowLearner(ReplayLearner):
     """`ReplayLearner` of prioritized replay.
 
+    With an augmentation f it learns from f(o_{t-1}) and f(o_t), shifted independently: DrQ
+    (Algorithm 1 of Kostrikov et al. 2020) with one f of each, K = M = 1, as on Atari there.
+
     Args:
       network: the online network, with variables. Where its encoder depends on it (batch
         normalization), it is called with `training=True` in the pass that is differentiated.
@@ -206,9 +211,10 @@ class RainbowLearner(ReplayLearner):
       settings: the numbers.
       counter: counts learner steps.
       logger: is given the numbers of each step.
-      distillation: the teacher, if there is one.
+      distillation: the teacher, if there is one. It sees images that are not augmented.
       reward_ratio: returns of the teacher times this are in the student's units of reward.
       strategy: of the devices that share a step; None: there is one.
+      seed: of the augmentation.
     """
 
     def __init__(
@@ -221,9 +227,12 @@ class RainbowLearner(ReplayLearner):
         distillation: Distillation | None = None,
         reward_ratio: float = 1.0,
         strategy: Strategy | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(settings, network, counter, logger, distillation, strategy)
         self._reward_ratio = reward_ratio
+        self._generator = make_generator(seed, "learner")
+        self._augmentation = Augmentation.needed_by(settings, self._generator)
         self._network = network
         self._target_network = target_network
         self._architecture = architecture_variables(network)
@@ -255,17 +264,19 @@ class RainbowLearner(ReplayLearner):
         Where a teacher has given a lesson, its terms are in the loss and in the metrics.
         """
         settings, transitions = self._settings, sample.data
+        o_tm1 = self._augmented(transitions.observation)
+        o_t = self._augmented(transitions.next_observation)
         r_t = tf.cast(transitions.reward, tf.float32)
         # The adder multiplies by γ^(n-1) and the discounts of the environment.
         d_t = settings.discount * tf.cast(transitions.discount, tf.float32)
         weights = importance_weights(sample.info.probability, settings.importance_exponent)
         # Outside of the tape: the target is a constant.
-        q_t_selector = self._network(transitions.next_observation).mean()
-        z_t = self._target_network(transitions.next_observation)
+        q_t_selector = self._network(o_t).mean()
+        z_t = self._target_network(o_t)
         variables = self._network.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
-            z_tm1 = self._network(transitions.observation, **training_options(self._network))
+            z_tm1 = self._network(o_tm1, **training_options(self._network))
             losses, priorities = categorical_double_q(
                 z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
             )
@@ -293,6 +304,10 @@ class RainbowLearner(ReplayLearner):
             **applied,
         }
         return metrics, tf.maximum(priorities, _MIN_PRIORITY)
+
+    def _augmented(self, images: tf.Tensor) -> tf.Tensor:
+        """f of images; themselves without an augmentation."""
+        return images if self._augmentation is None else self._augmentation(images)
 
     def _terms(
         self, lesson: dict[str, tf.Tensor], z_tm1: DiscreteValuedDistribution
@@ -324,12 +339,15 @@ class RainbowLearner(ReplayLearner):
     @property
     @override
     def state(self) -> dict[str, Any]:
-        return {
+        state = {
             "network": self._network,
             "target_network": self._target_network,
             "optimizer": self._optimizer,
             **super().state,
         }
+        if self._augmentation is not None:
+            state["learner_generator"] = self._generator
+        return state
 
 
 def make_learner(
@@ -377,7 +395,7 @@ class Rainbow(LoopAgent):
       settings: the numbers, with `n_step` and `replay_capacity` (see `RainbowSettings.for_games`);
         those of many environments and of evaluations are not used. By default ε falls from 0.4 over
         25 million steps: set `epsilon_steps` to about the length of a shorter run.
-      seed: of the exploration.
+      seed: of the exploration and the augmentation.
       counter: counts learner steps.
       logger: is given the losses.
       checkpoint_directory: where Acme's Checkpointer saves the learner every ten minutes, and from
@@ -409,7 +427,12 @@ class Rainbow(LoopAgent):
             policy=EpsilonGreedy(network, self.epsilon, generator),
             explore=lambda step: self.epsilon.assign(epsilon_at(step)),
             learner=make_learner(
-                network, environment_spec.observations, settings, counter=counter, logger=logger
+                network,
+                environment_spec.observations,
+                settings,
+                counter=counter,
+                logger=logger,
+                seed=seed,
             ),
             replay=Replay(
                 environment_spec,

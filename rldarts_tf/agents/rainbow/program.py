@@ -42,6 +42,7 @@ class RainbowProgram(OffPolicyProgram):
                 distillation=self.distillation,
                 reward_ratio=self._reward_ratio(),
                 strategy=self._strategy,
+                seed=seed,
             ),
             act=rainbow.EpsilonGreedy(network, self._epsilon, generator).act,
             explore=lambda step: self._epsilon.assign(self._epsilons(step)),

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import gin
 from typing_extensions import override
 
-from rldarts_tf.agents.algorithm_settings import AlgorithmSettings
+from rldarts_tf.agents.algorithm_settings import AUGMENTATIONS, AlgorithmSettings
 from rldarts_tf.checks import check_integer, is_number
 from rldarts_tf.errors import ConfigError
-from rldarts_tf.settings_fields import setting
+from rldarts_tf.settings_fields import one_of, setting
 
 # Appendix F.2: games with a return of their own. Pairs, not dictionaries: gin can then write them
 # where they are defaults.
@@ -105,6 +105,17 @@ class RainbowSettings(AlgorithmSettings):
     )
     max_gradient_norm: float | None = setting(
         None, "global L2 norm to which a gradient is clipped; None: it is not", positive=True
+    )
+    augmentation: str | None = setting(
+        None,
+        "of both images of a transition in the learner, as in DrQ, 'shift' or 'crop'; None: none",
+        check=one_of(*AUGMENTATIONS),
+    )
+    augmentation_pixels: int | None = setting(
+        None,
+        "pixels by which images are shifted at most; None: of their shorter side 4 in 84 ('shift') "
+        "or 12 in 64 ('crop')",
+        least=1,
     )
     epsilon_base: float = setting(0.4, "see above", least=0, most=1)
     epsilon_exponents: Sequence[float] = setting((1.0, 8.0), "(first, last)", check=_exponents)

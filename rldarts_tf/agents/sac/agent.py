@@ -25,6 +25,7 @@ from acme.utils import counting, loggers
 from typing_extensions import override
 
 from rldarts_tf import search
+from rldarts_tf.agents.augmentation import random_shift
 from rldarts_tf.agents.gradients import NORMS, architecture_variables, norms
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.loop_agent import LoopAgent
@@ -222,31 +223,6 @@ def temperature_loss(
     """
     check_shapes(log_temperature=(log_temperature, ()), log_pi=(log_pi, ("B",)))
     return -tf.reduce_mean(tf.exp(log_temperature) * tf.stop_gradient(log_pi + target_entropy))
-
-
-def random_shift(images: tf.Tensor, pixels: int, seed: tf.Tensor) -> tf.Tensor:
-    """Shifts each image by up to so many pixels in each direction; what comes in is mirrored.
-
-    As if the images were padded (SYMMETRIC) and cropped at random, as PI-SAC's release does with 4
-    pixels (train_pisac.py), but by index alone: bytes stay bytes.
-
-    Args:
-      images: [B, H, W, C], of any dtype.
-      pixels: the largest shift.
-      seed: int32 [2].
-    """
-
-    def indices(size: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-        i = tf.range(size) + shift  # [B, size]
-        i = tf.where(i < 0, -i - 1, i)
-        return tf.where(i >= size, 2 * size - 1 - i, i)
-
-    # Images come from replay to the CPU, and no GPU has a kernel that gathers uint8.
-    with tf.device("/cpu:0"):
-        batch, height, width, _ = tf.unstack(tf.shape(images))
-        shifts = tf.random.stateless_uniform([2, batch, 1], seed, -pixels, pixels + 1, tf.int32)
-        rows = tf.gather(images, indices(height, shifts[0]), axis=1, batch_dims=1)
-        return tf.gather(rows, indices(width, shifts[1]), axis=2, batch_dims=1)
 
 
 class SACLearner(ReplayLearner):
