@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +36,8 @@ from rldarts_tf.space import CELL, CONV, MAX_POOL, NORM, Numbers, Place, Space
 
 CellFactory = Callable[[Place, Any], Cell]
 """(where it is to stand, Keras policy) -> cell."""
+
+_Encoder = TypeVar("_Encoder", bound="Encoder")
 
 
 class Encoder(tf.keras.Model):
@@ -128,6 +130,10 @@ class Encoder(tf.keras.Model):
         _check_images(images.shape, images.dtype)
         x = tf.cast(images, self.compute_dtype)
         return x / 255 if images.dtype == tf.uint8 else x
+
+    def twin(self: _Encoder) -> _Encoder:
+        """Another encoder of the same architecture, with weights of its own."""
+        return type(self).from_config({**self.get_config(), "name": f"{self.name}_twin"})
 
     def architecture_loss(self) -> tf.Tensor | None:
         """What the architecture adds to the loss of the agent, a float32 scalar; None: nothing.
@@ -369,6 +375,8 @@ class Supernet(CellNetwork):
         super().__init__(make_cell, depths, space, space, **kwargs)
         # Whether ops that a sample leaves out are computed all the same, as to count their cost.
         self.computes_all_ops = False
+        # Whether α is that of the supernet that this one is a twin of.
+        self.shares_alpha = False
         self.space = space
         self.output_mode = output_mode
         self.normalization = normalization
@@ -463,8 +471,15 @@ class Supernet(CellNetwork):
         return table.fixed + costs.of_genotype(table, genotype, self.space)
 
     @override
+    def twin(self) -> Supernet:
+        """Another supernet with θ of its own and the same α, which this one goes on to own."""
+        other = super().twin()
+        other.alpha, other.shares_alpha = self.alpha, True
+        return other
+
+    @override
     def architecture_loss(self) -> tf.Tensor | None:
-        if not self.alpha.search.cost.is_on:
+        if self.shares_alpha or not self.alpha.search.cost.is_on:
             return None
         return self.cost_weight * self.cost_table.share(self.alpha.mean_op_weights())
 

@@ -89,6 +89,30 @@ class Torso(snt.Module):
         return copied
 
 
+class TwinTorsos(snt.Module):
+    """Two encoders of one architecture: images [B, H, W, C] -> the features of both.
+
+    Args:
+      encoder: the first one, used itself; the second is its twin.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(name="twin_torsos")
+        self._first = Torso(encoder, name="first")
+        self._second = Torso(encoder.twin(), name="second")
+
+    def __call__(self, images: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """Features of the first and of the second, float32 [B, features] each."""
+        return self._first(images, training), self._second(images, training)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> TwinTorsos:
+        """Two encoders of their own that are twins again, with equal weights."""
+        first, second = self._first.encoder, self._second.encoder
+        copied = memo[id(self)] = type(self)(_copy_encoder(first))
+        _copy_weights(second, copied._second.encoder)
+        return copied
+
+
 def training_options(module: tf.Module) -> dict[str, bool]:
     """The options of the one forward pass that is differentiated: with them an encoder trains.
 
@@ -110,6 +134,12 @@ def training_options(module: tf.Module) -> dict[str, bool]:
 def _copy_encoder(encoder: Encoder) -> Encoder:
     """An encoder of the same config and weights; if those do not exist yet, of the same α."""
     copied = type(encoder).from_config(encoder.get_config())
+    _copy_weights(encoder, copied)
+    return copied
+
+
+def _copy_weights(encoder: Encoder, copied: Encoder) -> None:
+    """Gives an encoder of the same config the weights of another one, those that exist."""
     if encoder.built:
         shape = encoder._build_input_shape
         if shape is None:  # Read from a SavedModel.
@@ -118,7 +148,6 @@ def _copy_encoder(encoder: Encoder) -> Encoder:
         copied(tf.zeros([1, *shape[1:]]))
     for mine, theirs in zip(_variables(copied), _variables(encoder)):
         mine.assign(theirs)
-    return copied
 
 
 def _variables(encoder: Encoder) -> tuple[tf.Variable, ...]:

@@ -49,18 +49,19 @@ class SearchOptimizer(tf.Module):
 
     # What belongs to the network is no part of this module.
     _TF_MODULE_IGNORED_PROPERTIES = frozenset(
-        (*tf.Module._TF_MODULE_IGNORED_PROPERTIES, "_supernets", "_variables")
+        (*tf.Module._TF_MODULE_IGNORED_PROPERTIES, "_supernets", "_alphas", "_variables")
     )
 
     def __init__(self, parts: Sequence[Supernet]) -> None:
         super().__init__(name="search_optimizer")
         self._supernets = self._no_dependency(list(parts))
+        self._alphas = self._no_dependency([part.alpha for part in parts if not part.shares_alpha])
         self._settings = parts[0].alpha.search
         if any(part.alpha.search != self._settings for part in parts):
             raise ConfigError(
                 "SearchSettings: supernets that one optimizer trains must have the same"
             )
-        of_alpha = [w for part in parts for w in part.alpha.trainable_weights]
+        of_alpha = [w for alpha in self._alphas for w in alpha.trainable_weights]
         self._variables = self._no_dependency(of_alpha)
         # An α that is not trained takes no turns.
         self._alternates = self._settings.alternate and bool(of_alpha)
@@ -184,7 +185,7 @@ class SearchOptimizer(tf.Module):
     def _penalty_gradients(self) -> list[tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(list(self._variables))
-            penalty = tf.add_n([part.alpha.penalty() for part in self._supernets])
+            penalty = tf.add_n([alpha.penalty() for alpha in self._alphas])
         return tape.gradient(penalty, list(self._variables), unconnected_gradients="zero")
 
 

@@ -153,7 +153,8 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
     def _draw(self) -> None:
         """Draws what a search method samples anew, after a step; to be called in a trace."""
         for supernet in self._supernets:
-            supernet.alpha.draw()
+            if not supernet.shares_alpha:
+                supernet.alpha.draw()
 
     def _differentiate(
         self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]

@@ -184,6 +184,8 @@ def make_agent(
 ) -> SharedEncoderPPOClipAgent:
     """Assembles the agent around an encoder that policy and value share (Algorithm 2).
 
+    With `separate_encoders` it is the policy's, and the value has its twin.
+
     Its variables are created here; α, if there is any, is trained with all others (equation 2).
 
     Args:
@@ -193,9 +195,11 @@ def make_agent(
       encoder: the encoder.
     """
     observation_spec = time_step_spec.observation
-    network = EncodingNetwork(observation_spec, encoder=encoder)
+    network = of_value = EncodingNetwork(observation_spec, encoder=encoder)
+    if settings.separate_encoders:
+        of_value = EncodingNetwork(observation_spec, encoder=encoder.twin())
     actor = ActorDistributionNetwork(observation_spec, action_spec, network)
-    value = ValueNetwork(observation_spec, network)
+    value = ValueNetwork(observation_spec, of_value)
     agent = SharedEncoderPPOClipAgent(
         time_step_spec,
         action_spec,
@@ -205,7 +209,7 @@ def make_agent(
             settings.max_gradient_norm,
             settings.skip_nonfinite_updates,
             LossScale.needed_by(network),
-            SearchOptimizer.needed_by(network),
+            SearchOptimizer.needed_by(network, of_value),
             epsilon=settings.adam_epsilon,
         ),
         actor_net=actor,

@@ -68,6 +68,9 @@ class PPOSettings(AlgorithmSettings):
     augmentation_weight: float | None = setting(
         None, "α_r of DrAC, by which both of its terms are multiplied; None: 0.1", least=0
     )
+    separate_encoders: bool = setting(
+        False, "the value has an encoder of its own, with the policy's architecture (one α)"
+    )
     skip_nonfinite_updates: bool = setting(
         False, "skip and count gradients that are not finite, instead of ending the run"
     )

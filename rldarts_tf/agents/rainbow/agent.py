@@ -35,7 +35,7 @@ from rldarts_tf.devices import Strategy
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.teaching import losses as teaching
 from rldarts_tf.teaching.distillation import TERMS, Distillation
-from rldarts_tf.torso import Torso, training_options
+from rldarts_tf.torso import Torso, TwinTorsos, training_options
 from rldarts_tf.training.seeds import make_generator
 
 LOSSES = ("loss", "td_error", "q_mean", *NORMS, "importance_mean")
@@ -46,7 +46,7 @@ _MIN_PRIORITY = 1e-6
 
 
 class DuellingCategoricalHead(snt.Module):
-    """Features [B, features] -> a distribution of returns for every action, batch shape [B, A].
+    """Features -> a distribution of returns for every action, batch shape [B, A].
 
     The logits of atom i are V_i + A_i(a) - mean over a' of A_i(a') (Hessel et al. 2018, "Distribu-
     tional RL" and "Dueling networks"), V and A being MLPs with one hidden layer each.
@@ -68,10 +68,13 @@ class DuellingCategoricalHead(snt.Module):
         self._advantage = snt.nets.MLP([hidden_size, num_actions * num_atoms], name="advantage")
         self._atoms = tf.linspace(float(v_min), float(v_max), num_atoms)
 
-    def __call__(self, features: tf.Tensor) -> DiscreteValuedDistribution:
-        """Distributions of returns for features."""
-        value = self._value(features)[:, None]  # [B, 1, num_atoms]
-        advantage = tf.reshape(self._advantage(features), [-1, *self._shape])  # [B, A, num_atoms]
+    def __call__(
+        self, features: tf.Tensor | tuple[tf.Tensor, tf.Tensor]
+    ) -> DiscreteValuedDistribution:
+        """Distributions of returns for features [B, features]; or for two: (of A, of V)."""
+        of_a, of_v = features if isinstance(features, tuple) else (features, features)
+        value = self._value(of_v)[:, None]  # [B, 1, num_atoms]
+        advantage = tf.reshape(self._advantage(of_a), [-1, *self._shape])  # [B, A, num_atoms]
         logits = value + advantage - tf.reduce_mean(advantage, axis=1, keepdims=True)
         return DiscreteValuedDistribution(values=self._atoms, logits=logits)
 
@@ -87,7 +90,8 @@ def make_network(encoder: Encoder, num_actions: int, settings: RainbowSettings) 
     head = DuellingCategoricalHead(
         num_actions, settings.hidden_size, settings.num_atoms, settings.v_min, settings.v_max
     )
-    return snt.Sequential([Torso(encoder), head])
+    torso = TwinTorsos(encoder) if settings.separate_encoders else Torso(encoder)
+    return snt.Sequential([torso, head])
 
 
 class EpsilonGreedy(snt.Module):

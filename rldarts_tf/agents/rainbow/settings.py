@@ -126,6 +126,9 @@ class RainbowSettings(AlgorithmSettings):
     evaluation_epsilon: float = setting(
         0.0, "probability of a random action in evaluations; 0: they are greedy", least=0, most=1
     )
+    separate_encoders: bool = setting(
+        False, "the value has an encoder of its own, with the advantages' architecture (one α)"
+    )
     skip_nonfinite_updates: bool = setting(
         False, "skip and count gradients that are not finite, instead of ending the run"
     )
