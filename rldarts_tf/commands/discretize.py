@@ -127,6 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
     recorded = read_recorded(Path(arguments.source), arguments.step, arguments.space)
+    recorded.search.check_tells_cell()
     if arguments.threshold is not None and not recorded.search.sums_to_one:
         raise ConfigError(
             "threshold: not with SearchSettings.relaxation = 'sigmoid', whose op weights are no "
