@@ -338,7 +338,9 @@ def test_a_draw_is_algorithm_4_on_uniform_numbers():
             t: alpha._moment(i).uniform(tf.zeros([len(FEW_INPUTS.edges), len(FEW_INPUTS.ops(t))]))
             for i, t in enumerate(FEW_INPUTS.cell_types)
         }
-        assert cell_of(alpha) == discretize_strengths({t: v.numpy() for t, v in u.items()}, FEW_INPUTS)
+        assert cell_of(alpha) == discretize_strengths(
+            {t: v.numpy() for t, v in u.items()}, FEW_INPUTS
+        )
 
 
 def test_all_cells_are_drawn_equally_often_and_their_mean_stands_where_nothing_is_drawn():

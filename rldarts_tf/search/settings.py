@@ -10,7 +10,6 @@ from rldarts_tf.errors import ConfigError
 from rldarts_tf.search.cost_settings import CostSettings, as_cost_settings
 from rldarts_tf.settings_fields import Settings, one_of, setting
 
-
 _OF_TRAINED_ALPHA = (
     "alpha_learning_rate",
     "edge_normalization",

@@ -50,7 +50,7 @@ def make_relaxation(
 
     def random_cell() -> Relaxation:
         if space is None:
-            raise ConfigError("SearchSettings.relaxation = 'random' draws cells of a space: give it")
+            raise ConfigError("SearchSettings.relaxation = 'random' draws cells of a space")
         return RandomCell(space, ops)
 
     temperatures = (settings.gumbel_temperature_start, settings.gumbel_temperature_end)
