@@ -554,9 +554,8 @@ def test_of_the_best_of_a_ranking_that_with_the_best_training_is_the_cell_found(
     found = trials["catch/found-ranked-0/seed-100"]
     # The second has a ReLU, with which trainings are better.
     assert (found.genotype, found.architecture) == (f"{ranked}-02.json", "search-0")
-    assert (
-        trials["catch/found-p-0/seed-100"].genotype == "trials/catch/search-p/seed-0/genotype.json"
-    )
+    own = "trials/catch/search-p/seed-0/genotype.json"
+    assert trials["catch/found-p-0/seed-100"].genotype == own
     assert run(tmp_path, settings) == (True, "")
 
 

@@ -290,8 +290,8 @@ def test_the_time_of_a_search_has_its_measurements_and_its_candidates(tmp_path):
         row["arm"]: [row[name] for name in ("search_seconds", "search_steps", "cells")]
         for row in rows_of(tmp_path, "equal_time")
     }
-    # 250 s + 75 s + 2 · 100 s, and with its cell's 100 s as long as 6.25 random cells of 100 s each;
-    # 250 s + 130 s and 100 s are 4.8 of them. Of steps each training has 1,000.
+    # 250 s + 75 s + 2 · 100 s, and with its cell's 100 s as long as 6.25 random cells of 100 s;
+    # 250 s + 130 s, and with 100 s as long as 4.8 of them. Of steps each training has 1,000.
     assert times == {"found:ranked": ["525", "3640", "6"], "found:shared": ["380", "1320", "4"]}
 
 

@@ -119,12 +119,9 @@ class Pipeline:
           stage: a key of `STAGES`.
 
         Raises:
-          ConfigError: a genotype is missing, or given to a stage that does not evaluate one; or a
-            cell is to be read off an α that the search method does not train.
+          ConfigError: a genotype is missing, or given to a stage that does not evaluate one.
           RunError: there is no search to discretize, or the directory holds a different cell.
         """
-        if self._search is not None and "discretize" in STAGES[stage]:
-            self._search.check_tells_cell()
         if self._given is not None:
             if stage != "evaluate":
                 raise ConfigError(
