@@ -130,7 +130,8 @@ GIN_METHODS = (
     "sgas",
     "p_darts",
 )
-"""Files of gin/searches that are a method of their own here, where nothing is capped or costs."""
+"""Files of gin/searches that are a method of their own here, where nothing is capped or costs and a
+cell is read off α."""
 
 
 def method_of(name: str, bindings: Sequence[str] = ()) -> type[Joint]:

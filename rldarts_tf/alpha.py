@@ -32,7 +32,8 @@ class Alpha(tf.keras.layers.Layer):
       inverse_temperature: β, which multiplies α in the softmax; a variable that is not trained,
         so that a program may schedule it (`inverse_temperature.assign`).
       search: the search method; that of the paper if None.
-      trainable: False freezes α, at zero a uniform mixture (appendix B.2).
+      trainable: False freezes α, at zero a uniform mixture (appendix B.2). A search method that
+        does not train it freezes it too.
 
     Attributes:
       edge_logits: of edge normalization, per cell type and node j one variable [j].
@@ -55,11 +56,13 @@ class Alpha(tf.keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         kwargs["dtype"] = tf.float32
-        super().__init__(name=name, trainable=trainable, **kwargs)
+        method = as_search_settings(search)
+        trains = trainable and method.trains_alpha
+        super().__init__(name=name, trainable=trains, **kwargs)
+        self.search = method
         self.space = space if isinstance(space, Space) else read_config(space)
         self._initial_inverse_temperature = float(inverse_temperature)
         self._train_alpha = trainable
-        self.search = as_search_settings(search)
         self.logits: dict[str, list[tf.Variable]] = {}
         # Variables exist from the start, so that a supernet can be discretized before its first
         # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.
@@ -72,7 +75,7 @@ class Alpha(tf.keras.layers.Layer):
                     initializer="zeros",
                     # Of the variable itself: Keras sets `trainable` of a layer to that of the model
                     # around it when it reads a SavedModel.
-                    trainable=trainable,
+                    trainable=trains,
                 )
                 for j, count in inputs.items()
             ]
@@ -83,7 +86,7 @@ class Alpha(tf.keras.layers.Layer):
             trainable=False,
         )
         self.relaxations: dict[str, Relaxation] = {
-            cell_type: make_relaxation(self.search, self.space.ops(cell_type))
+            cell_type: make_relaxation(self.search, self.space.ops(cell_type), self.space)
             for cell_type in self.space.cell_types
         }
         self.edge_logits: dict[str, list[tf.Variable]] = {}
@@ -94,7 +97,7 @@ class Alpha(tf.keras.layers.Layer):
                         name=f"{name}/{cell_type}/edges_{j}",
                         shape=(count,),
                         initializer="zeros",
-                        trainable=trainable,
+                        trainable=trains,
                     )
                     for j, count in inputs.items()
                 ]

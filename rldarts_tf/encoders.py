@@ -348,7 +348,7 @@ class Supernet(CellNetwork):
         check_option("train_alpha", train_alpha)
         method = as_search_settings(search)
         discretization.check_caps(space, caps_of(method, space))
-        if normalization == "batch" and method.relaxation in ("gumbel", "gumbel_2"):
+        if normalization == "batch" and method.relaxation in ("gumbel", "gumbel_2", "random"):
             raise ConfigError(
                 "normalization: 'batch' needs all channels, of which SearchSettings.relaxation = "
                 f"{method.relaxation!r} computes only those of the drawn ops; 'layer' does not"

@@ -123,7 +123,9 @@ def test_normalization_by_the_batch_is_refused():
         check(TINY["ppo"], 2, encoder)
 
 
-@pytest.mark.parametrize("changes", [{"relaxation": "gumbel"}, {"smoothing": 0.1}])
+@pytest.mark.parametrize(
+    "changes", [{"relaxation": "gumbel"}, {"relaxation": "random"}, {"smoothing": 0.1}]
+)
 def test_compiled_steps_with_op_weights_that_are_drawn_are_refused(changes):
     compiled = dataclasses.replace(TINY["ppo"], jit_compile=True)
     drawing = Supernet("micro", [4], search=SearchSettings(**changes))

@@ -483,6 +483,10 @@ BAD_INPUT = {
     "genotype for a search": (["--genotype={}/cell.json"], ["genotype", "--stage=evaluate"]),
     "evaluate without a genotype": (["--stage=evaluate"], ["genotype", "--stage=search"]),
     "discretize without a search": (["--stage=discretize"], ["no search", "--stage=search"]),
+    "the cell of an α that is not trained": (
+        ["--gin_bindings=search/SearchSettings.relaxation = 'random'"],
+        ["relaxation = 'random'", "--stage=search", "--by=random"],
+    ),
     "root_dir below a file": (["--root_dir={}/file/run"], ["root_dir", "file/run"]),
     "root_dir is a file": (["--root_dir={}/file"], ["root_dir", "is a file"]),
     "root_dir is elsewhere": (["--root_dir=gs://bucket/run"], ["root_dir", "gs://bucket/run"]),

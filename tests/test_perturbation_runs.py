@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from rldarts_tf.perturbation.log import DecisionLog
 from rldarts_tf.perturbation.masks import Mask, masked
 from rldarts_tf.perturbation.returns import PairedReturns
 from rldarts_tf.perturbation.selection import Selection, Weights
+from rldarts_tf.runs.budget import read_budget
 from rldarts_tf.runs.paths import RunPaths, find_checkpoint
 from rldarts_tf.search import contributions
 from rldarts_tf.search_space import SearchSpace
@@ -171,6 +173,8 @@ def test_a_discretization_goes_on_from_what_was_decided(root, tmp_path, capsys):
     folder = root / "discretize" / "return"
     genotype = Genotype.load(output)
     assert Genotype.load(folder / "genotype.json") == genotype and genotype.space == SPACE
+    # The supernet, every candidate and what is left: 8 episodes of 5 steps each.
+    assert read_budget(folder).environment_steps == (1 + EVALUATIONS + 1) * 8 * 5
     decided, shown = (folder / "decisions.json").read_text(), (folder / "decisions.csv").read_text()
     assert shown.count("\n") == 1 + EVALUATIONS
     # As if the process had been killed after two decisions.
@@ -180,6 +184,8 @@ def test_a_discretization_goes_on_from_what_was_decided(root, tmp_path, capsys):
     assert discretized(*argv) == 0
     assert f"{EVALUATIONS - 4}/{EVALUATIONS - 4} evaluations" in capsys.readouterr().err
     assert (folder / "decisions.json").read_text() == decided
+    measured = (1 + EVALUATIONS + 1) + (1 + EVALUATIONS - 4 + 1)
+    assert read_budget(folder).environment_steps == measured * 8 * 5
     assert discretized(*argv[:2], "--episodes=9") == 2
     assert "episodes: 8 -> 9" in capsys.readouterr().err
     assert digests(root) == before
@@ -212,6 +218,9 @@ def test_fine_tuning_goes_on_from_its_own_checkpoint(root, tmp_path, monkeypatch
         for path in (find_checkpoint(root / "search" / "checkpoints"), last)
     ]
     assert tuned - trained == made * TINY["ppo"].gradient_steps
+    # An update has 32 steps, of which one in six begins an episode; and what was played beside.
+    spent = read_budget(tmp_path).environment_steps
+    assert spent >= made * 4 * 6 + 2 * 5 * (1 + EVALUATIONS + 1)
     assert digests(root) == before
 
 
@@ -270,6 +279,9 @@ def test_a_search_is_discretized_by_loss_and_by_contribution(root, tmp_path, cap
     assert discretized(*loss) == 0
     assert f"evaluations             {EVALUATIONS}" in capsys.readouterr().err
     assert Genotype.load(tmp_path / "genotype.json").space == SPACE
+    # Of 4 environments: 32 collections of 8 steps until episodes are mixed, and 2 for 32
+    # transitions. Of 6 steps one begins an episode.
+    assert read_budget(tmp_path).environment_steps == 4 * (34 * 8 - 34 * 8 // 6)
     output = tmp_path / "contribution.json"
     assert discretized(root, "--by=contribution", "--states=40", f"--output={output}") == 0
     assert "40 states" in capsys.readouterr().err
@@ -313,7 +325,68 @@ def test_cells_are_ranked_with_the_weights_of_the_supernet(root, tmp_path, capsy
     assert "holds no ranking" in capsys.readouterr().err
 
 
+def test_the_best_cells_of_a_ranking_are_files_and_its_budget_adds_up(root, tmp_path, capsys):
+    work, output = tmp_path / "work", tmp_path / "cell.json"
+    argv = [root, "--by=random", "--episodes=8", f"--work_dir={work}", f"--output={output}"]
+    assert discretized(*argv, "--cells=3", "--best=2") == 0
+    out, err = capsys.readouterr()
+    assert out.split() == [str(output), str(tmp_path / "cell-02.json")]
+    cells = json.loads((work / "ranking.json").read_text())["cells"]
+    # An episode of this game has 5 steps.
+    steps = len(cells) * 8 * 5
+    assert json.loads((work / "budget.json").read_text())["environment_steps"] == steps
+    assert re.search(rf"environment steps +{steps}\n", err)
+    # The sort of Python is stable: of equals the one that was scored first.
+    ranked = [Genotype.from_dict(c["genotype"]) for c in sorted(cells, key=lambda c: -c["mean"])]
+    for name, folder in (("cell", tmp_path), ("genotype", work)):
+        files = sorted(path.name for path in folder.glob(f"{name}*.json"))
+        assert files == [f"{name}-02.json", f"{name}.json"]
+        assert [Genotype.load(folder / file) for file in reversed(files)] == ranked[:2]
+
+    # Another command goes on: its cells are added to those before, and the rest is not paid twice.
+    before = json.loads((work / "budget.json").read_text())
+    assert discretized(*argv, "--cells=200") == 0
+    after = json.loads((work / "budget.json").read_text())
+    assert len(json.loads((work / "ranking.json").read_text())["cells"]) == SPACE.size() == 8
+    assert after["environment_steps"] == 8 * 8 * 5 and after["seconds"] > before["seconds"]
+    assert not (work / "genotype-02.json").exists()
+    capsys.readouterr()
+    assert discretized(*argv, "--cells=200", "--best=9") == 2
+    assert "best: must be at most 8, the distinct cells" in capsys.readouterr().err
+    # Nothing was measured: nothing is added.
+    assert json.loads((work / "budget.json").read_text()) == after
+    (work / "budget.json").write_text('{"environment_steps": -1, "seconds": 0}')
+    assert discretized(*argv, "--cells=200") == 2
+    assert "holds no budget" in capsys.readouterr().err
+
+
+def test_a_search_by_random_cells_is_ranked_and_has_no_cell_by_its_alpha(tmp_path, capsys):
+    run, method = tmp_path / "run", {"relaxation": "random"}
+    suite = CatchSuite(CatchSettings(6, 5))
+    with trained_stage(run, "search", TINY["ppo"], ENCODER, suite, 64, method) as program:
+        [supernet] = program._supernets
+        # A cell for each of three updates, of 32 steps of which some begin episodes.
+        assert int(supernet.alpha.draws) % (1 << 32) == 3
+        drawn = supernet.alpha.numpy_op_weights()["normal"]
+        # Node 1 has one input, and of node 2 one of two is drawn.
+        assert [rows.sum() for rows in (drawn[:1], drawn[1:])] == [1, 1]
+        assert all(not np.any(z.numpy()) for z in supernet.alpha.logits["normal"])
+    assert discretized(run) == 2
+    err = capsys.readouterr().err
+    assert "'random' does not train α, so no cell can be read off it" in err
+    assert discretized(run, "--by=random", "--cells=3", "--episodes=4") == 0
+    assert Genotype.load(run / "discretize" / "random" / "genotype.json").space == SPACE
+    # What acts is what has been saved: also the draw.
+    restored = load_policy(run, "search").encoder.alpha
+    np.testing.assert_array_equal(restored.numpy_op_weights()["normal"], drawn)
+
+
 BAD = {
+    "more cells than are ranked": (
+        ("RUN", "--by=random", "--cells=3", "--best=4"),
+        "best: must be at most 3, the cells that are ranked",
+    ),
+    "the best of no ranking": (("RUN", "--best=2"), "best: not with --by=p"),
     "an option of another criterion": (("RUN", "--episodes=9"), "episodes: not with --by=p"),
     "no run": (("nowhere", "--by=return"), "'nowhere' is no run directory"),
     "a step that there is not": (("RUN", "--by=return", "--step=7"), "step 7"),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from reference import randomize
-from spaces import MICRO_2
+from spaces import CHAIN_3, MICRO_2
 
-from rldarts_tf import ConfigError, SearchSpace, Supernet, count_cost, discretize, search
+from rldarts_tf import ConfigError, Genotype, SearchSpace, Supernet, count_cost, discretize, search
 from rldarts_tf.cells import Cell
 from rldarts_tf.discretization import discretize_strengths
 from rldarts_tf.genotype import dense_topology
@@ -236,7 +236,12 @@ BOTH = SearchSpace(
 
 @pytest.mark.parametrize(
     ("settings", "normalization"),
-    [({"relaxation": "gumbel"}, None), ({"relaxation": "gumbel_2", "unit_ops": "search"}, "layer")],
+    [
+        ({"relaxation": "gumbel"}, None),
+        ({"relaxation": "gumbel_2", "unit_ops": "search"}, "layer"),
+        ({"relaxation": "random"}, None),
+        ({"relaxation": "random", "unit_ops": "search"}, "layer"),
+    ],
 )
 def test_ops_that_are_left_out_change_neither_features_nor_gradients(
     float64, settings, normalization
@@ -301,6 +306,114 @@ def test_a_draw_stays_until_the_next_and_follows_the_seed():
         assert alpha.selected_ops() == {"normal": None}
         np.testing.assert_allclose(alpha.numpy_op_weights()["normal"], 0.2, rtol=1e-6)
     assert len({w.tobytes() for weights in drawn for w in weights}) > 6
+
+
+# --- whole cells that are drawn -----------------------------------------------------------------
+
+RANDOM = SearchSettings(relaxation="random")
+FEW_INPUTS = SearchSpace(
+    "few_inputs", ("conv_3x3", "tanh"), ("max_pool_3x3",), num_reduction=1, num_nodes=3, top_k=2
+)
+
+
+def cell_of(alpha):
+    """The genotype that stands in one-hot op weights: what has weight 1 is in the cell."""
+    cells = {}
+    for cell_type, p in alpha.numpy_op_weights().items():
+        nodes = [[] for _ in range(alpha.space.num_nodes)]
+        for (source, target), row in zip(alpha.space.edges, p):
+            for op in np.flatnonzero(row == 1):
+                nodes[target - 1].append((source, alpha.space.ops(cell_type)[op]))
+        assert set(np.unique(p)) <= {0, 1}
+        cells[cell_type] = nodes
+    return Genotype.of(alpha.space, cells, output_mode=alpha.space.output_mode("concat"))
+
+
+@pytest.mark.parametrize("space", [FEW_INPUTS, CHAIN_3])
+def test_a_drawn_cell_is_one_of_the_space_and_is_computed_as_its_discrete_network(space):
+    supernet = Supernet(space, [2], features=3, search=RANDOM)
+    images = np.random.default_rng(0).uniform(size=(2, 9, 8, 3)).astype(np.float32)
+    supernet.build((None, *images.shape[1:]))
+    randomize(supernet.trainable_weights, 0)
+    drawn = set()
+    encode = tf.function(lambda x: supernet(x), autograph=False)
+    for _ in range(6):
+        supernet.alpha.draw()
+        # A cell with too few or too many inputs, or with `none`, would be refused here.
+        genotype = cell_of(supernet.alpha)
+        expected = supernet.extract(genotype)(images)
+        np.testing.assert_allclose(encode(images), expected, rtol=1e-4, atol=1e-6)
+        drawn.add(genotype)
+    assert len(drawn) > 3 and encode.experimental_get_tracing_count() == 1
+
+
+def test_a_draw_is_algorithm_4_on_uniform_numbers():
+    alpha = Supernet(FEW_INPUTS, [2], search=RANDOM).alpha
+    for _ in range(20):
+        alpha.draw()
+        u = {
+            t: alpha._moment(i).uniform(tf.zeros([len(FEW_INPUTS.edges), len(FEW_INPUTS.ops(t))]))
+            for i, t in enumerate(FEW_INPUTS.cell_types)
+        }
+        assert cell_of(alpha) == discretize_strengths(
+            {t: v.numpy() for t, v in u.items()}, FEW_INPUTS
+        )
+
+
+def test_all_cells_are_drawn_equally_often_and_their_mean_stands_where_nothing_is_drawn():
+    # One input of node 1, one of two of node 2, and two ops: 2 · 4 cells.
+    space = SearchSpace("eight", ("relu",), num_nodes=2, top_k=1)
+    relaxation = make_relaxation(RANDOM, space.ops("normal"), space)
+    z = tf.zeros([3, 3])
+
+    @tf.function(autograph=False)
+    def draws(numbers):
+        return tf.map_fn(
+            lambda i: relaxation.op_weights(z, Moment(tf.constant(0.0), tf.stack([i, 0]))),
+            numbers,
+            fn_output_signature=tf.float32,
+        )
+
+    p = draws(tf.range(8000, dtype=tf.int64)).numpy()
+    cells, counts = np.unique(p, axis=0, return_counts=True)
+    assert len(cells) == space.size() == 8
+    # 4 standard deviations of a frequency of 1/8.
+    np.testing.assert_allclose(counts / 8000, 1 / 8, atol=4 * np.sqrt(1 / 8 * 7 / 8 / 8000))
+    mean = relaxation.op_weights(z, Moment(tf.constant(0.0), None))
+    np.testing.assert_allclose(mean, [[1 / 2, 1 / 2, 0], *2 * [[1 / 4, 1 / 4, 0]]])
+    np.testing.assert_allclose(p.mean(axis=0), mean, atol=0.02)
+    with pytest.raises(ConfigError, match="draws cells of a space"):
+        make_relaxation(RANDOM, space.ops("normal"))
+
+
+def test_alpha_stays_where_whole_cells_are_drawn():
+    supernet = Supernet(MICRO_2, [2], features=4, search=RANDOM)
+    images = np.random.default_rng(0).uniform(size=(2, 6, 6, 3)).astype(np.float32)
+    supernet(images)
+    assert not supernet.alpha.trainable_weights
+    copy = Supernet.from_config(supernet.get_config())
+    assert copy.alpha.search == RANDOM and not copy.alpha.trainable_weights
+    supernet.alpha.draw()
+    copy(images)
+    copy.set_weights(supernet.get_weights())
+    np.testing.assert_array_equal(copy(images), supernet(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha_learning_rate", 1e-2),
+        ("edge_normalization", True),
+        ("auxiliary_skip", 1.0),
+        ("inverse_temperature_end", 20.0),
+        ("stop_by", "parameter_free"),
+        ("smoothing", 0.1),
+        ("cost", {"weight": 0.1}),
+    ],
+)
+def test_settings_of_a_trained_alpha_are_refused_where_whole_cells_are_drawn(name, value):
+    with pytest.raises(ConfigError, match=rf"^SearchSettings\.{name} must .*relaxation = 'random'"):
+        SearchSettings(relaxation="random", **{name: value})
 
 
 # --- partial channels ---------------------------------------------------------------------------
@@ -377,9 +490,10 @@ def test_what_is_told_of_a_search_is_not_that_of_a_draw_or_of_an_auxiliary_skip(
     np.testing.assert_allclose(told[0][0], 1 / 5, rtol=1e-6)
 
 
-def test_batch_normalization_is_refused_where_drawn_ops_alone_are_computed():
+@pytest.mark.parametrize("relaxation", ["gumbel", "random"])
+def test_batch_normalization_is_refused_where_drawn_ops_alone_are_computed(relaxation):
     with pytest.raises(ConfigError, match=r"^normalization: 'batch' needs all channels"):
-        Supernet("micro", [4], normalization="batch", search={"relaxation": "gumbel"})
+        Supernet("micro", [4], normalization="batch", search={"relaxation": relaxation})
 
 
 def test_samples_and_partial_channels_go_together(float64):

@@ -400,6 +400,12 @@ def test_bad_input_ends_the_command_with_one_line_and_writes_nothing(
     assert not root.exists()
 
 
+def test_a_number_of_candidates_that_is_none_is_refused(tmp_path):
+    settings = dataclasses.replace(QUICK, methods={"ranked": ["--by=random", "--best=many"]})
+    with pytest.raises(ConfigError, match=r"StudySettings.methods: --best must .* got 'many'"):
+        planned(TrialMaker(settings, tmp_path))
+
+
 # --- study.json ---------------------------------------------------------------------------------
 
 
@@ -551,6 +557,34 @@ def test_the_cells_along_a_search_become_trials_when_it_is_finished(tmp_path):
     assert all(cell.needs == (search.name,) for cell in cells)
     kept = [Genotype.load(tmp_path / cell.genotype).cells["normal"][1][1] for cell in cells]
     assert kept == [(1, "conv_3x3"), (1, "skip_connect")]
+    assert run(tmp_path, settings) == (True, "")
+
+
+@pytest.mark.parametrize("kind", ["search_pays", "transfer"])
+def test_of_the_best_of_a_ranking_that_with_the_best_training_is_the_cell_found(kind, tmp_path):
+    settings = dataclasses.replace(
+        QUICK,
+        kind=kind,
+        search_environment="catch",
+        random_cells=0,
+        baselines=(),
+        methods={"p": [], "ranked": ["--by=random", "--best=3"]},
+    )
+    maker = TrialMaker(settings, tmp_path)
+    before = [trial.arm for trial in planned(maker).values()]
+    assert before == ["search:p", "search:ranked", *3 * ["candidate:ranked"], "found:p"]
+    assert run(tmp_path, settings)[0]
+    trials = {trial.name: trial for trial in Study.load(tmp_path).trials}
+    ranked = "genotypes/catch/search-ranked/seed-0"
+    candidates = [trial for trial in trials.values() if trial.arm == "candidate:ranked"]
+    assert [c.genotype for c in candidates] == [f"{ranked}{n}.json" for n in ("", "-02", "-03")]
+    # Trained with the seed of the search: no seed that scores the cell has chosen it.
+    assert {(c.seed, c.needs) for c in candidates} == {(0, ("catch/search-ranked/seed-0",))}
+    found = trials["catch/found-ranked-0/seed-100"]
+    # The second has a ReLU, with which trainings are better.
+    assert (found.genotype, found.architecture) == (f"{ranked}-02.json", "search-0")
+    own = "trials/catch/search-p/seed-0/genotype.json"
+    assert trials["catch/found-p-0/seed-100"].genotype == own
     assert run(tmp_path, settings) == (True, "")
 
 

@@ -245,6 +245,56 @@ def test_cells_that_lack_their_multiply_adds_take_no_part_in_what_size_says(tmp_
     assert math.isfinite(size.low) and size == expected
 
 
+def test_the_time_of_a_search_has_its_measurements_and_its_candidates(tmp_path):
+    game, methods = GAMES[:1], ("ranked", "shared")
+    trials = make_trials(game, methods, searches=1, cells=8)
+    searches = {trial.arm: trial for trial in trials if trial.stage == "search"}
+    ranked, shared = searches["search:ranked"], searches["search:shared"]
+    # The first ranks cells in its own run directory, the second those of the same supernet.
+    own = dataclasses.replace(
+        ranked, commands=(("train",), ("discretize", "RUN", "--by=random", "--best=2"))
+    )
+    work = "--work_dir={root}/genotypes/shared"
+    reading = dataclasses.replace(
+        shared, run=ranked.name, commands=(("discretize", "RUN", "--by=evolution", work),)
+    )
+    changed = {ranked.name: own, shared.name: reading}
+    trials = [changed.get(trial.name, trial) for trial in trials]
+    make_study(tmp_path, [trial for trial in trials if trial.run is None])
+    candidates = [
+        dataclasses.replace(
+            next(trial for trial in trials if trial.arm == "found:ranked"),
+            name=f"candidate/{place}",
+            arm="candidate:ranked",
+            architecture=f"search-0-{place:02d}",
+            seed=0,
+        )
+        for place in (1, 2)
+    ]
+    make_study(tmp_path, candidates)
+    Study("search_pays", {}, (*trials, *candidates)).save(tmp_path)
+    run = StudyPaths(tmp_path).run(ranked)
+    for folder, steps, seconds in (
+        (run.discretization_dir("random"), 640, 75.0),
+        (run.discretization_dir("evolution"), 7, 1e6),  # Somebody else's.
+        (tmp_path / "genotypes" / "shared", 320, 130.0),
+    ):
+        folder.mkdir(parents=True)
+        content = {"environment_steps": steps, "seconds": seconds}
+        (folder / "budget.json").write_text(json.dumps(content))
+    results = read_results(tmp_path)
+    assert not results.missing
+    assert results.arms() == ("found:ranked", "found:shared", "random", "impala_cnn")
+    write_study_report(tmp_path)
+    times = {
+        row["arm"]: [row[name] for name in ("search_seconds", "search_steps", "cells")]
+        for row in rows_of(tmp_path, "equal_time")
+    }
+    # 250 s + 75 s + 2 · 100 s, and with its cell's 100 s as long as 6.25 random cells of 100 s;
+    # 250 s + 130 s, and with 100 s as long as 4.8 of them. Of steps each training has 1,000.
+    assert times == {"found:ranked": ["525", "3640", "6"], "found:shared": ["380", "1320", "4"]}
+
+
 def test_a_single_search_with_a_single_seed_claims_nothing(tmp_path):
     make_study(tmp_path, make_trials(GAMES[:1], searches=1, seeds=1), gain=100.0)
     asked, compared, time, baseline, *_ = verdicts(Analysis(read_results(tmp_path)))

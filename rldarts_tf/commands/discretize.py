@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from rldarts_tf.perturbation.settings import PerturbationSettings
 from rldarts_tf.pictures.topology import genotype_text
 from rldarts_tf.runs import summary
 from rldarts_tf.runs.adoption import check_replaceable
-from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.runs.budget import read_budget
+from rldarts_tf.runs.paths import RunPaths, ranked_path
 from rldarts_tf.search.settings import SearchSettings
 
 HELP = "make a genotype from a search, at any step and with any K"
@@ -30,6 +32,7 @@ python -m rldarts_tf discretize runs/breakout --by=contribution --max_parameter_
 python -m rldarts_tf discretize runs/breakout --by=return --episodes=128
 python -m rldarts_tf discretize runs/breakout --by=return --fine_tune_steps=8192 --max_skips=2
 python -m rldarts_tf discretize runs/breakout --by=random --cells=1000 --episodes=16
+python -m rldarts_tf discretize runs/breakout --by=random --best=10 --output=cells/found.json
 """
 
 BY = {
@@ -46,8 +49,8 @@ _OPTIONS = {
     "contribution": ("states", "seed", "threshold", *_CAPS),
     "return": ("episodes", "max_steps", "greedy", "seed", "fine_tune_steps", "work_dir", *_CAPS),
     "loss": ("minibatches", "seed", "fine_tune_steps", "work_dir", *_CAPS),
-    "random": ("cells", "episodes", "max_steps", "greedy", "seed", "work_dir"),
-    "evolution": ("cells", "episodes", "max_steps", "greedy", "seed", "work_dir"),
+    "random": ("cells", "best", "episodes", "max_steps", "greedy", "seed", "work_dir"),
+    "evolution": ("cells", "best", "episodes", "max_steps", "greedy", "seed", "work_dir"),
 }
 """What each of them reads, beside `step` and `output`."""
 
@@ -89,6 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cells", type=inputs.positive, help="cells that are ranked (default: 100)"
     )
+    parser.add_argument(
+        "--best",
+        type=inputs.positive,
+        help="cells of the ranking that are given, to FILE, FILE-02, FILE-03, ... (default: 1)",
+    )
     for field in dataclasses.fields(PerturbationSettings):
         readers = ", ".join(by for by, names in _OPTIONS.items() if field.name in names)
         default = "that of the space" if field.name == "top_k" else field.default
@@ -127,6 +135,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
     recorded = read_recorded(Path(arguments.source), arguments.step, arguments.space)
+    recorded.search.check_tells_cell()
     if arguments.threshold is not None and not recorded.search.sums_to_one:
         raise ConfigError(
             "threshold: not with SearchSettings.relaxation = 'sigmoid', whose op weights are no "
@@ -180,25 +189,36 @@ def _limits(settings: PerturbationSettings, space: Any, search: SearchSettings) 
 def _by_perturbation(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
     from rldarts_tf.perturbation import session
 
-    run_paths = RunPaths(Path(arguments.source))
-    work_dir = Path(arguments.work_dir or run_paths.discretization_dir(arguments.by))
-    found = session.discretize_run(run_paths.root, arguments.by, settings, work_dir, arguments.step)
+    root, work_dir = _directories(arguments)
+    found = session.discretize_run(root, arguments.by, settings, work_dir, arguments.step)
     _give(found.genotype, arguments)
-    summary.print_table(str(work_dir), session.rows(found), sys.stderr)
+    rows = [*session.rows(found), *_spent(work_dir)]
+    summary.print_table(str(work_dir), rows, sys.stderr)
 
 
 def _by_ranking(arguments: argparse.Namespace, settings: PerturbationSettings) -> None:
     from rldarts_tf.perturbation import session
 
     root, work_dir = _directories(arguments)
-    number = arguments.cells or 100
-    ranking = session.rank_run(root, arguments.by, number, settings, work_dir, arguments.step)
-    _give(ranking.best[0].genotype, arguments)
+    number, best = arguments.cells or 100, arguments.best or 1
+    if best > number:
+        raise ConfigError(f"best: must be at most {number}, the cells that are ranked, got {best}")
+    ranking = session.rank_run(root, arguments.by, number, settings, work_dir, arguments.step, best)
+    _give_all([scored.genotype for scored in ranking.best[:best]], arguments)
     rows = [
         (f"cell {place}", f"{scored.mean:.4g} ± {scored.error:.2g}")
         for place, scored in enumerate(ranking.best[:10], start=1)
     ]
-    summary.print_table(str(work_dir), rows, sys.stderr)
+    summary.print_table(str(work_dir), [*rows, *_spent(work_dir)], sys.stderr)
+
+
+def _spent(work_dir: Path) -> list[tuple[str, str]]:
+    """What the measurements have cost, as rows of a table."""
+    budget = read_budget(work_dir)
+    return [
+        ("environment steps", f"{budget.environment_steps:,}"),
+        ("seconds", f"{budget.seconds:,.0f}"),
+    ]
 
 
 def _directories(arguments: argparse.Namespace) -> tuple[Path, Path]:
@@ -209,18 +229,28 @@ def _directories(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 def _give(genotype: Genotype, arguments: argparse.Namespace) -> None:
     """Prints the genotype, or writes it and prints where."""
+    _give_all([genotype], arguments)
+
+
+def _give_all(genotypes: Sequence[Genotype], arguments: argparse.Namespace) -> None:
+    """Prints genotypes, the best first, or writes them and prints where."""
     if arguments.output is None:
-        print(genotype_text(genotype))
-        print(genotype.to_json())
+        for genotype in genotypes:
+            print(genotype_text(genotype))
+            print(genotype.to_json())
         return
     output = Path(arguments.output)
     run_paths = RunPaths(output.absolute().parent)
     if output.name == run_paths.genotype_path.name:
-        check_replaceable(run_paths, genotype)
-    try:
-        genotype.save(output)
-    except OSError as error:
-        raise ConfigError(
-            f"output: {arguments.output!r} cannot be written: {error.strerror}"
-        ) from None
-    print(arguments.output)
+        check_replaceable(run_paths, genotypes[0])
+    paths = [ranked_path(output, place) for place in range(1, len(genotypes) + 1)]
+    # The best one last: where it is, the others are.
+    for path, genotype in reversed([*zip(paths, genotypes)]):
+        try:
+            genotype.save(path)
+        except OSError as error:
+            raise ConfigError(
+                f"output: {str(path)!r} cannot be written: {error.strerror}"
+            ) from None
+    for path in paths:
+        print(path)

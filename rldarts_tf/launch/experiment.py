@@ -98,6 +98,8 @@ def run(experiment: Experiment, values: absl_flags.FlagValues) -> None:
         root_dir = os.path.join("runs", name)
     teaching = Teaching(gin_files.teaching_settings(), algorithm, stages, Path(root_dir))
     order = teaching.order(values.stage)
+    if "discretize" in order:
+        search.check_tells_cell()
     for stage in set(order) & set(stages):
         stages[stage].check(stage, made[stage])
     teaching.check(values.stage)

@@ -32,6 +32,9 @@ class SearchAgent(Closing):
         completed.
       seed: of what the search's checkpoint does not have.
 
+    Attributes:
+      environment_steps: those that this object has made.
+
     Raises:
       RunError: a checkpoint cannot be restored.
     """
@@ -45,6 +48,7 @@ class SearchAgent(Closing):
         fine_tune_steps: int,
         seed: int,
     ) -> None:
+        self.environment_steps = 0
         self._steps = fine_tune_steps
         self._seed = seed
         self._own = StagePaths(folder)
@@ -87,6 +91,7 @@ class SearchAgent(Closing):
             made = 0
             while made < self._steps:
                 made += self._program.advance(lambda: False)[0]
+            self.environment_steps += made
             self._checkpoints.save(decisions)
         return find_checkpoint(folder, decisions)
 
@@ -96,7 +101,9 @@ class SearchAgent(Closing):
         Raises:
           ConfigError: the algorithm has none.
         """
-        return HeldOutLoss(self._program, groups, self._seed)
+        loss = HeldOutLoss(self._program, groups, self._seed)
+        self.environment_steps += loss.environment_steps
+        return loss
 
     @override
     def close(self) -> None:
@@ -110,11 +117,15 @@ class HeldOutLoss:
       program: of the agent.
       groups: minibatches.
       seed: of environments and actions.
+
+    Attributes:
+      environment_steps: those of the experience.
     """
 
     def __init__(self, program: AgentProgram, groups: int, seed: int) -> None:
         with program.held_out(seed) as held_out:
             self._experience = held_out.collect(groups)
+            self.environment_steps = held_out.environment_steps
         self._losses = tf.function(held_out.losses, autograph=False)
 
     def __call__(self) -> np.ndarray:

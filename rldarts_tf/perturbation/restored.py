@@ -17,6 +17,7 @@ from rldarts_tf.perturbation.agent import SearchAgent
 from rldarts_tf.perturbation.masks import Mask, masked
 from rldarts_tf.perturbation.returns import PairedReturns
 from rldarts_tf.perturbation.settings import PerturbationSettings
+from rldarts_tf.runs.budget import Meter
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.paths import RunPaths
 
@@ -53,7 +54,8 @@ def restored(
       root: the run directory.
       by: what its value is: "return" or "loss".
       settings: the numbers.
-      folder: where fine-tuning has its checkpoints; nobody else may use it meanwhile.
+      folder: where fine-tuning has its checkpoints, and budget.json the sum of what is spent;
+        nobody else may use it meanwhile.
       step: of the checkpoint; None: the newest.
 
     Raises:
@@ -78,6 +80,12 @@ def restored(
         mask = Mask(supernet.space)
         stack.enter_context(masked({"policy": supernet}, mask))
         agent: SearchAgent | None = None
+        play: PairedReturns | None = None
+
+        def steps() -> int:
+            return sum(part.environment_steps for part in (agent, play) if part is not None)
+
+        meter = Meter(folder, steps)
         if settings.fine_tune_steps or by == "loss":
             stage_dir = RunPaths(root).stage("search")
             agent = stack.enter_context(
@@ -85,7 +93,10 @@ def restored(
             )
 
         def catch_up(decisions: int) -> None:
+            before = steps()
             checkpoint = None if agent is None else agent.catch_up(decisions)
+            if steps() > before:
+                meter.write()
             if checkpoint is not None:
                 policy.restore(checkpoint)
 
@@ -93,7 +104,13 @@ def restored(
         if by == "loss" and agent is not None:
             value = agent.held_out_loss(settings.minibatches)
         else:
-            value = PairedReturns(
+            value = play = PairedReturns(
                 policy, settings.episodes, settings.seed, settings.max_steps, settings.greedy
             )
-        yield MaskedSearch(supernet, mask, value, {"by": by, "step": policy.step}, catch_up)
+
+        def metered() -> np.ndarray:
+            samples = value()
+            meter.write()
+            return samples
+
+        yield MaskedSearch(supernet, mask, metered, {"by": by, "step": policy.step}, catch_up)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rldarts_tf.caps import caps_of
-from rldarts_tf.errors import RunError
+from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.genotype import Genotype
 from rldarts_tf.perturbation.decisions import Decision, decide, standard_error
 from rldarts_tf.perturbation.inherited import evolution, one_hot, random_cells
@@ -20,7 +20,7 @@ from rldarts_tf.perturbation.ranking import Ranking
 from rldarts_tf.perturbation.restored import MaskedSearch, Value, restored
 from rldarts_tf.perturbation.selection import Selection
 from rldarts_tf.perturbation.settings import PerturbationSettings
-from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.runs.paths import RunPaths, ranked_path
 
 
 class Found(NamedTuple):
@@ -76,6 +76,7 @@ def rank_run(
     settings: PerturbationSettings,
     folder: Path,
     step: int | None = None,
+    best: int = 1,
 ) -> Ranking:
     """Ranks whole cells by their return with the weights of a run's supernet.
 
@@ -84,12 +85,14 @@ def rank_run(
       by: "random" or "evolution".
       number: cells.
       settings: of episodes and the seed.
-      folder: where the ranking and the best genotype go.
+      folder: where the ranking and the best genotypes go.
       step: of the checkpoint; None: the newest.
+      best: distinct cells that are wanted.
 
     Raises:
       RunError: there is no search, or the folder holds a ranking of other settings.
-      ConfigError: hardly any cell is within the caps of the search.
+      ConfigError: hardly any cell is within the caps of the search; or fewer are found than are
+        wanted.
     """
     with restored(root, "return", settings, folder, step) as measured:
         space = measured.supernet.space
@@ -124,7 +127,15 @@ def rank_run(
             random_cells(*arguments)
         else:
             evolution(*arguments)
-    ranking.best[0].genotype.save(RunPaths(folder).genotype_path)
+    path = RunPaths(folder).genotype_path
+    for earlier in folder.glob(f"{path.stem}-*{path.suffix}"):
+        earlier.unlink()
+    for place, scored in enumerate(ranking.best[:best], start=1):
+        scored.genotype.save(ranked_path(path, place))
+    if len(ranking) < best:
+        raise ConfigError(
+            f"best: must be at most {len(ranking)}, the distinct cells that were ranked, got {best}"
+        )
     return ranking
 
 

@@ -148,6 +148,14 @@ class RunPaths:
         return StagePaths(self.root / name)
 
 
+def ranked_path(path: Path, place: int) -> Path:
+    """Where the cell of a place goes in a ranking whose best one goes to a path.
+
+    "cell.json" is the path itself for place 1, then "cell-02.json", "cell-03.json", ...
+    """
+    return path if place == 1 else path.with_name(f"{path.stem}-{place:02d}{path.suffix}")
+
+
 def checkpoint_steps(paths: Iterable[Path | str]) -> set[int]:
     """Returns the steps of checkpoints, from their paths or their files'; ignores other paths."""
     name = re.compile(rf"{CHECKPOINT_PREFIX}(\d+)(\.|\Z)")

@@ -22,6 +22,16 @@ def _falling(field: str, value: Any) -> tuple[int, ...]:
     return numbers
 
 
+_OF_TRAINED_ALPHA = (
+    "alpha_learning_rate",
+    "edge_normalization",
+    "auxiliary_skip",
+    "inverse_temperature_end",
+    "stop_by",
+)
+"""Settings that say nothing where α is not trained."""
+
+
 @dataclasses.dataclass(frozen=True)
 class SearchSettings(Settings):
     """How α is searched for; the defaults are RL-DARTS' own method, equation 2.
@@ -51,8 +61,9 @@ class SearchSettings(Settings):
     relaxation: str = setting(
         "softmax",
         "how op weights follow from α: softmax, sigmoid (FairDARTS), gumbel (GDAS), gumbel_2 (its "
-        "variant with two ops) or dirichlet (DrNAS)",
-        check=one_of("softmax", "sigmoid", "gumbel", "gumbel_2", "dirichlet"),
+        "variant with two ops) or dirichlet (DrNAS); random: they do not, whole cells are drawn "
+        "uniformly (random search with weight sharing)",
+        check=one_of("softmax", "sigmoid", "gumbel", "gumbel_2", "dirichlet", "random"),
     )
     gumbel_temperature_start: float = setting(
         10.0, "τ of the gumbel relaxations at the beginning; it changes linearly", positive=True
@@ -165,7 +176,12 @@ class SearchSettings(Settings):
     @property
     def sums_to_one(self) -> bool:
         """Whether op weights of an edge are shares."""
-        return self.relaxation != "sigmoid"
+        return self.relaxation not in ("sigmoid", "random")
+
+    @property
+    def trains_alpha(self) -> bool:
+        """Whether α learns; else it stays at 0, and no cell can be read off it."""
+        return self.relaxation != "random"
 
     @property
     def reads_logits(self) -> bool:
@@ -183,6 +199,7 @@ class SearchSettings(Settings):
         penalty = penalties.get(self.relaxation)
         if penalty is not None and getattr(self, penalty):
             needs_own.append(penalty)
+        self._check_random()
         if self.alpha_learning_rate is None and needs_own:
             raise ConfigError(
                 f"{type(self).__name__}.{needs_own[0]} = {getattr(self, needs_own[0])!r} is of α's "
@@ -203,7 +220,7 @@ class SearchSettings(Settings):
                 f"{name}.progressive_from must be below 1 and above warm_up = {self.warm_up!r}, in "
                 f"which α does not move, got {self.progressive_from!r}"
             )
-        if self.relaxation in ("sigmoid", "dirichlet"):
+        if self.relaxation not in ("softmax", "gumbel", "gumbel_2"):
             raise ConfigError(
                 f"{name}.relaxation must be 'softmax', 'gumbel' or 'gumbel_2' with progressive = "
                 f"{self.progressive!r}: what is left shares a softmax"
@@ -226,6 +243,32 @@ class SearchSettings(Settings):
                     f"{name}.{field} must be {usual[field]!r} with progressive = "
                     f"{self.progressive!r}: {reason}"
                 )
+
+    def check_tells_cell(self) -> None:
+        """Checks that α says which cell was found.
+
+        Raises:
+          ConfigError: the method does not train it.
+        """
+        if not self.trains_alpha:
+            raise ConfigError(
+                f"{type(self).__name__}.relaxation = {self.relaxation!r} does not train α, so no "
+                "cell can be read off it: end with --stage=search, then rank cells by "
+                "`python -m rldarts_tf discretize RUN --by=random`"
+            )
+
+    def _check_random(self) -> None:
+        """Checks that nothing is asked of an α that is not trained, or added to cells as drawn."""
+        if self.trains_alpha:
+            return
+        refused = [name for name in _OF_TRAINED_ALPHA if getattr(self, name)]
+        if self.cost.is_on:
+            refused.append("cost")
+        if refused:
+            raise ConfigError(
+                f"{type(self).__name__}.{refused[0]} must be left out with relaxation = 'random', "
+                "which draws whole cells and does not train α"
+            )
 
 
 def as_search_settings(value: SearchSettings | Mapping[str, Any] | None) -> SearchSettings:

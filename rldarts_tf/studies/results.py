@@ -11,11 +11,12 @@ import numpy as np
 
 from rldarts_tf.errors import RLDartsError, RunError
 from rldarts_tf.files import PathLike
+from rldarts_tf.runs.budget import Budget
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.reading import parse_json, read_bytes
 from rldarts_tf.runs.results import read_results as read_stage_results
 from rldarts_tf.studies.scores import Scores
-from rldarts_tf.studies.trials import Study, StudyPaths, Trial
+from rldarts_tf.studies.trials import CANDIDATE, Study, StudyPaths, Trial
 
 RANDOM = "random"
 """The arm of cells that were drawn at random."""
@@ -38,6 +39,7 @@ class Result:
       multiply_adds: of the encoder, for one image.
       parameters: of the encoder.
       curve: the metrics.csv with its learning curve.
+      reading: of a search, what measuring has cost where its cell is read off it.
     """
 
     trial: Trial
@@ -50,6 +52,7 @@ class Result:
     multiply_adds: float
     parameters: float
     curve: Path
+    reading: Budget
 
     @property
     def arm(self) -> str:
@@ -87,9 +90,29 @@ class StudyResults:
     def arms(self, supernets: bool = False) -> tuple[str, ...]:
         """The arms of architectures that are trained from scratch, or those of supernets."""
         # A supernet that several cells are read off counts once.
-        trained = (r for r in self.finished if r.trial.run is None)
+        trained = (r for r in self.finished if r.trial.run is None and not is_candidate(r.trial))
         of_kind = (r.arm for r in trained if is_supernet(r.trial) == supernets)
         return tuple(dict.fromkeys(of_kind))
+
+    def search_budget(self, search: Result) -> Budget:
+        """What it takes to have the cell of a search: all that is spent before it is trained.
+
+        That are the environment steps and seconds of the search, of the measurements by which a
+        cell is read off it, and of the trainings of all candidates.
+
+        Args:
+          search: a result of the study.
+        """
+        candidates = (
+            result
+            for result in self.finished
+            if is_candidate(result.trial) and search.trial.name in result.trial.needs
+        )
+        trained = [search, *candidates]
+        return search.reading + Budget(
+            environment_steps=sum(result.steps for result in trained),
+            seconds=sum(result.seconds for result in trained),
+        )
 
     def scores(self, environment: str, arm: str, name: str = "final_return") -> Scores | None:
         """Scores of an arm in an environment; None where it has none.
@@ -114,6 +137,11 @@ class StudyResults:
 def arm_of(trial: Trial) -> str:
     """What a trial is compared as: its arm, of a baseline the name of the encoder."""
     return trial.architecture if trial.arm == "baseline" else trial.arm
+
+
+def is_candidate(trial: Trial) -> bool:
+    """Whether a training decides which cell a search has found."""
+    return trial.arm.partition(":")[0] == CANDIDATE
 
 
 def is_supernet(trial: Trial) -> bool:
@@ -212,6 +240,7 @@ def _result(trial: Trial, paths: StudyPaths) -> Result | str:
         multiply_adds=_number(entry.multiply_adds),
         parameters=_number(entry.parameters),
         curve=metrics,
+        reading=paths.budget(trial),
     )
 
 

@@ -18,12 +18,16 @@ from typing import Any
 from rldarts_tf.checks import check_choice, check_integer, shown
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike, write_text
+from rldarts_tf.runs.budget import Budget, read_budget
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 from rldarts_tf.runs.reading import parse_json, read_bytes
 from rldarts_tf.runs.results import read_results
 
 FORMAT = 1
 """Version of study.json."""
+
+CANDIDATE = "candidate"
+"""The arm of trainings that decide which of several cells a search has found."""
 
 ROOT = "{root}"
 """Stands for the study's root in the arguments of a command, so that a study can be moved."""
@@ -41,7 +45,9 @@ class Trial:
     Attributes:
       name: unique in the study, and its folder: "MinAtar-Asterix-v1/random-07/seed-102".
       arm: what is compared: "search", "found", "random", "uniform", "baseline", ...; where a study
-        has several search methods "search:METHOD" and "found:METHOD".
+        has several search methods "search:METHOD" and "found:METHOD". "candidate" is a training
+        that decides which of the best cells of a ranking is the one found; it is compared as
+        nothing and counts in what its search has cost.
       environment: as its launcher knows it, "MinAtar/Asterix-v1".
       architecture: id of the architecture within arm and environment: "search-0" (the supernet, and
         the cell, of search seed 0), "random-07", "impala_cnn".
@@ -76,6 +82,24 @@ class Trial:
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise RunError(f"trial: {shown(self.name)} cannot name a folder")
+
+    def discretize_flag(self, name: str) -> str | None:
+        """A flag of the command that reads a cell off its search; None without."""
+        begin = f"--{name}="
+        readings = (command for command in self.commands if command[0] == "discretize")
+        given = [a[len(begin) :] for command in readings for a in command if a.startswith(begin)]
+        return given[-1] if given else None
+
+    @property
+    def num_candidates(self) -> int:
+        """Cells of a ranking of which the best by a training of its own is the one found.
+
+        Raises:
+          ConfigError: the flag is no such number.
+        """
+        text = self.discretize_flag("best") or "1"
+        number = int(text) if text.isdecimal() else text
+        return check_integer("StudySettings.methods: --best", number, least=1)
 
     @classmethod
     def from_dict(cls, data: Any) -> Trial:
@@ -145,6 +169,19 @@ class StudyPaths:
     def log_path(self, trial: Trial) -> Path:
         """What the processes of a trial printed."""
         return self.root / "trials" / f"{trial.name}.log"
+
+    def budget(self, trial: Trial) -> Budget:
+        """What measuring has cost where a cell is read off a search; nothing where none is.
+
+        Raises:
+          RunError: its file is not valid.
+        """
+        by, folder = trial.discretize_flag("by"), trial.discretize_flag("work_dir")
+        if by is None:
+            return Budget()
+        if folder is None:
+            return read_budget(self.run(trial).discretization_dir(by))
+        return read_budget(Path(folder.replace(ROOT, str(self.root))))
 
     def state(self, trial: Trial) -> str:
         """The state of a trial, from its run directory alone.

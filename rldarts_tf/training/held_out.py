@@ -14,7 +14,12 @@ class HeldOut(Closing):
     """Environments of its own, in which the present policy acts as in training.
 
     Nothing of the training changes: no environment, generator or statistic.
+
+    Attributes:
+      environment_steps: those of all experience so far.
     """
+
+    environment_steps: int = 0
 
     @abc.abstractmethod
     def collect(self, groups: int) -> Any:

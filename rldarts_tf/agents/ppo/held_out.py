@@ -56,7 +56,7 @@ class PPOHeldOut(HeldOut):
     @override
     def collect(self, groups: int) -> trajectory.Trajectory:
         while self._warm_up:
-            self._collector.collect()
+            self._collected()
             self._warm_up -= 1
         size = self._settings.minibatch_size
         batches: list[trajectory.Trajectory] = []
@@ -72,10 +72,16 @@ class PPOHeldOut(HeldOut):
             *batches,
         )
 
+    def _collected(self) -> trajectory.Trajectory:
+        experience = self._collector.collect()
+        begins = experience.next_step_type[:, :-1] == ts.StepType.FIRST
+        self.environment_steps += int(np.sum(~begins))
+        return experience
+
     def _transitions(self) -> trajectory.Trajectory:
         """Numpy arrays [B, ...] of steps that are transitions."""
         processed = self._agent.preprocess_sequence(
-            tf.nest.map_structure(tf.constant, self._collector.collect())
+            tf.nest.map_structure(tf.constant, self._collected())
         )
         begun = processed.next_step_type[:, :-1].numpy().reshape(-1) == ts.StepType.FIRST
         return tf.nest.map_structure(

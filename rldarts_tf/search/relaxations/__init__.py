@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.search.relaxations.around import AuxiliarySkip, Smoothing
 from rldarts_tf.search.relaxations.base import Moment, Relaxation, ranked_by
 from rldarts_tf.search.relaxations.dirichlet import Dirichlet
 from rldarts_tf.search.relaxations.gumbel import HardGumbel
+from rldarts_tf.search.relaxations.random_cell import RandomCell
 from rldarts_tf.search.relaxations.sigmoid import Sigmoid
 from rldarts_tf.search.relaxations.softmax import Softmax
 from rldarts_tf.search.settings import SearchSettings
+from rldarts_tf.space import Space
 
 __all__ = [
     "AuxiliarySkip",
     "Dirichlet",
     "HardGumbel",
     "Moment",
+    "RandomCell",
     "Relaxation",
     "Sigmoid",
     "Smoothing",
@@ -30,13 +34,25 @@ __all__ = [
 ]
 
 
-def make_relaxation(settings: SearchSettings, ops: Sequence[str]) -> Relaxation:
+def make_relaxation(
+    settings: SearchSettings, ops: Sequence[str], space: Space | None = None
+) -> Relaxation:
     """The relaxation of a search method.
 
     Args:
       settings: the search method.
       ops: O of the cell type, in the order of the columns of z.
+      space: of the cells; for what draws whole cells alone, which must know nodes and K.
+
+    Raises:
+      ConfigError: whole cells are to be drawn, and there is no space.
     """
+
+    def random_cell() -> Relaxation:
+        if space is None:
+            raise ConfigError("SearchSettings.relaxation = 'random' draws cells of a space")
+        return RandomCell(space, ops)
+
     temperatures = (settings.gumbel_temperature_start, settings.gumbel_temperature_end)
     kinds: dict[str, Callable[[], Relaxation]] = {
         "softmax": Softmax,
@@ -44,6 +60,7 @@ def make_relaxation(settings: SearchSettings, ops: Sequence[str]) -> Relaxation:
         "gumbel": lambda: HardGumbel(*temperatures),
         "gumbel_2": lambda: HardGumbel(*temperatures, num_active=2),
         "dirichlet": lambda: Dirichlet(settings.dirichlet_penalty),
+        "random": random_cell,
     }
     relaxation = kinds[settings.relaxation]()
     if settings.smoothing:

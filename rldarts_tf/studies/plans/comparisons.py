@@ -45,10 +45,11 @@ def transfer(maker: TrialMaker) -> Iterator[Trial]:
     """Cells that were searched for in one environment, or in all jointly, in others (figure 10)."""
     found = [*maker.searches(maker.settings.search_environment)]
     yield from found
+    for search in found:
+        yield from maker.candidates(search)
     for environment in maker.settings.environments:
         for search in found:
-            for seed in maker.settings.evaluation_seeds:
-                yield maker.found(search, seed, environment)
+            yield from maker.found(search, maker.settings.evaluation_seeds, environment)
         yield from _baselines(maker, environment)
 
 
@@ -85,8 +86,9 @@ def _searches_and_cells(maker: TrialMaker, environment: str) -> Iterator[Trial]:
     found = [*maker.searches(environment)]
     yield from found
     for search in found:
-        for seed in maker.settings.evaluation_seeds:
-            yield maker.found(search, seed)
+        yield from maker.candidates(search)
+    for search in found:
+        yield from maker.found(search, maker.settings.evaluation_seeds, environment)
 
 
 def _random_cells(maker: TrialMaker, environment: str) -> Iterator[Trial]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype, random_genotype
-from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.runs.paths import RunPaths, ranked_path
+from rldarts_tf.runs.results import read_results
 from rldarts_tf.space import Space
 from rldarts_tf.studies.settings import StudySettings
-from rldarts_tf.studies.trials import ROOT, StudyPaths, Trial
+from rldarts_tf.studies.trials import CANDIDATE, ROOT, StudyPaths, Trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,25 +188,69 @@ class TrialMaker:
             return None
         return self.baseline(environment, kind, self.settings.evaluation_seeds[0])
 
-    def found(self, search: Trial, seed: int, environment: str | None = None) -> Trial:
-        """The training from scratch of the cell that a search finds.
+    def candidates(self, search: Trial) -> list[Trial]:
+        """The trainings that decide which of the best cells of a ranking is the one found.
+
+        Each is trained once where it was searched for, with the seed of the search: of the seeds
+        that score the cell none has chosen it.
+
+        Args:
+          search: the trial that ranks cells.
+
+        Returns:
+          The best of the ranking first; none where there is one cell alone.
+        """
+        method, number = search.arm.partition(":")[2], search.num_candidates
+        return [
+            self.cell(
+                search.environment,
+                f"{_join('-', CANDIDATE, method)}-{search.seed}-{place:02d}",
+                search.seed,
+                ranked_path(Path(str(search.makes)), place).as_posix(),
+                arm=_join(":", CANDIDATE, method),
+                architecture=f"{search.architecture}-{place:02d}",
+                search=search,
+                variation=self._of_cell(method),
+            )
+            for place in (range(1, number + 1) if number > 1 else ())
+        ]
+
+    def found(self, search: Trial, seeds: Sequence[int], environment: str) -> Iterator[Trial]:
+        """The trainings from scratch of the cell that a search finds.
+
+        Of several candidates it is that with the best final evaluation, of equals the first; which
+        one is known, and there are trials, when all are finished.
 
         Args:
           search: its trial.
-          seed: of the training.
-          environment: of the training; None for that of the search.
+          seeds: of the trainings.
+          environment: of the trainings.
+
+        Raises:
+          RunError: a summary cannot be read.
         """
+        genotype, candidates = search.makes, self.candidates(search)
+        if candidates:
+            if any(self.paths.state(trial) != "finished" for trial in candidates):
+                return
+            genotype = max(candidates, key=self._score).genotype
         method = search.arm.partition(":")[2]
-        return self.cell(
-            environment or search.environment,
-            f"{_join('-', 'found', method)}-{search.seed}",
-            seed,
-            str(search.makes),
-            arm=_join(":", "found", method),
-            architecture=search.architecture,
-            search=search,
-            variation=self._of_cell(method),
-        )
+        for seed in seeds:
+            yield self.cell(
+                environment,
+                f"{_join('-', 'found', method)}-{search.seed}",
+                seed,
+                str(genotype),
+                arm=_join(":", "found", method),
+                architecture=search.architecture,
+                search=search,
+                variation=self._of_cell(method),
+            )
+
+    def _score(self, trial: Trial) -> float:
+        """The mean return of a finished trial's final evaluation."""
+        score = read_results(self.paths.run(trial).summary_path)[trial.stage].eval_test_return_mean
+        return -math.inf if score is None else score
 
     def _of_cell(self, method: str) -> Variation:
         """What a search method asks of the cells that it finds."""

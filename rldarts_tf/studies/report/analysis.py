@@ -175,13 +175,15 @@ class Analysis:
         )
 
     def _times(self, arm: Arm, environment: str, random: Scores) -> Times | None:
-        searches = [search.seconds for search, _ in self._searches(arm)]
+        searches = [self.results.search_budget(search) for search, _ in self._searches(arm)]
         if not searches:
             return None
         of_random = [result.seconds for result in self.results.of(environment, RANDOM)]
-        search, cell, one = float(np.mean(searches)), arm.mean("seconds"), float(np.mean(of_random))
+        search = float(np.mean([budget.seconds for budget in searches]))
+        steps = float(np.mean([budget.environment_steps for budget in searches]))
+        cell, one = arm.mean("seconds"), float(np.mean(of_random))
         if not np.isfinite([search, cell, one]).all() or one <= 0:
             return None
         cells = cells_in_time(search, cell, one)
         result = equal_time(arm.scores.values, random.values, cells)
-        return Times(search, cell, one, cells, result)
+        return Times(search, steps, cell, one, cells, result)

@@ -200,6 +200,7 @@ def _equal_time(analysis: Analysis) -> Table:
         _GAME,
         _ARM,
         Column("search_seconds", "search, minutes", minutes),
+        Column("search_steps", "its steps", whole),
         Column("cell_seconds", "its cell", minutes),
         Column("random_seconds", "a random cell", minutes),
         Column("cells", "n", whole),
@@ -212,7 +213,7 @@ def _equal_time(analysis: Analysis) -> Table:
             times = arm.times
             if times is not None:
                 outcome = (times.result.best, times.result.gain) if times.result else (None, None)
-                durations = times.search, times.cell, times.random
+                durations = times.search, times.search_steps, times.cell, times.random
                 rows.append((game.name, arm.name, *durations, times.cells, *outcome))
     return _table(analysis, "equal_time", columns, rows)
 

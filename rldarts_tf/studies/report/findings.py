@@ -22,7 +22,8 @@ class Times:
     """Mean seconds of one training each, and what random search makes of them.
 
     Attributes:
-      search: of a search.
+      search: of a search with all that is spent until there is a cell: see `search_budget`.
+      search_steps: environment steps of the same.
       cell: of a cell that was found.
       random: of a random cell.
       cells: random cells that fit into the first two.
@@ -30,6 +31,7 @@ class Times:
     """
 
     search: float
+    search_steps: float
     cell: float
     random: float
     cells: int

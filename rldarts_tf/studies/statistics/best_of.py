@@ -40,7 +40,7 @@ def cells_in_time(search_seconds: float, cell_seconds: float, random_seconds: fl
     """Random cells that are trained in the time of a search and of its cell; at least 1.
 
     Args:
-      search_seconds: of a search.
+      search_seconds: of a search, with all that is spent until there is a cell.
       cell_seconds: of a training of the cell found.
       random_seconds: of a training of a random cell, on average.
     """
