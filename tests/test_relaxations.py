@@ -100,13 +100,25 @@ def test_of_two_gumbel_ops_one_counts_and_both_have_gradients():
     np.testing.assert_array_equal(p, np.eye(4)[order[:, 0]])
     gradient = tape.gradient(value, Z).numpy()
     for e, (a, b) in enumerate(order[:, :2]):
-        q = 1 / (1 + np.exp(-(y[e, a] - y[e, b]) / 5.05))
+        q = 1 / (1 + np.exp(-(Z[e, a] - Z[e, b])))
         expected = np.zeros(4)
         # c_a q + c_b (1 - q)
-        expected[a] = (a - b) * q * (1 - q) / 5.05
+        expected[a] = (a - b) * q * (1 - q)
         expected[b] = -expected[a]
         np.testing.assert_allclose(gradient[e], expected, rtol=1e-4, atol=1e-7)
         assert set(relaxation.selected(Z, now).numpy()[:, e].argmax(axis=1)) == {a, b}
+
+
+@pytest.mark.parametrize("progress", [0.0, 1.0])
+def test_between_two_gumbel_ops_the_gradient_is_that_of_their_softmax_whatever_was_drawn(progress):
+    relaxation = make_relaxation(SearchSettings(relaxation="gumbel_2"), OPS[:2])
+    z = tf.constant([[0.3, 0.0]])
+    for draw in range(5):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            first = relaxation.op_weights(z, moment(progress, draw))[0, 0]
+        # σ(0.3) (1 - σ(0.3)) = 0.5744 · 0.4256
+        np.testing.assert_allclose(tape.gradient(first, z), [[0.2445, -0.2445]], atol=1e-4)
 
 
 def test_the_second_gumbel_op_has_its_gradient_under_a_relu():

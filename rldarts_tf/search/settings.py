@@ -56,11 +56,9 @@ class SearchSettings(Settings):
         check=check_relaxation,
     )
     gumbel_temperature_start: float = setting(
-        10.0, "τ of the gumbel relaxations at the beginning; it changes linearly", positive=True
+        10.0, "τ of gumbel at the beginning; it changes linearly (gumbel_2 has none)", positive=True
     )
-    gumbel_temperature_end: float = setting(
-        0.1, "τ of the gumbel relaxations at the end", positive=True
-    )
+    gumbel_temperature_end: float = setting(0.1, "τ of gumbel at the end", positive=True)
     zero_one_penalty: float = setting(
         10.0, "weight of FairDARTS' loss that pushes each sigmoid to 0 or 1", least=0
     )
