@@ -263,6 +263,16 @@ class Alpha(tf.keras.layers.Layer):
                 total += settings.beta_decay * progress * spread
         return total
 
+    def regularization(self) -> tf.Tensor:
+        """R(α) + ½ λ |α|², λ = `alpha_weight_decay`: a float32 scalar, 0 for an α trained with θ.
+
+        Its gradient is what α's own optimizer adds to that of the loss: see `SearchOptimizer`.
+        """
+        if self.search.alpha_learning_rate is None:
+            return tf.constant(0.0)
+        squares = tf.add_n([tf.reduce_sum(tf.square(v)) for v in self.trainable_weights])
+        return self.penalty() + 0.5 * self.search.alpha_weight_decay * squares
+
     def entropy(self) -> dict[str, tf.Tensor]:
         """Mean over the edges of each cell type of `Relaxation.entropy`; float32 scalars."""
         return {

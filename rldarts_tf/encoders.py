@@ -30,6 +30,7 @@ from rldarts_tf.kernels.precision import Conv2D
 from rldarts_tf.ops import check_ops
 from rldarts_tf.options import check_option
 from rldarts_tf.search import costs
+from rldarts_tf.search.relaxations import make_relaxation
 from rldarts_tf.search.settings import SearchSettings, as_search_settings
 from rldarts_tf.search_space import get_search_space, read_config
 from rldarts_tf.space import CELL, CONV, MAX_POOL, NORM, Numbers, Place, Space
@@ -348,7 +349,10 @@ class Supernet(CellNetwork):
         check_option("train_alpha", train_alpha)
         method = as_search_settings(search)
         discretization.check_caps(space, caps_of(method, space))
-        if normalization == "batch" and method.relaxation in ("gumbel", "gumbel_2", "random"):
+        selects = any(
+            make_relaxation(method, space.ops(t), space).selects for t in space.cell_types
+        )
+        if normalization == "batch" and selects:
             raise ConfigError(
                 "normalization: 'batch' needs all channels, of which SearchSettings.relaxation = "
                 f"{method.relaxation!r} computes only those of the drawn ops; 'layer' does not"

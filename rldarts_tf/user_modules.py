@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from rldarts_tf.errors import ConfigError, one_line
 
 IMPORT_HELP = (
-    "Module to import first, for the ops, search spaces and environments that it registers; may be "
-    "repeated. It is looked up in the working directory too. Its code is run: name only what you "
-    "trust."
+    "Module to import first, for the ops, search spaces, relaxations and environments that it "
+    "registers; may be repeated. It is looked up in the working directory too. Its code is run: "
+    "name only what you trust."
 )
 
 

@@ -23,8 +23,9 @@ from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs import manifest
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import read_search_space, read_settings
+from rldarts_tf.runs.contribution_history import read_contributions
 from rldarts_tf.runs.metrics import read_metrics
-from rldarts_tf.runs.search_log import AlphaLog, read_genotypes
+from rldarts_tf.runs.search_log import AlphaLog, ContributionLog, read_genotypes
 from rldarts_tf.runs.summary import read_summary
 from rldarts_tf.search_space import CLASSIC, MICRO, SearchSpace
 
@@ -37,6 +38,13 @@ def npz(**arrays: np.ndarray) -> bytes:
 
 def alphas(folder: Path) -> bytes:
     log = AlphaLog(folder / "valid", {"normal": MICRO.ops("normal")}, 3)
+    log.record(0, {"normal": np.full((3, 5), 0.2)})
+    log.flush()
+    return (folder / "valid").read_bytes()
+
+
+def shares(folder: Path) -> bytes:
+    log = ContributionLog(folder / "valid", {"normal": MICRO.ops("normal")}, 3)
     log.record(0, {"normal": np.full((3, 5), 0.2)})
     log.flush()
     return (folder / "valid").read_bytes()
@@ -62,6 +70,7 @@ READERS = {
     "own_genotype.json": (Genotype.load, lambda folder: OWN_GENOTYPE.to_json().encode()),
     "old_genotype.json": (Genotype.load, lambda folder: json.dumps(VERSION_1).encode()),
     "alphas.npz": (read_alphas, alphas),
+    "contributions.npz": (read_contributions, shares),
     "genotypes.jsonl": (read_genotypes, lambda folder: f"{ENTRY}\n{ENTRY}\n".encode()),
     "metrics.csv": (read_metrics, lambda folder: b"step,wall_time,loss\n1,0.5,2.5\n2,1,\n3,2,1\n"),
     "summary.json": (

@@ -15,26 +15,33 @@ pytest.importorskip("tf_agents")
 import gin
 import tensorflow as tf
 from readme import EXTENDING, marked_block
+from spaces import MICRO_2
 from tf_agents.specs import tensor_spec
+from trainings import TINY, StopAfter
 
 import rldarts_tf
-from rldarts_tf import ops, search_space
+from rldarts_tf import commands, ops, search_space
 from rldarts_tf.agents import registry
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.envs import suite as suites
+from rldarts_tf.envs.catch.settings import CatchSettings
+from rldarts_tf.envs.catch.suite import CatchSuite
 from rldarts_tf.envs.procgen import settings as procgen_settings  # noqa: F401 - for gin
+from rldarts_tf.errors import ConfigError
 from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
+from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.runs.summary import read_summary
+from rldarts_tf.search import SearchSettings, relaxation_registry
 from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 from rldarts_tf.user_modules import import_modules
 
 NAMES = (
-    *("op", "space", "search", "gin", "baseline"),
+    *("op", "space", "search", "relaxation", "gin", "baseline"),
     *("algorithm", "launcher", "experiment", "suite"),
 )
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
@@ -53,8 +60,10 @@ def registries(monkeypatch):
     """Restores the registries after each test."""
     monkeypatch.setattr(ops, "_REGISTRY", dict(ops._REGISTRY))
     monkeypatch.setattr(search_space, "_REGISTRY", dict(search_space._REGISTRY))
+    monkeypatch.setattr(relaxation_registry, "_REGISTRY", dict(relaxation_registry._REGISTRY))
     yield
-    sys.modules.pop("my_ops", None)
+    for name in ("my_ops", "my_relaxations"):
+        sys.modules.pop(name, None)
 
 
 def trained(encoder):
@@ -221,6 +230,54 @@ def test_the_search_method_trains_theta_and_alpha_and_makes_alpha_decide():
     entropy = supernet.alpha.entropy()["normal"]
     assert entropy < np.log(len(space.ops("normal")))
     assert supernet.discretize().search_space == "planted"
+
+
+def test_a_search_with_the_relaxation_is_resumed_and_its_cell_read_off(
+    tmp_path, monkeypatch, launch_flags, capsys
+):
+    (tmp_path / "my_relaxations.py").write_text(marked_block("relaxation", EXTENDING), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    binding = "search/SearchSettings.relaxation = 'softplus'"
+    with pytest.raises(ConfigError, match=r"relaxation must be one of softmax.*'softplus'; --imp"):
+        SearchSettings(relaxation="softplus")
+    import_modules(["my_relaxations"])
+    gin_files.load(["minatar.gin"], [binding], algorithm=registry.ALGORITHMS["ppo"])
+    method = gin_files.search_settings()
+    assert method.relaxation == "softplus" and not method.reads_logits and method.sums_to_one
+    length = TrainingSettings(num_env_steps=96, pictures=0, evaluation_interval=0, seed=3)
+    stage = StageSettings(TINY["ppo"], CatchSuite(CatchSettings()), length)
+    ends = []
+    for name, stops in (("whole", [None]), ("parts", [2, None])):
+        paths = StagePaths(tmp_path / name / "search")
+        for stop in stops:
+            tf.keras.utils.set_random_seed(0)
+            supernet = rldarts_tf.Supernet(MICRO_2, [2], features=8, search=method)
+            stopping = StopAfter(stop)
+            with Training(paths, "search", supernet, PPOProgram, stage, stopping) as training:
+                training._evaluate = lambda number: {}
+                training.run()
+        ends.append(supernet)
+    whole, parts = ends
+    z = np.concatenate([5.0 * node.numpy() for node in whole.alpha.logits["normal"]])
+    s = np.log1p(np.exp(z))
+    p = s / s.sum(axis=1, keepdims=True)
+    assert np.any(z)
+    twin = rldarts_tf.Supernet.from_config(parts.get_config())
+    twin.alpha.set_weights(parts.alpha.get_weights())
+    for supernet in (whole, parts, twin):
+        np.testing.assert_allclose(supernet.op_weights()["normal"], p, rtol=1e-5)
+    np.testing.assert_allclose(
+        whole.alpha.entropy()["normal"], -np.sum(p * np.log(p), axis=1).mean(), rtol=1e-5
+    )
+    recorded = read_alphas(StagePaths(tmp_path / "whole/search").alphas_path)
+    np.testing.assert_allclose(recorded.op_weights()["normal"][-1], p, rtol=1e-5)
+    (tmp_path / "whole/config.gin").write_text(
+        f"{binding}\nsearch/EncoderSettings.search_space = {MICRO_2.name!r}\n"
+    )
+    capsys.readouterr()
+    assert commands.main(["discretize", str(tmp_path / "whole")]) == 0
+    assert whole.discretize().to_json() in capsys.readouterr().out
 
 
 def test_the_algorithm_learns_in_the_environment_trains_alpha_and_resumes(own, tmp_path):

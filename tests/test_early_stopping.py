@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import StagePaths
 from rldarts_tf.search.settings import SearchSettings
 from rldarts_tf.search_space import SearchSpace
-from rldarts_tf.training.early_stopping import ParameterFreeStopping
+from rldarts_tf.training.early_stopping import EigenvalueStopping, ParameterFreeStopping
 from rldarts_tf.training.loop import Training
 from rldarts_tf.training.program import AgentProgram, StageSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
@@ -111,6 +113,35 @@ def test_measuring_the_eigenvalue_changes_nothing_of_the_search(whole, tmp_path)
         np.testing.assert_array_equal(found, expected)
     measured = metrics["alpha_eigenvalue"]
     assert np.isfinite(measured[:-1]).all() and np.any(measured[:-1] != 0)
+
+
+def test_the_eigenvalue_has_what_the_optimizer_of_alpha_adds():
+    """The loss is a² + 2 b², of two of α's numbers: λ = 4 and the decay, less what R bends."""
+    eigenvalues = {}
+    for name, method in {
+        "joint": {},
+        "decay": {"alpha_learning_rate": 0.1, "alpha_weight_decay": 0.25},
+        # R = -10 mean (σ(z) - ½)², whose second derivative at z = β α = 0 is -10 β² / (8 n).
+        "penalty": {
+            "alpha_learning_rate": 0.1,
+            "alpha_weight_decay": 0.25,
+            "relaxation": "sigmoid",
+        },
+    }.items():
+        settings = SearchSettings(stop_by="eigenvalue", stop_measurements=5, **method)
+        supernet = Supernet(SPACE, [2], features=2, inverse_temperature=2.0, search=settings)
+        (alpha,) = supernet.alpha.logits["normal"]
+
+        def losses(experience, alpha=alpha):
+            return (alpha[0, 0] ** 2 + 2 * alpha[0, 1] ** 2)[None]
+
+        held_out = SimpleNamespace(losses=losses, collect=lambda groups: ())
+        program = SimpleNamespace(held_out=lambda seed, held_out=held_out: held_out)
+        eigenvalues[name] = EigenvalueStopping(supernet, program, 10, seed=0)._measure()
+    n = len(SPACE.ops("normal"))
+    assert eigenvalues["joint"] == pytest.approx(4, rel=1e-5)
+    assert eigenvalues["decay"] == pytest.approx(4.25, rel=1e-5)
+    assert eigenvalues["penalty"] == pytest.approx(4.25 - 10 * 4 / (8 * n), rel=1e-5)
 
 
 def test_an_algorithm_without_held_out_experience_is_refused():

@@ -43,6 +43,7 @@ LAYERS = (
     "genotype",
     "discretization",
     "search.cost_settings",
+    "search.relaxation_registry",
     "search.settings",
     "search.relaxations",
     "search.progressive",

@@ -53,6 +53,7 @@ STAGE_LAYOUT = {
     "checkpoints_dir": "checkpoints",
     "replay_dir": "checkpoints/replay",
     "alphas_path": "alphas.npz",
+    "contributions_path": "contributions.npz",
     "genotypes_path": "genotypes.jsonl",
     "op_weights_path": "op_weights.png",
 }

@@ -18,7 +18,7 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.pictures import figures as figures_module
 from rldarts_tf.pictures import plotting
 from rldarts_tf.pictures.curves import read_band
-from rldarts_tf.runs.search_log import AlphaLog
+from rldarts_tf.runs.search_log import AlphaLog, ContributionLog
 from rldarts_tf.search_space import CLASSIC, edges, num_edges
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -282,6 +282,34 @@ def test_one_cell_type_makes_one_panel(tmp_path, figures):
     (axes,) = figures[0].axes
     assert drawn_line(axes, "relu").get_marker() == "o"
     ElementTree.parse(tmp_path / "ops.svg")
+
+
+def test_contributions_are_drawn_below_the_op_weights_of_a_run(tmp_path, figures):
+    ops = {cell: CLASSIC.ops(cell) for cell in CLASSIC.cell_types}
+    (tmp_path / "search").mkdir()
+    write_alphas(tmp_path / "search/alphas.npz", ops, num_nodes=2, num_records=3)
+    log = ContributionLog(tmp_path / "search/contributions.npz", ops, num_edges(2))
+    rng = np.random.default_rng(1)
+    records = [{c: rng.uniform(0, 2, (3, len(ops[c]))) for c in ops} for _ in range(2)]
+    for step, record in zip((1000, 2000), records):
+        log.record(step, record)
+    log.flush()
+    output = str(tmp_path / "ops.png")
+    assert commands.main(["plot", str(tmp_path), "--op_weights", f"--output={output}"]) == 0
+    above, below = np.reshape(figures[0].axes, (2, 2))
+    assert [axes.get_title(loc="left") for axes in below] == ["reduction cell", "normal cell"]
+    assert "softmax weight" in above[0].get_ylabel() and "contribution" in below[0].get_ylabel()
+    for cell, axes in zip(ops, below):
+        for k, op in enumerate(ops[cell]):
+            line = drawn_line(axes, op)
+            assert line.get_xdata().tolist() == [1000, 2000]
+            expected = [record[cell][:, k].mean() for record in records]
+            np.testing.assert_allclose(line.get_ydata(), expected, rtol=1e-6)
+    assert png_size((tmp_path / "ops.png").read_bytes()) == (1200, 1400)
+    assert commands.main(["plot", str(tmp_path), str(tmp_path), "--op_weights", "--output=x.png"])
+    (tmp_path / "search/contributions.npz").unlink()
+    assert commands.main(["plot", str(tmp_path), "--op_weights", f"--output={output}"]) == 0
+    assert len(figures[1].axes) == 2
 
 
 def test_the_picture_of_edges_names_each_row_and_parts_the_nodes(figures):

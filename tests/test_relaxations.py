@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +14,13 @@ from rldarts_tf import ConfigError, Genotype, SearchSpace, Supernet, count_cost,
 from rldarts_tf.cells import Cell
 from rldarts_tf.discretization import discretize_strengths
 from rldarts_tf.genotype import dense_topology
-from rldarts_tf.search import SearchSettings, make_relaxation
+from rldarts_tf.search import (
+    Relaxation,
+    SearchSettings,
+    make_relaxation,
+    register_relaxation,
+    relaxation_registry,
+)
 from rldarts_tf.search.contribution import contributions
 from rldarts_tf.search.relaxations import Moment
 
@@ -92,13 +100,25 @@ def test_of_two_gumbel_ops_one_counts_and_both_have_gradients():
     np.testing.assert_array_equal(p, np.eye(4)[order[:, 0]])
     gradient = tape.gradient(value, Z).numpy()
     for e, (a, b) in enumerate(order[:, :2]):
-        q = 1 / (1 + np.exp(-(y[e, a] - y[e, b]) / 5.05))
+        q = 1 / (1 + np.exp(-(Z[e, a] - Z[e, b])))
         expected = np.zeros(4)
         # c_a q + c_b (1 - q)
-        expected[a] = (a - b) * q * (1 - q) / 5.05
+        expected[a] = (a - b) * q * (1 - q)
         expected[b] = -expected[a]
         np.testing.assert_allclose(gradient[e], expected, rtol=1e-4, atol=1e-7)
         assert set(relaxation.selected(Z, now).numpy()[:, e].argmax(axis=1)) == {a, b}
+
+
+@pytest.mark.parametrize("progress", [0.0, 1.0])
+def test_between_two_gumbel_ops_the_gradient_is_that_of_their_softmax_whatever_was_drawn(progress):
+    relaxation = make_relaxation(SearchSettings(relaxation="gumbel_2"), OPS[:2])
+    z = tf.constant([[0.3, 0.0]])
+    for draw in range(5):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            first = relaxation.op_weights(z, moment(progress, draw))[0, 0]
+        # σ(0.3) (1 - σ(0.3)) = 0.5744 · 0.4256
+        np.testing.assert_allclose(tape.gradient(first, z), [[0.2445, -0.2445]], atol=1e-4)
 
 
 def test_the_second_gumbel_op_has_its_gradient_under_a_relu():
@@ -158,6 +178,45 @@ def test_smoothing_reaches_as_far_as_it_says():
         assert p.min() >= 0 and abs(p.mean() - 0.25) < 0.02
     with pytest.raises(ConfigError, match="smoothing"):
         make_relaxation(SearchSettings(smoothing=0.3, relaxation="gumbel"), OPS)
+
+
+def test_an_auxiliary_skip_is_refused_where_there_is_none_to_add_it_to():
+    with pytest.raises(ConfigError, match=r"^SearchSettings\.auxiliary_skip must be 0 in a search"):
+        make_relaxation(SearchSettings(auxiliary_skip=1.0), ("relu", "tanh", "none"))
+
+
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [
+        ({"relaxation": "sigmoid", **OWN}, "with relaxation = 'sigmoid'"),
+        ({"auxiliary_skip": 0.5}, r"with auxiliary_skip = 0\.5"),
+    ],
+)
+def test_partial_channels_are_refused_where_op_weights_are_no_shares(method, part):
+    with pytest.raises(ConfigError, match=r"^SearchSettings\.partial_channels must be 1 " + part):
+        SearchSettings(partial_channels=4, **method)
+
+
+class Squares(Relaxation):
+    """p = z², for tests."""
+
+    def op_weights(self, z, moment):
+        return z**2
+
+
+def test_a_registered_relaxation_says_what_settings_ask_of_it(monkeypatch):
+    monkeypatch.setattr(relaxation_registry, "_REGISTRY", dict(relaxation_registry._REGISTRY))
+    register_relaxation("squares", lambda *_: Squares(), sums_to_one=False, has_penalty=True)
+    with pytest.raises(ConfigError, match="'squares' is registered already"):
+        register_relaxation("squares", lambda *_: Squares())
+    with pytest.raises(ConfigError, match=r"relaxation = 'squares' is of α's own optimizer"):
+        SearchSettings(relaxation="squares")
+    settings = SearchSettings(relaxation="squares", **OWN)
+    assert not settings.sums_to_one and not settings.reads_logits
+    np.testing.assert_array_equal(make_relaxation(settings, OPS).op_weights(Z, moment()), Z**2)
+    for change in ({"progressive": "ops"}, {"partial_channels": 2}):
+        with pytest.raises(ConfigError, match=r"SearchSettings\.(relaxation|partial_channels)"):
+            dataclasses.replace(settings, **change)
 
 
 @pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "sigmoid", "dirichlet"])

@@ -22,7 +22,7 @@ from rldarts_tf.errors import RunError
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.pictures import report
 from rldarts_tf.pictures.report import data
-from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
+from rldarts_tf.runs.search_log import AlphaLog, ContributionLog, GenotypeLog
 from rldarts_tf.search_space import CLASSIC
 
 STEPS = tuple(range(0, 11_000, 1000))
@@ -116,6 +116,23 @@ def test_a_report_is_complete_and_needs_nothing_else(tmp_path):
         *("PPOSettings.learning_rate", "from step 3,000", "normal cell (classic)"),
     ):
         assert shown in page.text, shown
+
+
+def test_contributions_are_shown_where_they_were_recorded(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert "what the op contributes" not in " ".join(Page(report.make_page([run])).text.split())
+    ops = {c: CLASSIC.ops(c) for c in CLASSIC.cell_types}
+    log = ContributionLog(run / "search/contributions.npz", ops, 10)
+    log.record(1000, {c: np.ones((10, len(names))) for c, names in ops.items()})
+    log.flush()
+    text = report.make_page([run])
+    assert "what the op contributes" in " ".join(Page(text).text.split())
+    svgs = [base64.b64decode(s.partition(",")[2]) for s in Page(text).sources]
+    # A row of panels more than that of p, which every run has.
+    assert any(b'viewBox="0 0 864 1008"' in svg for svg in svgs)
+    (run / "search/contributions.npz").write_bytes(b"PK")
+    page = Page(report.make_page([run]))
+    assert "contributions.npz" in page.text and "softmax weight" in page.text.lower()
 
 
 def test_runs_that_differ_in_their_seed_alone_share_a_line(tmp_path):

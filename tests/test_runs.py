@@ -28,10 +28,11 @@ from rldarts_tf.files import TEMPORARY_SUFFIX, write_bytes, write_text
 from rldarts_tf.genotype import random_genotype
 from rldarts_tf.runs import npz
 from rldarts_tf.runs.alpha_history import read_alphas
+from rldarts_tf.runs.contribution_history import read_contributions
 from rldarts_tf.runs.directory import RunDirectory
 from rldarts_tf.runs.metrics import MetricsWriter, read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES, StagePaths
-from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog, read_genotypes
+from rldarts_tf.runs.search_log import AlphaLog, ContributionLog, GenotypeLog, read_genotypes
 from rldarts_tf.runs.summary import print_table, read_summary, versions, write_summary
 from rldarts_tf.search_space import MICRO
 from rldarts_tf.training.progress import Progress
@@ -887,6 +888,27 @@ def test_a_continued_alpha_log_keeps_what_the_checkpoint_knew(tmp_path):
     assert empty.logits["reduction"].shape == (0, 6, 2) and not empty
     with pytest.raises(RunError, match="is empty"):
         empty.at()
+
+
+def test_a_log_of_contributions_is_cut_at_the_checkpoint_and_may_begin_late(tmp_path):
+    path = tmp_path / "contributions.npz"
+    # An earlier part of the run recorded none.
+    log = ContributionLog(path, {"normal": ("x", "none")}, 1, resume_step=5)
+    values = {10: [[0.25, 0]], 20: [[np.inf, 0]], 30: [[0.75, 0]]}
+    for step, of_edges in values.items():
+        log.record(step, {"normal": np.array(of_edges, np.float32)})
+    log.flush()
+    ContributionLog(path, {"normal": ("x", "none")}, 1, resume_step=29)
+    history = read_contributions(path)
+    assert history.steps.tolist() == [10, 20]
+    # What overflowed is told as it was.
+    np.testing.assert_array_equal(history.values["normal"], [values[10], values[20]])
+    alphas = AlphaLog(tmp_path / "alphas.npz", OPS, 6)
+    alphas.record(0, random_logits(np.random.default_rng(0)))
+    alphas.flush()
+    for name in ("alphas.npz", "missing.npz"):
+        with pytest.raises(RunError, match=name):
+            read_contributions(tmp_path / name)
 
 
 def test_wrong_logits_are_refused_and_change_nothing(tmp_path):

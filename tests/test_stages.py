@@ -104,7 +104,7 @@ def quick_drawings(monkeypatch):
             path.write_text(genotype.to_json(), "utf-8")
         return paths
 
-    def plot_op_weights(alphas_path, path):
+    def plot_op_weights(alphas_path, path, contributions_path):
         path.write_text(f"op weights of {alphas_path.parent.name}")
 
     def plot_run(run_dirs, output):

@@ -138,8 +138,8 @@ def _by_alpha(arguments: argparse.Namespace, settings: PerturbationSettings) -> 
     recorded.search.check_tells_cell()
     if arguments.threshold is not None and not recorded.search.sums_to_one:
         raise ConfigError(
-            "threshold: not with SearchSettings.relaxation = 'sigmoid', whose op weights are no "
-            "shares; give top_k"
+            f"threshold: not with SearchSettings.relaxation = {recorded.search.relaxation!r}, "
+            "whose op weights are no shares; give top_k"
         )
     genotype = discretize(
         recorded.logits,

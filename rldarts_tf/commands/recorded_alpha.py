@@ -58,8 +58,8 @@ def read_recorded(source: Path, step: int | None, space: str | None) -> Recorded
     if "history" not in told and not search.reads_logits:
         raise ConfigError(
             f"source: {told['from']}: α alone does not tell the cell of a search with "
-            "SearchSettings.relaxation = 'sigmoid' or 'dirichlet' or with edge_normalization: "
-            "give the run directory, or its alphas.npz"
+            f"SearchSettings.relaxation = {search.relaxation!r} and edge_normalization = "
+            f"{search.edge_normalization}: give the run directory, or its alphas.npz"
         )
     return RecordedAlpha(logits, found, mode, told["from"], search)
 

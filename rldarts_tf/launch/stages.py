@@ -207,7 +207,9 @@ class Pipeline:
         search = self._run.stage("search")
         try:
             if search.alphas_path.exists():
-                plotting.plot_op_weights(search.alphas_path, search.op_weights_path)
+                plotting.plot_op_weights(
+                    search.alphas_path, search.op_weights_path, search.contributions_path
+                )
             plotting.plot_run([str(self._run.root)], self._run.returns_path)
         except (ImportError, RLDartsError) as error:
             # A run without a finished episode has nothing to draw; its results stand all the same.

@@ -19,6 +19,9 @@ from rldarts_tf.pictures import figures
 from rldarts_tf.pictures.curves import Band, evaluation_label, read_band, stage_files, stage_games
 from rldarts_tf.pictures.figures import GREY, GRID, INK, PALETTE
 from rldarts_tf.runs.alpha_history import read_alphas
+from rldarts_tf.runs.contribution_history import read_contributions
+from rldarts_tf.runs.edge_history import EdgeHistory
+from rldarts_tf.runs.paths import RunPaths
 from rldarts_tf.space import NONE
 
 STYLE = {"font_size": 13.0, "axes_labelsize": 13.0, "axes_titlesize": 14.0}
@@ -112,25 +115,48 @@ def returns_picture(
         return figures.encode(picture, file_format)
 
 
-def plot_op_weights(alphas_path: PathLike, path: PathLike) -> None:
+def plot_search(run_dir: PathLike, output: PathLike) -> None:
+    """Draws the op weights of a run's search, and contributions where they were recorded.
+
+    Args:
+      run_dir: a run directory.
+      output: the picture, .svg or .png.
+
+    Raises:
+      RunError: see `plot_op_weights`.
+    """
+    search = RunPaths(Path(run_dir)).stage("search")
+    plot_op_weights(search.alphas_path, output, search.contributions_path)
+
+
+def plot_op_weights(
+    alphas_path: PathLike, path: PathLike, contributions_path: PathLike | None = None
+) -> None:
     """Draws the softmax weight of each op, averaged over all edges of a cell, over a search.
 
     One panel per cell type, as in figure 3 (left) of RL-DARTS, but with the zero op. An op has the
-    same colour in all panels.
+    same colour in all panels. Panels of what ops contribute are below.
 
     Args:
       alphas_path: the alphas.npz of a search.
       path: where the picture goes, *.svg or *.png; replaced in one step.
+      contributions_path: its contributions.npz; no such file: none were recorded.
 
     Raises:
-      RunError: alphas.npz is missing, damaged or without records; the picture's suffix is unknown
-        or it cannot be written.
+      RunError: alphas.npz is missing, damaged or without records, or contributions.npz is damaged;
+        the picture's suffix is unknown or it cannot be written.
     """
-    write_bytes(path, op_weights_picture(alphas_path, figures.format_of(path)))
+    file_format = figures.format_of(path)
+    recorded = contributions_path is not None and Path(contributions_path).exists()
+    shown = contributions_path if recorded else None
+    write_bytes(path, op_weights_picture(alphas_path, file_format, contributions_path=shown))
 
 
 def op_weights_picture(
-    alphas_path: PathLike, file_format: str, changes: Sequence[int] = ()
+    alphas_path: PathLike,
+    file_format: str,
+    changes: Sequence[int] = (),
+    contributions_path: PathLike | None = None,
 ) -> bytes:
     """Returns the content of the file that `plot_op_weights` writes, "svg" or "png".
 
@@ -138,17 +164,30 @@ def op_weights_picture(
       alphas_path: the alphas.npz of a search.
       file_format: "svg" or "png".
       changes: steps that are marked by a line, such as those at which the cell changed.
+      contributions_path: the contributions.npz of the search; None for p alone.
     """
     history = read_alphas(alphas_path)
     if not history:
         raise RunError(f"{str(alphas_path)!r} holds no records of α")
-    weights = {
-        # [T, E, |O|] -> [T] of each op: every edge counts the same.
-        cell: dict(zip(history.ops[cell], p.mean(axis=1).T))
-        for cell, p in history.op_weights().items()
-    }
+    label = "softmax weight, mean over all edges"
+    rows = {label: (history.steps, _means(history, history.op_weights()))}
+    if contributions_path is not None:
+        measured = read_contributions(contributions_path)
+        if measured:
+            label = "contribution, mean over all edges"
+            rows[label] = (measured.steps, _means(measured, measured.values))
     with figures.style(**STYLE):
-        return figures.encode(_op_weights_figure(history.steps, weights, changes), file_format)
+        return figures.encode(_op_weights_figure(rows, changes), file_format)
+
+
+def _means(
+    history: EdgeHistory, values: Mapping[str, np.ndarray]
+) -> dict[str, dict[str, np.ndarray]]:
+    """[T, E, |O|] per cell type -> [T] of each op: every edge counts the same."""
+    return {
+        cell: dict(zip(history.ops[cell], of_cell.mean(axis=1).T))
+        for cell, of_cell in values.items()
+    }
 
 
 def edge_weights_picture(
@@ -259,10 +298,28 @@ def _add_legend(picture: Any, axes: Any, bands: Mapping[str, Band]) -> None:
 
 
 def _op_weights_figure(
-    steps: np.ndarray, weights: Mapping[str, Mapping[str, np.ndarray]], changes: Sequence[int]
+    rows: Mapping[str, tuple[np.ndarray, Mapping[str, Mapping[str, np.ndarray]]]],
+    changes: Sequence[int],
 ) -> Any:
-    picture = new_figure()
-    panels = picture.subplots(1, len(weights), sharey=True, squeeze=False)[0]
+    """A row of panels by the label of its axis: (steps, values of each op by cell type)."""
+    width, height = _SIZE
+    picture = new_figure((width, height * len(rows)))
+    most = max(len(weights) for _, weights in rows.values())
+    grid = picture.subplots(len(rows), most, sharey="row", squeeze=False)
+    for panels, (label, (steps, weights)) in zip(grid, rows.items()):
+        _draw_ops(panels, steps, weights, changes)
+        panels[0].set_ylim(bottom=0.0)
+        panels[0].set_ylabel(label)
+    return picture
+
+
+def _draw_ops(
+    panels: Sequence[Any],
+    steps: np.ndarray,
+    weights: Mapping[str, Mapping[str, np.ndarray]],
+    changes: Sequence[int],
+) -> None:
+    """Draws a line for each op; a panel per cell type."""
     colours = figures.op_colours({cell: list(ops) for cell, ops in weights.items()})
     for axes, (cell, ops) in zip(panels, weights.items()):
         for step in changes:
@@ -288,9 +345,6 @@ def _op_weights_figure(
             frameon=False,
             handlelength=2.2,
         )
-    panels[0].set_ylim(bottom=0.0)
-    panels[0].set_ylabel("softmax weight, mean over all edges")
-    return picture
 
 
 def _edge_weights_figure(

@@ -63,6 +63,11 @@ class StagePaths:
         return self.path / "alphas.npz"
 
     @property
+    def contributions_path(self) -> Path:
+        """What ops contribute over time, where a search records it, contributions.npz."""
+        return self.path / "contributions.npz"
+
+    @property
     def genotypes_path(self) -> Path:
         """The distinct genotypes in order of appearance, genotypes.jsonl."""
         return self.path / "genotypes.jsonl"

@@ -1,30 +1,41 @@
-"""Logs of a search: α over time, and every distinct genotype it passed through.
+"""Logs of a search: α and contributions over time, and every distinct genotype on the way.
 
-Both logs take `resume_step`, the step of the restored checkpoint: later entries are dropped, since
+All logs take `resume_step`, the step of the restored checkpoint: later entries are dropped, since
 those steps are taken again. None means that nothing was restored and the log begins anew.
 """
 
 from __future__ import annotations
 
+import abc
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from rldarts_tf.errors import RunError
 from rldarts_tf.files import PathLike, reason, write_text
 from rldarts_tf.runs.alpha_history import read_alphas, write_alphas
+from rldarts_tf.runs.contribution_history import read_contributions, write_contributions
+from rldarts_tf.runs.edge_history import EdgeHistory
 from rldarts_tf.runs.reading import parse_json, read_bytes
 
 
-class AlphaLog:
-    """Collects z = β α in memory; `flush` replaces alphas.npz in one step (see `alpha_history`).
+class EdgeLog(abc.ABC):
+    """Collects numbers of every op of every edge in memory; `flush` replaces the file in one step.
 
-    A flush writes the whole file (Classic: about 9 MB per 10,000 records), so call it with the
+    A flush writes the whole file (Classic: about 9 MB per 10,000 records of α), so call it with the
     checkpoints rather than with every record.
+
+    Attributes:
+      kind: what the numbers are called.
+      dtype: theirs.
     """
+
+    kind: str
+    dtype: type[np.floating[Any]]
 
     def __init__(
         self,
@@ -37,7 +48,7 @@ class AlphaLog:
 
         Args:
           path: the .npz file.
-          ops: per cell type the op names, in the order of alpha's columns.
+          ops: per cell type the op names, in the order of α's columns.
           num_edges: E, the edges of a cell.
           resume_step: see the module.
 
@@ -49,7 +60,7 @@ class AlphaLog:
         self._ops = {cell: tuple(names) for cell, names in ops.items()}
         self._num_edges = int(num_edges)
         self._steps: list[int] = []
-        self._logits: dict[str, list[np.ndarray]] = {cell: [] for cell in self._ops}
+        self._values: dict[str, list[np.ndarray]] = {cell: [] for cell in self._ops}
         self._dirty = False
         if self._path.exists():
             if resume_step is not None:
@@ -61,12 +72,20 @@ class AlphaLog:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def record(self, step: int, logits: Mapping[str, np.ndarray]) -> None:
-        """Adds α at `step`; it reaches the file with the next `flush`.
+    @abc.abstractmethod
+    def _read(self) -> EdgeHistory:
+        """The file's content."""
+
+    @abc.abstractmethod
+    def _write(self, values: Mapping[str, np.ndarray]) -> None:
+        """Replaces the file; values are [T, E, |O|] per cell type."""
+
+    def record(self, step: int, values: Mapping[str, np.ndarray]) -> None:
+        """Adds what there is at `step`; it reaches the file with the next `flush`.
 
         Args:
           step: environment steps so far; larger than at the record before.
-          logits: z = β α, per cell type [E, |O|], as of `Alpha.numpy_logits`.
+          values: per cell type [E, |O|].
 
         Raises:
           ValueError: cell types or shapes are not those of the search space, or the step does not
@@ -74,16 +93,16 @@ class AlphaLog:
         """
         if self._steps and step <= self._steps[-1]:
             raise ValueError(f"step {step} does not come after step {self._steps[-1]}")
-        if set(logits) != set(self._ops):
-            raise ValueError(f"logits has cells {sorted(logits)}, not {sorted(self._ops)}")
+        if set(values) != set(self._ops):
+            raise ValueError(f"{self.kind} has cells {sorted(values)}, not {sorted(self._ops)}")
         # Copies: the caller may reuse its arrays.
-        arrays = {cell: np.array(z, np.float64) for cell, z in logits.items()}
-        for cell, z in arrays.items():
+        arrays = {cell: np.array(of_cell, self.dtype) for cell, of_cell in values.items()}
+        for cell, array in arrays.items():
             shape = (self._num_edges, len(self._ops[cell]))
-            if z.shape != shape:
-                raise ValueError(f"logits[{cell!r}]: shape {z.shape}, not {shape}")
-        for cell, z in arrays.items():
-            self._logits[cell].append(z)
+            if array.shape != shape:
+                raise ValueError(f"{self.kind}[{cell!r}]: shape {array.shape}, not {shape}")
+        for cell, array in arrays.items():
+            self._values[cell].append(array)
         self._steps.append(int(step))
         self._dirty = True
 
@@ -96,22 +115,50 @@ class AlphaLog:
         if not self._dirty:
             return
         # reshape: a log without records still has the right shape.
-        logits = {
-            cell: np.array(records, np.float64).reshape(-1, self._num_edges, len(self._ops[cell]))
-            for cell, records in self._logits.items()
+        values = {
+            cell: np.array(records, self.dtype).reshape(-1, self._num_edges, len(self._ops[cell]))
+            for cell, records in self._values.items()
         }
-        write_alphas(self._path, self._steps, self._ops, logits)
+        self._write(values)
         self._dirty = False
 
     def _load(self, resume_step: int) -> None:
         """Loads the records up to `resume_step`."""
-        history = read_alphas(self._path)
+        history = self._read()
         if (history.ops, history.num_edges) != (self._ops, self._num_edges):
             raise RunError(f"{str(self._path)!r} belongs to another search space")
         kept = history.num_records_up_to(resume_step)
         self._steps = history.steps[:kept].tolist()
-        for cell, records in self._logits.items():
-            records.extend(history.logits[cell][:kept])
+        for cell, records in self._values.items():
+            records.extend(history.values[cell][:kept])
+
+
+class AlphaLog(EdgeLog):
+    """z = β α, as of `Alpha.numpy_logits`: alphas.npz, see `alpha_history`."""
+
+    kind, dtype = "logits", np.float64
+
+    @override
+    def _read(self) -> EdgeHistory:
+        return read_alphas(self._path)
+
+    @override
+    def _write(self, values: Mapping[str, np.ndarray]) -> None:
+        write_alphas(self._path, self._steps, self._ops, values)
+
+
+class ContributionLog(EdgeLog):
+    """c of `search.contributions`: contributions.npz, see `contribution_history`."""
+
+    kind, dtype = "contributions", np.float32
+
+    @override
+    def _read(self) -> EdgeHistory:
+        return read_contributions(self._path)
+
+    @override
+    def _write(self, values: Mapping[str, np.ndarray]) -> None:
+        write_contributions(self._path, self._steps, self._ops, values)
 
 
 class GenotypeLog:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rldarts_tf.search.contribution import contributions
     from rldarts_tf.search.cost_settings import CostSettings
     from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer, supernets
+    from rldarts_tf.search.relaxation_registry import register_relaxation
     from rldarts_tf.search.relaxations import Relaxation, make_relaxation
     from rldarts_tf.search.settings import SearchSettings
 
@@ -24,9 +25,15 @@ __all__ = [
     "contributions",
     "make_relaxation",
     "optimizer",
+    "register_relaxation",
     "supernets",
 ]
 
 __getattr__ = lazy_names(
-    __name__, ("settings", "cost_settings", "relaxations", "optimizers", "contribution"), __all__
+    __name__,
+    (
+        *("settings", "cost_settings", "relaxation_registry"),
+        *("relaxations", "optimizers", "contribution"),
+    ),
+    __all__,
 )

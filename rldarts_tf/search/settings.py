@@ -9,6 +9,7 @@ from typing import Any
 from rldarts_tf.checks import check_integer
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.search.cost_settings import CostSettings, as_cost_settings
+from rldarts_tf.search.relaxation_registry import check_relaxation, kind_of
 from rldarts_tf.settings_fields import Settings, defaults, one_of, setting
 
 
@@ -61,16 +62,14 @@ class SearchSettings(Settings):
     relaxation: str = setting(
         "softmax",
         "how op weights follow from α: softmax, sigmoid (FairDARTS), gumbel (GDAS), gumbel_2 (its "
-        "variant with two ops) or dirichlet (DrNAS); random: they do not, whole cells are drawn "
-        "uniformly (random search with weight sharing)",
-        check=one_of("softmax", "sigmoid", "gumbel", "gumbel_2", "dirichlet", "random"),
+        "variant with two ops), dirichlet (DrNAS), or one that `register_relaxation` named; "
+        "random: they do not, whole cells are drawn uniformly (random search with weight sharing)",
+        check=check_relaxation,
     )
     gumbel_temperature_start: float = setting(
-        10.0, "τ of the gumbel relaxations at the beginning; it changes linearly", positive=True
+        10.0, "τ of gumbel at the beginning; it changes linearly (gumbel_2 has none)", positive=True
     )
-    gumbel_temperature_end: float = setting(
-        0.1, "τ of the gumbel relaxations at the end", positive=True
-    )
+    gumbel_temperature_end: float = setting(0.1, "τ of gumbel at the end", positive=True)
     zero_one_penalty: float = setting(
         10.0, "weight of FairDARTS' loss that pushes each sigmoid to 0 or 1", least=0
     )
@@ -176,17 +175,17 @@ class SearchSettings(Settings):
     @property
     def sums_to_one(self) -> bool:
         """Whether op weights of an edge are shares."""
-        return self.relaxation not in ("sigmoid", "random")
+        return kind_of(self.relaxation).sums_to_one
 
     @property
     def trains_alpha(self) -> bool:
         """Whether α learns; else it stays at 0, and no cell can be read off it."""
-        return self.relaxation != "random"
+        return kind_of(self.relaxation).trains_alpha
 
     @property
     def reads_logits(self) -> bool:
         """Whether z = β α alone is what a cell is read off, by the order of its softmax."""
-        return self.relaxation not in ("sigmoid", "dirichlet") and not self.edge_normalization
+        return kind_of(self.relaxation).is_softmax and not self.edge_normalization
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -195,8 +194,7 @@ class SearchSettings(Settings):
                 raise ConfigError(f"{type(self).__name__}.{name} must be below 1")
         own = ("warm_up", "alternate", "entropy_penalty", "beta_decay")
         needs_own = [name for name in own if getattr(self, name)]
-        penalties = {"sigmoid": "zero_one_penalty", "dirichlet": "dirichlet_penalty"}
-        penalty = penalties.get(self.relaxation)
+        penalty = kind_of(self.relaxation).penalty
         if penalty is not None and getattr(self, penalty):
             needs_own.append(penalty)
         self._check_random()
@@ -207,10 +205,12 @@ class SearchSettings(Settings):
             )
         if self.progressive is not None:
             self._check_progressive()
-        if self.smoothing and self.relaxation not in ("softmax", "sigmoid"):
+        if self.partial_channels > 1 and (self.auxiliary_skip or not self.sums_to_one):
+            # PC-DARTS lets channels pass by as they are: Σ p, by which they are multiplied, is 1.
+            other = "auxiliary_skip" if self.auxiliary_skip else "relaxation"
             raise ConfigError(
-                f"{type(self).__name__}.smoothing must be 0 with relaxation = "
-                f"{self.relaxation!r}, which draws op weights itself"
+                f"{type(self).__name__}.partial_channels must be 1 with {other} = "
+                f"{getattr(self, other)!r}: op weights of an edge are no shares"
             )
 
     def _check_progressive(self) -> None:
@@ -220,7 +220,7 @@ class SearchSettings(Settings):
                 f"{name}.progressive_from must be below 1 and above warm_up = {self.warm_up!r}, in "
                 f"which α does not move, got {self.progressive_from!r}"
             )
-        if self.relaxation not in ("softmax", "gumbel", "gumbel_2"):
+        if not kind_of(self.relaxation).is_softmax:
             raise ConfigError(
                 f"{name}.relaxation must be 'softmax', 'gumbel' or 'gumbel_2' with progressive = "
                 f"{self.progressive!r}: what is left shares a softmax"

@@ -112,6 +112,10 @@ class MeasuredStopping(EarlyStopping):
 class EigenvalueStopping(MeasuredStopping):
     """Measures the largest eigenvalue of the Hessian by α of the loss of a held-out minibatch.
 
+    Where α has an optimizer of its own the loss has what that one adds, `Alpha.regularization`: so
+    has the gradient that the release of Zela et al. differentiates. Its rule is one of ratios,
+    which a constant matters to.
+
     Args:
       supernet: that is searched with.
       program: what trains it.
@@ -127,6 +131,7 @@ class EigenvalueStopping(MeasuredStopping):
         search = supernet.alpha.search
         rule = EigenvalueRule(_least(search), search.stop_factor)
         super().__init__(supernet, rule, num_env_steps)
+        self._alpha = supernet.alpha
         self._variables = supernet.alpha.trainable_weights
         self._program = program
         self._seed = derived_seed(seed, "held-out experience")
@@ -141,7 +146,8 @@ class EigenvalueStopping(MeasuredStopping):
             held_out = self._held_out = self._program.held_out(self._seed)
 
             def loss(experience: Any) -> tf.Tensor:
-                return tf.reduce_mean(held_out.losses(experience))
+                held_out_loss = tf.reduce_mean(held_out.losses(experience))
+                return held_out_loss + self._alpha.regularization()
 
             self._product = HessianVectorProduct(loss, self._variables)
         product, experience = self._product, self._held_out.collect(1)

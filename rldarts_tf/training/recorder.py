@@ -13,7 +13,7 @@ from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.errors import RLDartsError
 from rldarts_tf.pictures import drawing, plotting
 from rldarts_tf.runs.paths import StagePaths
-from rldarts_tf.runs.search_log import AlphaLog, GenotypeLog
+from rldarts_tf.runs.search_log import AlphaLog, ContributionLog, GenotypeLog
 from rldarts_tf.search.contribution import contributions
 
 
@@ -51,7 +51,7 @@ def make_recorder(
 
 
 class SearchRecorder(Recorder):
-    """Logs α over time and the genotypes it stands for.
+    """Logs α over time, the genotypes it stands for, and contributions where they are recorded.
 
     Args:
       stage_dir: where the logs go.
@@ -76,6 +76,10 @@ class SearchRecorder(Recorder):
         space = supernet.space
         ops = {cell_type: space.ops(cell_type) for cell_type in space.cell_types}
         self._alphas = AlphaLog(stage_dir.alphas_path, ops, len(space.edges), resume_step)
+        self._shares: ContributionLog | None = None
+        if self._observe is not None:
+            path = stage_dir.contributions_path
+            self._shares = ContributionLog(path, ops, len(space.edges), resume_step)
         self._genotypes = GenotypeLog(stage_dir.genotypes_path, resume_step)
 
     @property
@@ -128,11 +132,14 @@ class SearchRecorder(Recorder):
             for cell_type, p in self._supernet.alpha.lasting_op_weights().items()
             for op, mean in zip(self._supernet.space.ops(cell_type), p.numpy().mean(axis=0))
         }
+        measured = self._measured()
+        if measured and self._shares is not None:
+            self._shares.record(step, measured)
         return {
             **means,
             **{
                 f"contribution_{cell_type}_{op}": float(mean)
-                for cell_type, c in self._measured().items()
+                for cell_type, c in measured.items()
                 for op, mean in zip(self._supernet.space.ops(cell_type), c.mean(axis=0))
             },
             **entropy,
@@ -181,3 +188,5 @@ class SearchRecorder(Recorder):
     @override
     def flush(self) -> None:
         self._alphas.flush()
+        if self._shares is not None:
+            self._shares.flush()

@@ -142,7 +142,8 @@ def _run(run: data.Run) -> dict[str, Any]:
     weights = None
     if run.alphas is not None:
         changes = [step for step, _ in run.genotypes[1:]]
-        weights = embedded(plotting.op_weights_picture(run.alphas, "svg", changes))
+        picture = plotting.op_weights_picture(run.alphas, "svg", changes, run.contributions)
+        weights = embedded(picture)
     evolution = data.spans(run) if run.genotypes and "search" in run.metrics else []
     shown = data.chosen(evolution, _MOST_CELLS)
     last = max((end for _, end, _ in evolution), default=0) or 1
@@ -152,6 +153,7 @@ def _run(run: data.Run) -> dict[str, Any]:
         "path": str(run.root),
         "problems": run.problems,
         "weights": weights,
+        "contributions": run.contributions is not None,
         "num_cells": len(evolution),
         "axis": [
             {"left": 100 * begin / last, "width": 100 * (end - begin) / last, "begin": begin}

@@ -15,6 +15,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.pictures import video
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.configs import canonical_settings, read_config, read_settings
+from rldarts_tf.runs.contribution_history import read_contributions
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths
 from rldarts_tf.runs.search_log import read_genotypes
@@ -35,6 +36,7 @@ class Run:
       versions: those that summary.json names.
       metrics: the stages that have a metrics.csv with rows, and its path.
       alphas: path of the search's alphas.npz, or None.
+      contributions: path of its contributions.npz, or None.
       genotypes: the distinct cells that the search passed through, with the step of each.
       genotype: the final cell, or None.
       videos: the stages whose policy `watch` has recorded, and the file's path.
@@ -48,6 +50,7 @@ class Run:
     versions: Mapping[str, str]
     metrics: Mapping[str, Path]
     alphas: Path | None
+    contributions: Path | None
     genotypes: Sequence[tuple[int, Genotype]]
     genotype: Genotype | None
     videos: Mapping[str, Path]
@@ -124,6 +127,9 @@ def read_run(root: Path) -> Run:
         versions=versions if isinstance(versions, dict) else {},
         metrics={stage: path for stage, path in tables.items() if attempt(_has_rows, path, False)},
         alphas=search.alphas_path if attempt(_has_records, search.alphas_path, False) else None,
+        contributions=search.contributions_path
+        if attempt(_has_contributions, search.contributions_path, False)
+        else None,
         genotypes=attempt(_read_cells, search.genotypes_path, []),
         genotype=attempt(_read_genotype, paths.genotype_path, None),
         videos=_videos(paths),
@@ -161,6 +167,10 @@ def _has_rows(metrics: Path) -> bool:
 
 def _has_records(alphas: Path) -> bool:
     return len(read_alphas(alphas)) > 0
+
+
+def _has_contributions(contributions: Path) -> bool:
+    return len(read_contributions(contributions)) > 0
 
 
 def _read_cells(log: Path) -> list[tuple[int, Genotype]]:

@@ -1,6 +1,7 @@
 """Relaxations: how op weights p follow from the logits z = β α.
 
-Each is a class behind the interface of `base.Relaxation`, chosen by `SearchSettings.relaxation`;
+Each is a class behind the interface of `base.Relaxation`, chosen by `SearchSettings.relaxation`
+among the names of `relaxation_registry`;
 auxiliary skips, smoothing and edge normalization go around any of them.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rldarts_tf.errors import ConfigError
+from rldarts_tf.search.relaxation_registry import kind_of
 from rldarts_tf.search.relaxations.around import AuxiliarySkip, Smoothing
 from rldarts_tf.search.relaxations.base import Moment, Relaxation, ranked_by
 from rldarts_tf.search.relaxations.dirichlet import Dirichlet
@@ -17,7 +19,7 @@ from rldarts_tf.search.relaxations.random_cell import RandomCell
 from rldarts_tf.search.relaxations.sigmoid import Sigmoid
 from rldarts_tf.search.relaxations.softmax import Softmax
 from rldarts_tf.search.settings import SearchSettings
-from rldarts_tf.space import Space
+from rldarts_tf.space import SKIP_CONNECT, Space
 
 __all__ = [
     "AuxiliarySkip",
@@ -45,7 +47,8 @@ def make_relaxation(
       space: of the cells; for what draws whole cells alone, which must know nodes and K.
 
     Raises:
-      ConfigError: whole cells are to be drawn, and there is no space.
+      ConfigError: whole cells are to be drawn, and there is no space; or what is to go around it
+        does not go with it, or with the ops.
     """
 
     def random_cell() -> Relaxation:
@@ -54,7 +57,7 @@ def make_relaxation(
         return RandomCell(space, ops)
 
     temperatures = (settings.gumbel_temperature_start, settings.gumbel_temperature_end)
-    kinds: dict[str, Callable[[], Relaxation]] = {
+    built_in: dict[str, Callable[[], Relaxation]] = {
         "softmax": Softmax,
         "sigmoid": lambda: Sigmoid(settings.zero_one_penalty),
         "gumbel": lambda: HardGumbel(*temperatures),
@@ -62,9 +65,20 @@ def make_relaxation(
         "dirichlet": lambda: Dirichlet(settings.dirichlet_penalty),
         "random": random_cell,
     }
-    relaxation = kinds[settings.relaxation]()
+    make = kind_of(settings.relaxation).make
+    relaxation = built_in[settings.relaxation]() if make is None else make(settings, ops)
     if settings.smoothing:
+        if relaxation.samples:
+            raise ConfigError(
+                f"{type(settings).__name__}.smoothing must be 0 with relaxation = "
+                f"{settings.relaxation!r}, which draws op weights itself"
+            )
         relaxation = Smoothing(relaxation, settings.smoothing)
     if settings.auxiliary_skip:
+        if SKIP_CONNECT not in ops:
+            raise ConfigError(
+                f"{type(settings).__name__}.auxiliary_skip must be 0 in a search space without "
+                f"{SKIP_CONNECT}, whose weight it is added to, got {settings.auxiliary_skip!r}"
+            )
         relaxation = AuxiliarySkip(relaxation, settings.auxiliary_skip, ops)
     return relaxation

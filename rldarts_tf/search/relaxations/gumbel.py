@@ -13,12 +13,15 @@ class HardGumbel(Softmax):
     """One op per edge, drawn with probability softmax(z) (Dong & Yang 2019, arXiv:1910.04465).
 
     With g ~ Gumbel(0, 1) and y = log softmax(z) + g, the op with the largest y has weight 1 and all
-    others 0. The gradient is the straight-through one, of q = softmax(y / τ), for the ops that are
-    computed: the one drawn, or the two with the largest y, between which alone q is then (as in
-    Auto-NBA, Fu et al. 2021). The others have none, for nobody knows what they would have given.
+    others 0. The gradient is the straight-through one, of q = softmax(y / τ), for the op drawn,
+    which alone is computed. The others have none, for nobody knows what they would have given.
+
+    With two, those with the largest y are computed and have a gradient, that of q = softmax(z)
+    between the two: without noise or τ, as in Auto-NBA's release (Fu et al. 2021,
+    arXiv:2106.06575, its mode "proxy_hard").
 
     Args:
-      start: τ at the beginning of the search.
+      start: τ at the beginning of the search, of one op.
       end: τ at its end; linear between.
       num_active: ops of an edge that are computed, 1 or 2.
     """
@@ -44,9 +47,10 @@ class HardGumbel(Softmax):
             return super().op_weights(z, moment)
         y = self._perturbed(z, moment)
         selected = tf.reduce_any(self.selected(z, moment), axis=0)
-        temperature = self._start + (self._end - self._start) * moment.progress
         if self._num_active > 1:
-            y = tf.where(selected, y, y.dtype.min / 2)
-        q = tf.nn.softmax(y / temperature)
+            q = tf.nn.softmax(tf.where(selected, z, z.dtype.min / 2))
+        else:
+            temperature = self._start + (self._end - self._start) * moment.progress
+            q = tf.nn.softmax(y / temperature)
         drawn = tf.one_hot(tf.argmax(y, axis=1), z.shape[1], dtype=z.dtype)
         return drawn + tf.where(selected, q - tf.stop_gradient(q), 0.0)
