@@ -22,21 +22,26 @@ def config_of(stage, *settings):
     lines = ["import rldarts_tf.training.settings"]
     for value in settings:
         for name, field in dataclasses.asdict(value).items():
+            if isinstance(field, dict):
+                continue  # Settings of their own, here at their defaults.
             lines.append(f"{stage}/{type(value).__name__}.{name} = {field!r}")
     return "\n".join(lines) + "\n"
 
 
 @contextlib.contextmanager
-def trained_stage(root, stage, settings, encoders, suite, num_env_steps=32):
-    """Trains a stage in a new run directory, without evaluations; gives its program."""
+def trained_stage(root, stage, settings, encoders, suite, num_env_steps=32, method=()):
+    """Trains a stage in a new run directory, without evaluations; gives its program.
+
+    `method` has the search settings, if there are any.
+    """
     (algorithm,) = (a for a in ALGORITHMS.values() if isinstance(settings, a.settings))
     training = TrainingSettings(num_env_steps=num_env_steps, pictures=0, evaluation_interval=0)
     genotype = random_genotype(get_search_space(encoders.search_space), random.Random(1))
     with RunDirectory(root) as run:
-        run.bind_config(config_of(stage, settings, encoders, suite.settings, training))
+        run.bind_config(config_of(stage, settings, encoders, suite.settings, training, *method))
         genotype.save(run.genotype_path)
         kind = encoders.kind(stage)
-        encoder = encoders.make(kind, genotype if kind == "discrete" else None)
+        encoder = encoders.make(kind, genotype if kind == "discrete" else None, *method)
         stage_settings = StageSettings(suite.fit(settings), suite, training)
         session = Training(run.stage(stage), stage, encoder, algorithm.program, stage_settings)
         session._evaluate = lambda number: {}

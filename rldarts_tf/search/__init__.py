@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rldarts_tf.search.optimizers import SearchOptimizer, SplitOptimizer, optimizer, supernets
     from rldarts_tf.search.relaxations import Relaxation, make_relaxation
     from rldarts_tf.search.settings import SearchSettings
+    from rldarts_tf.search.settling import settled
 
 __all__ = [
     "CostSettings",
@@ -24,9 +25,12 @@ __all__ = [
     "contributions",
     "make_relaxation",
     "optimizer",
+    "settled",
     "supernets",
 ]
 
 __getattr__ = lazy_names(
-    __name__, ("settings", "cost_settings", "relaxations", "optimizers", "contribution"), __all__
+    __name__,
+    ("settings", "cost_settings", "relaxations", "optimizers", "settling", "contribution"),
+    __all__,
 )
