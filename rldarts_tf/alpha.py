@@ -42,9 +42,13 @@ class Alpha(tf.keras.layers.Layer):
       masking: what is done to p, such as leaving out an op: p -> p, both per cell type [E, |O|];
         None for nothing. It is no part of config or checkpoints, and a traced function keeps the
         one that it was traced with, whose variables may change.
+      settled: whether p is what the search stands for, in place of what was drawn: see
+        `search.settled`, which sets it. No part of config or checkpoints either; a mask, which is
+        made for the mean of p, goes before it.
     """
 
     masking: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]] | None = None
+    settled: bool = False
 
     def __init__(
         self,
@@ -192,7 +196,7 @@ class Alpha(tf.keras.layers.Layer):
         Its rows are what each op of an edge is to cost a share of: those of sigmoids are divided by
         their sum, for all of them together are no architecture.
         """
-        moment = self._moment(0)._replace(seed=None)
+        moment = Moment(self._moment(0).progress, None)
         p = self._undrawn(moment)
         if self.search.sums_to_one:
             return p
@@ -238,7 +242,8 @@ class Alpha(tf.keras.layers.Layer):
             return Moment(tf.constant(0.0), tf.zeros([2], tf.int64))
         # A mask chooses among all ops of an edge, not among those that were drawn.
         seed = tf.stack([self.draws, index]) if self.masking is None else None
-        return Moment(tf.convert_to_tensor(self.progress), seed)
+        settled = self.settled and self.masking is None
+        return Moment(tf.convert_to_tensor(self.progress), seed, settled)
 
     def penalty(self) -> tf.Tensor:
         """R(α), what the search method adds to the loss of α, a float32 scalar.

@@ -28,12 +28,14 @@ from rldarts_tf.envs.procgen.settings import ProcgenSettings
 from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.launch import gin_files
 from rldarts_tf.launch.stages import check_encoders
+from rldarts_tf.launch.teaching import Teaching
 from rldarts_tf.runs.configs import ALGORITHM_NAME, read_search_space
 from rldarts_tf.runs.paths import TRAINED_STAGES
+from rldarts_tf.search import CostSettings, SearchSettings
 from rldarts_tf.search_space import SearchSpace, get_search_space
 from rldarts_tf.shipped import launcher_names
 from rldarts_tf.studies.settings import StudySettings  # noqa: F401 - gin knows it then
-from rldarts_tf.teaching.settings import DistillationSettings
+from rldarts_tf.teaching.settings import DistillationSettings, TeacherSettings
 from rldarts_tf.training.settings import EncoderSettings, TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -342,6 +344,53 @@ def test_a_composite_has_the_numbers_of_the_paper(file, numbers, stage):
     settings = all_settings(file)
     expected = {f"{stage}/{name}": value for name, value in numbers[stage].items()}
     assert {name: settings[name] for name in expected} == expected
+
+
+A2D = {
+    "search": {
+        "EncoderSettings.inverse_temperature": 1.0,
+        "TeacherSettings.run": "own_baseline",
+        "DistillationSettings.actor_weight": 1.0,
+        "DistillationSettings.critic_weight": 1e-3,
+        "DistillationSettings.schedule": "constant",
+    },
+    "evaluate": {
+        "TeacherSettings.run": "own_baseline",
+        "DistillationSettings.actor_weight": 1.0,
+        "DistillationSettings.critic_weight": 1e-3,
+        "DistillationSettings.schedule": "linear",
+        "DistillationSettings.linear_fraction": 0.5,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "space", "depths"),
+    [("a2d.gin", "a2d_minatar", (16, 32)), ("a2d_atari.gin", "a2d", (16, 32, 64))],
+)
+def test_a_program_of_a2d_searches_layers_by_gumbel_with_a_price_and_its_own_teacher(
+    file, space, depths
+):
+    kinds = (*SETTINGS, TeacherSettings, DistillationSettings)
+    settings = all_settings(file, kinds=kinds)
+    for stage, numbers in A2D.items():
+        expected = {f"{stage}/{name}": value for name, value in numbers.items()}
+        assert {name: settings[name] for name in expected} == expected
+        assert tuple(settings[f"{stage}/EncoderSettings.depths"]) == depths
+    assert settings["search/EncoderSettings.search_space"] == space
+    gin_files.load([file], algorithm=ALGORITHMS["ppo"])
+    assert gin_files.search_settings() == SearchSettings(
+        relaxation="gumbel",
+        gumbel_temperature_start=5.0,
+        gumbel_temperature_end=0.1,
+        alpha_learning_rate=3e-3,
+        alpha_weight_decay=1e-3,
+        warm_up=0.25,
+        cost=CostSettings(weight=0.1),
+    )
+    # The teacher is trained first.
+    taught = Teaching(gin_files.teaching_settings(), ALGORITHMS["ppo"], {}, Path("run"))
+    assert taught.order("all") == ("baseline", "search", "discretize", "evaluate")
 
 
 @pytest.mark.parametrize("game", [*games.GAMES, "all"])

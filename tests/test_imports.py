@@ -66,6 +66,7 @@ LAYERS = (
     "search.costs",
     "encoders",
     "search.optimizers",
+    "search.settling",
     "search.contribution",
     "baselines",
     "resnet",

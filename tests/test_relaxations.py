@@ -23,6 +23,7 @@ from rldarts_tf.search import (
 )
 from rldarts_tf.search.contribution import contributions
 from rldarts_tf.search.relaxations import Moment
+from rldarts_tf.space import LEFT_OUT
 
 OPS = ("relu", "conv_3x3", "skip_connect", "none")
 Z = tf.constant([[0.0, 1.0, -1.0, 0.5], [2.0, 0.0, 0.0, -3.0]])
@@ -553,6 +554,67 @@ def test_what_is_told_of_a_search_is_not_that_of_a_draw_or_of_an_auxiliary_skip(
 def test_batch_normalization_is_refused_where_drawn_ops_alone_are_computed(relaxation):
     with pytest.raises(ConfigError, match=r"^normalization: 'batch' needs all channels"):
         Supernet("micro", [4], normalization="batch", search={"relaxation": relaxation})
+
+
+# --- what a search stands for, in place of what was drawn --------------------------------------
+
+
+@pytest.mark.parametrize("relaxation", ["gumbel", "gumbel_2"])
+def test_hard_ops_settle_on_the_strongest_that_is_not_none_and_compute_it_alone(relaxation):
+    relaxation = make_relaxation(SearchSettings(relaxation=relaxation), OPS)
+    z = tf.constant(
+        [
+            [0.0, 1.0, -1.0, 0.5],
+            [0.2, 0.1, 0.3, 9.0],  # `none` is no op of a cell
+            [LEFT_OUT, LEFT_OUT, LEFT_OUT, 1.0],  # a closed edge
+            [LEFT_OUT, -2.0, LEFT_OUT, LEFT_OUT],  # a fixed one
+        ]
+    )
+    now = moment(0.5, draw=3)
+    expected = np.eye(4)[[1, 2, 3, 1]]
+    assert not np.array_equal(relaxation.op_weights(z[:2], now), expected[:2])
+    settled = now._replace(settled=True)
+    np.testing.assert_array_equal(relaxation.op_weights(z, settled), expected)
+    np.testing.assert_array_equal(relaxation.selected(z, settled), expected[None] == 1)
+
+
+def test_what_is_disturbed_settles_on_its_mean_and_an_auxiliary_skip_stays():
+    settled = moment(0.5)._replace(settled=True)
+    smooth = make_relaxation(SearchSettings(smoothing=0.3), OPS)
+    np.testing.assert_allclose(smooth.op_weights(Z, settled), softmax(Z.numpy()), rtol=1e-6)
+    drawn = make_relaxation(SearchSettings(relaxation="dirichlet", **OWN), OPS)
+    c = np.where(Z > 0, Z + 1, np.exp(np.minimum(Z, 0)))
+    mean = c / c.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(drawn.op_weights(Z, settled), mean, rtol=1e-6)
+    beside = make_relaxation(SearchSettings(relaxation="gumbel", auxiliary_skip=1.0), OPS)
+    expected = np.eye(4)[[1, 0]] + [0, 0, 0.5, 0]
+    np.testing.assert_array_equal(beside.op_weights(Z, settled), expected)
+
+
+def test_a_settled_chain_computes_what_its_cell_does_and_draws_go_on_as_before():
+    supernet = Supernet(CHAIN_3, [2, 3], features=4, search={"relaxation": "gumbel"})
+    images = tf.random.stateless_uniform([2, 6, 6, 3], (0, 0))
+    supernet(images)
+    alpha = supernet.alpha
+    for node in alpha.logits["chain"]:
+        node.assign([[0.0, 0.1, 0.2]])
+    drawn = [(alpha.draw(), alpha.numpy_op_weights()["chain"])[1] for _ in range(4)]
+    assert not all(p[:, 2].all() for p in drawn)
+    alpha.draws.assign(0)
+    traced = tf.function(search.settled(supernet)(supernet), autograph=False)
+    for p in drawn:
+        alpha.draw()
+        features = traced(images)
+        np.testing.assert_allclose(features, supernet.extract()(images), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(alpha.numpy_op_weights()["chain"], p)
+    mean = softmax(5.0 * np.array([0.0, 0.1, 0.2]))  # β is 5
+    with search.settled(supernet):
+        np.testing.assert_array_equal(alpha.numpy_op_weights()["chain"][:, 2], 1)
+        # A mask chooses among all ops of an edge; a cost is that of the mean.
+        np.testing.assert_allclose(alpha.mean_op_weights()["chain"][0], mean, rtol=1e-6)
+        alpha.masking = dict
+        np.testing.assert_allclose(alpha.op_weights()["chain"][0], mean, rtol=1e-6)
+        assert alpha.selected_ops() == {"chain": None}
 
 
 def test_samples_and_partial_channels_go_together(float64):

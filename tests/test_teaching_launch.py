@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import runpy
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from absl import flags as absl_flags
 from tiny import COMMON, SMALL_SPACE
 
 from rldarts_tf.errors import ConfigError, RLDartsError
-from rldarts_tf.launch import experiment, flags, gin_files
+from rldarts_tf.launch import experiment, flags, gin_files, process
 from rldarts_tf.launch.stages import STAGES
 from rldarts_tf.launch.teaching import Teaching
 from rldarts_tf.pictures.report import make_page
@@ -29,14 +30,13 @@ OWN = TeacherSettings(run="own_baseline")
 ACTOR = DistillationSettings(actor_weight=1.0)
 NOTHING = DistillationSettings()
 UPDATE = 4 * 8
-SETTINGS = (
-    *COMMON,
-    *SMALL_SPACE,
+PPO = (
     "PPOSettings.num_envs = 4",
     "PPOSettings.steps_per_update = 8",
     "PPOSettings.minibatch_size = 16",
     "PPOSettings.num_epochs = 1",
 )
+SETTINGS = (*COMMON, *SMALL_SPACE, *PPO)
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +46,23 @@ def clean_gin():
     gin.clear_config()
 
 
-def launch(root, *more):
+# The searches and prices of a2d.gin, in a chain of two layers.
+A2D = (
+    *COMMON,
+    *PPO,
+    "search/LayerSpace.name = 'taught_layers'",
+    "search/LayerSpace.layer_ops = ['conv_3x3_norm_relu', 'skip_connect']",
+    "search/LayerSpace.num_layers = 2",
+    "search/EncoderSettings.search_space = 'taught_layers'",
+)
+A2D_FILES = ("--gin_file=searches/a2d.gin", "--gin_file=searches/cost.gin")
+
+
+def launch(root, *more, settings=SETTINGS):
     """Runs launchers/ppo_catch.py in this process."""
     made = runpy.run_path(str(ROOT / "launchers" / "ppo_catch.py"))["EXPERIMENT"]
     values = flags.define(made, absl_flags.FlagValues())
-    bindings = [f"--gin_bindings={setting}" for setting in SETTINGS]
+    bindings = [f"--gin_bindings={setting}" for setting in settings]
     files = ["--gin_file=catch.gin", "--gin_file=teaching/own_baseline.gin"]
     values(
         ["ppo_catch", f"--root_dir={root}", f"--num_env_steps={UPDATE}", *files, *bindings, *more]
@@ -77,6 +89,37 @@ def test_one_command_trains_the_teacher_searches_and_trains_what_is_found(tmp_pa
     # The same command has nothing left to do: it loads no teacher and trains nothing.
     launch(root)
     assert read_entries(RunPaths(root).summary_path) == entries
+
+
+def test_a2d_that_is_stopped_in_each_stage_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    def run(root, stop_in=None):
+        """Launches all stages, and stops after the first update of one; tells how each ended."""
+
+        def asked():
+            return stop_in is not None and RunPaths(root).stage(stop_in).metrics_path.exists()
+
+        monkeypatch.setattr(process, "stop_on_signals", lambda: contextlib.nullcontext(asked))
+        launch(root, f"--num_env_steps={2 * UPDATE}", *A2D_FILES, settings=A2D)
+        entries = read_entries(RunPaths(root).summary_path)
+        return {stage: entry.get("exit_state") for stage, entry in entries.items()}
+
+    parts, whole = tmp_path / "parts", tmp_path / "whole"
+    for stage in ("baseline", "search", "evaluate"):
+        states = run(parts, stop_in=stage)
+        assert [*states][-1] == stage and states.pop(stage) == "interrupted"
+        assert "interrupted" not in states.values()
+    assert run(parts) == run(whole)
+    first, second = RunPaths(parts), RunPaths(whole)
+    assert first.genotype_path.read_bytes() == second.genotype_path.read_bytes()
+    for stage in TRAINED_STAGES:
+        found, expected = (read_metrics(p.stage(stage).metrics_path) for p in (first, second))
+        assert [*found] == [*expected] and len(found["step"]) >= 2
+        for name in found:
+            if "second" not in name and name != "wall_time":
+                np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+        taught = {"distillation_actor", "distillation_critic"} <= {*found}
+        assert taught == (stage != "baseline")
+    assert {"cost", "found_cost"} <= {*read_metrics(first.stage("search").metrics_path)}
 
 
 def test_a_student_goes_on_with_its_teacher_when_that_has_been_moved(tmp_path):

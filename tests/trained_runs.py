@@ -23,6 +23,8 @@ def config_of(stage, *settings):
     lines = ["import rldarts_tf.training.settings"]
     for value in settings:
         for name, field in dataclasses.asdict(value).items():
+            if isinstance(field, dict):
+                continue  # Settings of their own, here at their defaults.
             lines.append(f"{stage}/{type(value).__name__}.{name} = {field!r}")
     return "\n".join(lines) + "\n"
 

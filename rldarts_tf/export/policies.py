@@ -18,6 +18,7 @@ from rldarts_tf.genotype import Genotype
 from rldarts_tf.runs.configs import read_search_space, read_settings
 from rldarts_tf.runs.paths import TRAINED_STAGES, RunPaths, checkpoint_steps, find_checkpoint
 from rldarts_tf.search.settings import SearchSettings
+from rldarts_tf.search.settling import settled
 from rldarts_tf.settings_fields import defaults
 from rldarts_tf.training.settings import EncoderSettings
 
@@ -91,7 +92,8 @@ class TrainedStage:
 
         Args:
           make: (encoder, settings, suite) -> (outputs, objects to restore); None: the algorithm's
-            greedy policy.
+            greedy policy. Outputs of a search are those of what it stands for: see
+            `search.settled`.
 
         Raises:
           RunError: the checkpoint does not fit.
@@ -101,6 +103,7 @@ class TrainedStage:
         outputs, trackables = make(encoder, self.settings, self.suite)
         (step,) = checkpoint_steps([self.checkpoint])
         shape = tuple(self.suite.observation_spec().shape)
+        outputs = settled(encoder)(outputs)
         policy = Policy(shape, outputs, self.suite, step, encoder, trackables)
         policy.restore(self.checkpoint)
         return policy

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rldarts_tf.search.relaxation_registry import register_relaxation
     from rldarts_tf.search.relaxations import Relaxation, make_relaxation
     from rldarts_tf.search.settings import SearchSettings
+    from rldarts_tf.search.settling import settled
 
 __all__ = [
     "CostSettings",
@@ -26,6 +27,7 @@ __all__ = [
     "make_relaxation",
     "optimizer",
     "register_relaxation",
+    "settled",
     "supernets",
 ]
 
@@ -33,7 +35,7 @@ __getattr__ = lazy_names(
     __name__,
     (
         *("settings", "cost_settings", "relaxation_registry"),
-        *("relaxations", "optimizers", "contribution"),
+        *("relaxations", "optimizers", "settling", "contribution"),
     ),
     __all__,
 )

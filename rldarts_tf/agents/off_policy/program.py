@@ -27,6 +27,7 @@ from rldarts_tf.devices import make_strategy
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.search.settling import settled
 from rldarts_tf.teaching.distillation import COLUMNS as TAUGHT
 from rldarts_tf.teaching.distillation import TERMS, Distillation
 from rldarts_tf.training.evaluation import Policy
@@ -126,7 +127,8 @@ class OffPolicyProgram(AgentProgram):
         scale = () if self.learner.loss_scale is None else ("loss_scale",)
         taught = TAUGHT if distillation else ()
         self.columns = (*self.losses, *taught, *self.environment.counters(), *COLUMNS, *scale)
-        self._act, self._act_evaluating = traced(self._parts.act), traced(self._parts.evaluate)
+        self._act = traced(self._parts.act)
+        self._act_evaluating = traced(settled(encoder)(self._parts.evaluate))
 
     @abc.abstractmethod
     def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:

@@ -32,6 +32,7 @@ from rldarts_tf.devices import Strategy, splitting
 from rldarts_tf.encoders import Encoder, with_architecture_loss
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 from rldarts_tf.search.optimizers import SearchOptimizer
+from rldarts_tf.search.settling import settled
 from rldarts_tf.teaching.distillation import TERMS, Distillation
 
 _HOST = "/cpu:0"
@@ -268,6 +269,17 @@ class Actor:
         """Returns an actor with the same policy and trace but another source of randomness."""
         other = copy.copy(self)
         other._draw_from(generator)
+        return other
+
+    def settled(self, encoder: Encoder) -> Actor:
+        """Returns an actor with a trace of its own, of what a search stands for.
+
+        Args:
+          encoder: the agent's; see `search.settled`.
+        """
+        other = copy.copy(self)
+        sample = settled(encoder)(self._sample)
+        other._act = tf.function(sample, autograph=False, reduce_retracing=True)
         return other
 
     def _draw_from(self, generator: tf.random.Generator) -> None:

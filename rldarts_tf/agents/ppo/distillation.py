@@ -37,7 +37,8 @@ def distill(
       actor_weight: c_a, of KL(π_T ‖ π).
       critic_weight: c_c, of (V_T - V)².
       value_scale: V_T times this is in the agent's rewards, such as `Teacher.scales([game])[0]`
-        where they are those of the game.
+        where they are those of the game. Where the agent normalizes them, as TF-Agents' do unless
+        they are made with `normalize_rewards=False`, there is no such number.
     """
     get_loss = agent.get_loss
 

@@ -78,6 +78,9 @@ class PPOProgram(AgentProgram):
         falling = () if settings.final_learning_rate is None else ("learning_rate",)
         self.columns = (*ppo.LOSSES, *terms, "skipped_updates", *counters, *scale, *falling)
         self._act = ppo.Actor(self.agent, generator)
+        # Where nothing is drawn, evaluations share the trace of training.
+        draws = any(supernet.alpha.samples for supernet in self._supernets)
+        self._act_evaluating = self._act.settled(encoder) if draws else self._act
         self._learner = ppo.Learner(self.agent, settings, generator, distillation, strategy)
         self._rewards = self._normalizer(self.environment.games)
         self._collector = collect.Collector(
@@ -162,7 +165,7 @@ class PPOProgram(AgentProgram):
 
     @override
     def evaluation_policy(self, seed: int) -> Policy:
-        act = self._act.drawing_from(make_generator(seed, "evaluation actions"))
+        act = self._act_evaluating.drawing_from(make_generator(seed, "evaluation actions"))
         return lambda observations: collect.checked_act(act, observations)[0]
 
     @override

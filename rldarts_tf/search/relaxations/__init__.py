@@ -60,8 +60,8 @@ def make_relaxation(
     built_in: dict[str, Callable[[], Relaxation]] = {
         "softmax": Softmax,
         "sigmoid": lambda: Sigmoid(settings.zero_one_penalty),
-        "gumbel": lambda: HardGumbel(*temperatures),
-        "gumbel_2": lambda: HardGumbel(*temperatures, num_active=2),
+        "gumbel": lambda: HardGumbel(*temperatures, ops),
+        "gumbel_2": lambda: HardGumbel(*temperatures, ops, num_active=2),
         "dirichlet": lambda: Dirichlet(settings.dirichlet_penalty),
         "random": random_cell,
     }

@@ -93,7 +93,7 @@ class Smoothing(Around):
 
     @override
     def op_weights(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
-        if moment.seed is None:
+        if not moment.draws:
             return super().op_weights(z, moment)
         reach = self._last * (0.1 + 0.9 * moment.progress)
         noise = reach * (2 * moment.uniform(z) - 1)

@@ -17,10 +17,18 @@ class Moment(NamedTuple):
       seed: of what is drawn, int64 [2]; None: nothing is, and p is the mean. The same seed draws
         the same: acting and learning see one network until another one is drawn (`Alpha.draw`).
         PPO's ratio π/π_old is then 1 before θ moves, as it has to be.
+      settled: p is to be what the search stands for, whatever the seed: of a relaxation that
+        chooses ops the strongest one of each edge, else the mean.
     """
 
     progress: tf.Tensor
     seed: tf.Tensor | None
+    settled: bool = False
+
+    @property
+    def draws(self) -> bool:
+        """Whether p depends on the seed."""
+        return self.seed is not None and not self.settled
 
     def uniform(self, z: tf.Tensor) -> tf.Tensor:
         """Random numbers in (0, 1) of the shape of z."""

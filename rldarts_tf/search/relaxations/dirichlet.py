@@ -28,7 +28,7 @@ class Dirichlet(Relaxation):
     @override
     def op_weights(self, z: tf.Tensor, moment: Moment) -> tf.Tensor:
         c = _concentrations(z)
-        if moment.seed is None:
+        if not moment.draws:
             return c / tf.reduce_sum(c, axis=1, keepdims=True)
         gamma = tf.random.stateless_gamma(tf.shape(z), moment.seed, c, dtype=z.dtype)
         gamma = tf.maximum(gamma, np.finfo(np.float32).tiny)
