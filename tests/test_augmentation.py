@@ -288,7 +288,7 @@ def test_rainbow_learns_from_both_images_of_a_transition_shifted_independently()
     for name in ("loss", "td_error", "q_mean"):
         assert found[name] == pytest.approx(expected[name], rel=1e-5)
         assert found[name] != pytest.approx(original[name], rel=1e-3)
-    np.testing.assert_array_equal(augmented.learner._generator.state, generator.state)
+    np.testing.assert_array_equal(augmented.learner._augmentation.generator.state, generator.state)
 
     # Of one image twice the shifts differ.
     images = tf.tile(tf.reshape(tf.range(64), [1, 8, 8, 1]), [16, 1, 1, 1])
@@ -320,7 +320,7 @@ def test_a_checkpoint_restores_the_shifts_that_come_next(tmp_path):
     written = tf.train.Checkpoint(**path.trackables).write(str(tmp_path / "checkpoint"))
     expected = [path.step() for _ in range(2)]
     other = rainbow_path(**changes)
-    other.learner._generator.reset_from_key_counter(7, [0, 0])
+    other.learner._augmentation.generator.reset_from_key_counter(7, [0, 0])
     tf.train.Checkpoint(**other.trackables).read(written).assert_consumed()
     for step in expected:
         found = other.step()

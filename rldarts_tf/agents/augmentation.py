@@ -7,6 +7,7 @@ DrAC calls a crop is a shift by more pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -51,22 +52,27 @@ class Augmentation:
       kind: one of `AUGMENTATIONS`.
       pixels: the largest shift; None: that of the kind, for the size of the images.
       generator: the source of offsets; its state belongs into a checkpoint.
+
+    Attributes:
+      generator: the generator.
     """
 
     def __init__(self, kind: str, pixels: int | None, generator: tf.random.Generator) -> None:
-        self._share, self._pixels, self._generator = AUGMENTATIONS[kind], pixels, generator
+        self._share, self._pixels, self.generator = AUGMENTATIONS[kind], pixels, generator
 
     @classmethod
-    def needed_by(cls, settings: Any, generator: tf.random.Generator) -> Augmentation | None:
+    def needed_by(
+        cls, settings: Any, make_generator: Callable[[], tf.random.Generator]
+    ) -> Augmentation | None:
         """That of an algorithm's settings; None if they have none.
 
         Args:
           settings: with `augmentation` and `augmentation_pixels`.
-          generator: the source of offsets.
+          make_generator: makes the source of offsets, or gives one that there is.
         """
         if settings.augmentation is None:
             return None
-        return cls(settings.augmentation, settings.augmentation_pixels, generator)
+        return cls(settings.augmentation, settings.augmentation_pixels, make_generator())
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """f of images [..., H, W, C]; each call draws anew."""
@@ -75,7 +81,7 @@ class Augmentation:
         shifted = random_shift(
             flat,
             self.pixels(*images.shape[-3:-1]),
-            self._generator.make_seeds()[:, 0],
+            self.generator.make_seeds()[:, 0],
             padding="edge",
         )
         return tf.ensure_shape(tf.reshape(shifted, shape), images.shape)

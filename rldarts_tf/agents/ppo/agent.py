@@ -339,7 +339,7 @@ class Learner:
         self._settings = settings
         self._generator = generator
         self._distillation = distillation
-        self._augmentation = Augmentation.needed_by(settings, generator)
+        self._augmentation = Augmentation.needed_by(settings, lambda: generator)
         self._names = (
             *LOSSES,
             *(() if self._augmentation is None else INVARIANCE),

@@ -235,8 +235,9 @@ class RainbowLearner(ReplayLearner):
     ) -> None:
         super().__init__(settings, network, counter, logger, distillation, strategy)
         self._reward_ratio = reward_ratio
-        self._generator = make_generator(seed, "learner")
-        self._augmentation = Augmentation.needed_by(settings, self._generator)
+        self._augmentation = Augmentation.needed_by(
+            settings, lambda: make_generator(seed, "learner")
+        )
         self._network = network
         self._target_network = target_network
         self._architecture = architecture_variables(network)
@@ -350,7 +351,7 @@ class RainbowLearner(ReplayLearner):
             **super().state,
         }
         if self._augmentation is not None:
-            state["learner_generator"] = self._generator
+            state["learner_generator"] = self._augmentation.generator
         return state
 
 
