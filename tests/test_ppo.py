@@ -150,6 +150,7 @@ def test_the_defaults_are_those_of_the_design():
         "clip": 0.2, "value_clip": 0.2, "entropy_coefficient": 0.01, "value_coefficient": 0.5,
         "max_gradient_norm": 0.5, "reward_discount": 0.99, "reward_clip": 10.0,
         "augmentation": None, "augmentation_pixels": None, "augmentation_weight": None,
+        "separate_encoders": False,
         "skip_nonfinite_updates": False, "jit_compile": False,
     }  # fmt: skip
 

@@ -679,6 +679,7 @@ def test_the_defaults_are_those_of_the_design():
         "importance_exponent": 0.2, "initial_priority": 4.0, "num_atoms": 51, "v_min": 0.0,
         "v_max": 1.0, "hidden_size": 512, "target_update_period": 500, "max_gradient_norm": None,
         "augmentation": None, "augmentation_pixels": None,
+        "separate_encoders": False,
         "epsilon_base": 0.4, "epsilon_exponents": (1.0, 8.0), "epsilon_decay": 7.0,
         "epsilon_steps": 25_000_000, "evaluation_epsilon": 0.0,
         "skip_nonfinite_updates": False, "steps_per_update": 16,

@@ -181,7 +181,9 @@ def test_gin_gives_the_search_its_method_and_names_none_by_default():
     assert "SearchSettings" not in gin.operative_config_str()
     gin_files.load(["minatar.gin", "searches/own_optimizer.gin"])
     found = gin_files.search_settings()
-    assert found == SearchSettings(alpha_learning_rate=3e-3, warm_up=0.25, theta_weight_decay=0.1)
+    assert found == SearchSettings(
+        alpha_learning_rate=3e-3, warm_up=0.25, theta_weight_decay=0.1, record_contributions=True
+    )
     assert type(found) is SearchSettings
     gin_files.load(["minatar.gin"], ["evaluate/SearchSettings.warm_up = 0.5"])
     with pytest.raises(ConfigError, match="only the search has a search method"):

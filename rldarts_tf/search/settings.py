@@ -27,10 +27,11 @@ _OF_TRAINED_ALPHA = (
     "alpha_learning_rate",
     "edge_normalization",
     "auxiliary_skip",
+    "smoothing",
     "inverse_temperature_end",
     "stop_by",
 )
-"""Settings that say nothing where α is not trained."""
+"""Settings that say nothing where α is not trained, or would disturb cells as drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
