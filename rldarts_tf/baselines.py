@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 from typing_extensions import override
 
-from rldarts_tf.encoders import Encoder, same_conv
+from rldarts_tf.encoders import Encoder, least_side, same_conv
 from rldarts_tf.kernels.normalization import FilterResponseNorm
 from rldarts_tf.kernels.precision import Conv2D
 from rldarts_tf.options import check_option
@@ -92,6 +92,11 @@ class NatureCNN(_Plain):
             for i, (filters, kernel, stride) in enumerate(sizes)
         ]
 
+    @property
+    @override
+    def least_side(self) -> int:
+        return least_side(self._convs)
+
     @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', 64]."""
@@ -135,6 +140,11 @@ class PiSacCNN(_Plain):
             )
         ]
 
+    @property
+    @override
+    def least_side(self) -> int:
+        return least_side(self._stack[::2])
+
     @override
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H', W', depths[-1]]."""
@@ -167,6 +177,11 @@ class MinAtarCNN(_Plain):
     def ends_in_activation(self) -> bool:
         """True: the maps have passed ReLU."""
         return True
+
+    @property
+    @override
+    def least_side(self) -> int:
+        return least_side([self._conv])
 
     def feature_maps(self, x: tf.Tensor, training: bool | None) -> tf.Tensor:
         """Float images [B, H, W, C] -> maps [B, H - 2, W - 2, 16]."""

@@ -90,6 +90,7 @@ class Encoder(tf.keras.Model):
         """As `call`, but checks the images first: Keras buries what `call` raises in its text."""
         images = images if hasattr(images, "shape") else np.asarray(images)
         _check_images(images.shape, images.dtype)
+        self.check_size(images.shape[1:])
         call = super().__call__
         return in_shares(lambda share: call(share, *args, **kwargs), images, self)
 
@@ -97,9 +98,31 @@ class Encoder(tf.keras.Model):
         """Images [B, H, W, C], uint8, bool or float -> [B, features], >= 0 but with "layer_norm".
 
         Raises:
-          ConfigError: the images are not of rank 4, or of another dtype.
+          ConfigError: the images are not of rank 4, too small, or of another dtype.
         """
         return self._encode(images, training)
+
+    @property
+    def least_side(self) -> int:
+        """Pixels that an image must have in height and in width: more than 1 without padding."""
+        return 1
+
+    def check_size(self, shape: Sequence[int | None]) -> None:
+        """Checks the size of an image before the layers are built.
+
+        Args:
+          shape: (height, width, channels); None where it is not known.
+
+        Raises:
+          ConfigError: the image is too small for convolutions without padding.
+        """
+        height, width = shape[:2]
+        least = self.least_side
+        if any(side is not None and side < least for side in (height, width)):
+            raise ConfigError(
+                f"{type(self).__name__} is for images of at least {least} x {least} pixels, "
+                f"got {height} x {width}"
+            )
 
     # AutoGraph would spend seconds on converting this code, which does not need it.
     @tf.autograph.experimental.do_not_convert
@@ -234,6 +257,12 @@ class CellNetwork(Encoder):
     @override
     def uses_training(self) -> bool:
         return any(cell.uses_training for cell in self.cells)
+
+    @property
+    @override
+    def least_side(self) -> int:
+        # The stem may have no padding; cells and poolings have.
+        return least_side([layer for layer in self._stack if isinstance(layer, Conv2D)])
 
     def op_weights(self) -> Mapping[str, tf.Tensor]:
         """p [E, |O|] per cell type; of none where every weight is one."""
@@ -686,6 +715,15 @@ def _check_images(shape: Any, dtype: Any) -> None:
             f"images must be uint8, bool or float, got {dtype.name}: cast them to float, and scale "
             "them to about 0 to 1"
         )
+
+
+def least_side(convs: Sequence[tf.keras.layers.Conv2D]) -> int:
+    """Pixels of a side of an image of which convolutions, one after another, leave one."""
+    side = 1
+    for conv in reversed(convs):
+        kernel = conv.kernel_size[0] if conv.padding == "valid" else 1
+        side = (side - 1) * conv.strides[0] + kernel
+    return side
 
 
 def same_conv(filters: int, name: str, dtype: Any, kernel_size: int = 3) -> tf.keras.layers.Layer:

@@ -9,17 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
+from typing import TypeVar
 
 from rldarts_tf import extras
 
 
 class RLDartsError(ValueError):
-    """Bad input: a message of one line that names the field at fault and, if possible, the fix."""
+    """Bad input: a message of one line that names the field at fault and, if possible, the fix.
+
+    Attributes:
+      trace: the traceback of what code of the user's own has raised, which a report keeps in a
+        file; None: there was no such code.
+    """
+
+    trace: str | None = None
+
+
+_Error = TypeVar("_Error", bound=RLDartsError)
 
 
 class GenotypeError(RLDartsError):
@@ -63,10 +76,33 @@ def naming(part: str) -> Iterator[None]:
         raise ConfigError(f"{part}: {reason}") from error
 
 
+def of_foreign_code(
+    kind: type[_Error], what: str, error: BaseException, trace: str | None = None
+) -> _Error:
+    """The error that tells in one line what code of the user's own has raised, and where.
+
+    Args:
+      kind: its class.
+      what: what has failed, such as "the simulator My/Game-v0 failed".
+      error: what was raised.
+      trace: its traceback; that of `error` if None.
+    """
+    trace = trace or _traceback(error)
+    places = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', trace)
+    place = ""
+    if places:
+        path, line, function = places[-1]
+        place = f" ({os.path.basename(path)}:{line}, in {function})"
+    told = kind(f"{what}: {one_line(f'{type(error).__name__}: {error}')}{place}")
+    told.trace = trace
+    return told
+
+
 def report_exception(error: Exception) -> int:
     """Prints an error as one line on standard error; returns the exit code: 2, for a bug 1."""
     if isinstance(error, RLDartsError):
-        return report_error(error)
+        kept = "" if error.trace is None else f"; {_keep(error.trace)}"
+        return report_error(f"{error}{kept}")
     if isinstance(error, ModuleNotFoundError):
         missing = extras.explanation(error)
         if missing is not None:
@@ -91,7 +127,17 @@ def report_bug(error: BaseException) -> int:
     Returns:
       The exit code, 1.
     """
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    message = f"unexpected {type(error).__name__}: {one_line(error)}; {_keep(_traceback(error))}"
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def _keep(text: str) -> str:
+    """Writes a traceback to a temporary file; returns words that say where it is."""
     try:
         with tempfile.NamedTemporaryFile(
             "w",
@@ -102,12 +148,9 @@ def report_bug(error: BaseException) -> int:
             delete=False,
         ) as file:
             file.write(text)
-        where = f"the traceback is in {file.name}"
     except OSError:
-        where = f"its traceback:\n{text}"
-    message = f"unexpected {type(error).__name__}: {one_line(error)}; {where}"
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    return 1
+        return f"its traceback:\n{text}"
+    return f"the traceback is in {file.name}"
 
 
 def show_anything() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 MODULES = {
     "absl": "tf-agents",
     "acme": "acme",
-    "ale_py": "atari",
+    "ale_py": "gymnasium,atari",
     "cv2": "gymnasium",
     "dm_control": "dm-control",
     "dm_env": "tf-agents",
@@ -16,7 +16,7 @@ MODULES = {
     "jax": "acme",
     "jinja2": "report",
     "matplotlib": "report",
-    "minatar": "minatar",
+    "minatar": "gymnasium,minatar",
     "mujoco": "dm-control",
     "PIL": "video",
     "procgen": "procgen",
@@ -30,13 +30,27 @@ MODULES = {
     "tree": "tf-agents",
     "trfl": "acme",
 }
-"""Modules by the extra that installs them, of `setup.py`."""
+"""Modules by the extra that installs them, of `setup.py`; with another one if it needs that."""
 
 
 def explanation(error: ModuleNotFoundError) -> str | None:
     """Says in one line which extra brings the module that is missing; None if none does."""
-    module = (error.name or "").partition(".")[0]
+    return explanation_for((error.name or "").partition(".")[0])
+
+
+def explanation_of(error: BaseException) -> str | None:
+    """As `explanation`, also for an error that was raised from such a one; None for others."""
+    for cause in (error, error.__cause__):
+        if isinstance(cause, ModuleNotFoundError):
+            return explanation(cause)
+    return None
+
+
+def explanation_for(module: str) -> str | None:
+    """Says in one line which extra brings a module; None if none does."""
     extra = MODULES.get(module)
     if extra is None:
         return None
-    return f"{module} is not installed, which this needs; run: pip install rldarts_tf[{extra}]"
+    package = f"rldarts_tf[{extra}]"
+    quoted = f"'{package}'" if "," in extra else package
+    return f"{module} is not installed, which this needs; run: pip install {quoted}"

@@ -3,7 +3,8 @@
 #
 #   scripts/demo.sh PYTHON ROOT [FLAG ...]
 #
-# Each has a run directory in ROOT; ROOT/report.html shows them side by side. Flags are those of the
+# Each has a run directory in ROOT; ROOT/report.html shows them side by side, and is opened where there
+# is a desktop. Flags are those of the
 # launcher. The same command again resumes what was stopped.
 set -euo pipefail
 
@@ -34,3 +35,4 @@ printf '%s\n' "${runs[@]}" |
 report=$root/report.html
 "$python" -m rldarts_tf report "${runs[@]/#/$root/}" --output="$report" >/dev/null
 printf '\nThe found cell beside IMPALA-CNN and random cells: %s\n' "$(realpath "$report")"
+bash "$(dirname "$0")/open_page.sh" "$python" "$report"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import gymnasium
@@ -25,7 +26,8 @@ class Counting(gymnasium.Env):
       lengths: least and greatest number of steps, inclusive.
       dictionary: observations are a `Dict` with the image in "camera".
       in_place: observations are one array, written into again and again, as simulators do.
-      fault: what a step does where the action is 2: "raise", "die" or "hang".
+      fault: what a step does where the action is 2: "raise", "key" (a KeyError), "exit 3",
+        "die" or "hang".
       start: the first of the three actions.
     """
 
@@ -57,6 +59,10 @@ class Counting(gymnasium.Env):
         action = int(action) - self._start
         if self._fault == "raise" and action == 2:
             raise ValueError("the wheel\ncame off")
+        if self._fault == "key" and action == 2:
+            raise KeyError("wheel")
+        if (self._fault or "").startswith("exit") and action == 2:
+            sys.exit(int(self._fault.split()[1]))
         if self._fault == "die" and action == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fault == "hang" and action == 2:

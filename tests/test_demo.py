@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,7 +33,49 @@ SMALL = ("--num_env_steps=64", *(f"--gin_bindings={binding}" for binding in BIND
 
 def demo(server: Server, root: Path, *flags: str) -> subprocess.CompletedProcess:
     command = ["bash", "scripts/demo.sh", str(server.python), str(root), *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "CI": "1"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "opens"),
+    [
+        ({"DISPLAY": ":7"}, True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ({"DISPLAY": ":7", "CI": "true"}, False),
+        ({}, sys.platform == "darwin"),
+    ],
+)
+def test_a_page_is_opened_where_there_is_a_desktop_and_not_in_ci(environment, opens, tmp_path):
+    shown, page = tmp_path / "shown", tmp_path / "a page.html"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{shown}.part" && mv "{shown}.part" "{shown}"\n')
+    browser.chmod(0o755)
+    page.touch()
+    ended = _open(page, {**environment, "BROWSER": f"{browser} %s"})
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    deadline = time.monotonic() + (60 if opens else 2)
+    while not shown.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert shown.exists() == opens
+    if opens:
+        assert shown.read_text().strip() == page.resolve().as_uri()
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/nowhere/python"])
+def test_a_browser_that_is_missing_fails_nothing(python, tmp_path):
+    ended = _open(tmp_path / "page.html", {"DISPLAY": ":7", "BROWSER": "/nowhere/browser"}, python)
+    assert ended.returncode == 0
+
+
+def _open(page, environment, python=sys.executable):
+    return subprocess.run(
+        ["bash", "scripts/open_page.sh", python, str(page)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], **environment},
+    )
 
 
 def test_the_demo_trains_a_found_cell_beside_others_and_ends_with_a_report(tmp_path, server):

@@ -282,6 +282,39 @@ def test_images_of_another_rank_end_in_one_line(name):
     assert encoder(images(1, 40, 40, 3)).shape[0] == 1
 
 
+PISAC_SPACE = SearchSpace("pisac_sizes", ("conv_3x3",), num_nodes=2, stem="pisac")
+
+
+@pytest.mark.parametrize(
+    ("make", "least"),
+    [
+        # Mnih et al.: 36 -> 8 (8x8/4) -> 3 (4x4/2) -> 1 (3x3).
+        (lambda: make_encoder("nature_cnn"), 36),
+        # PI-SAC: 15 -> 7 (3x3/2) -> 5 -> 3 -> 1.
+        (lambda: make_encoder("pisac_cnn", depths=[4] * 4), 15),
+        (lambda: make_encoder("pisac_cnn", depths=[4]), 3),
+        (lambda: make_encoder("minatar_cnn"), 3),
+        (lambda: rldarts_tf.Supernet(PISAC_SPACE, depths=[4]), 3),
+        (lambda: make_encoder("impala_cnn"), 1),
+        (lambda: make_encoder("resnet_14"), 1),
+    ],
+)
+def test_an_image_that_is_too_small_is_one_line_with_the_least_size(make, least):
+    assert make()(images(1, least, least, 3)).shape[0] == 1
+    for height, width in ((least - 1, 40), (40, least - 1)):
+        if least == 1:
+            continue
+        encoder = make()
+        line = (
+            f"{type(encoder).__name__} is for images of at least {least} x {least} pixels, "
+            f"got {height} x {width}"
+        )
+        with pytest.raises(ConfigError) as raised:
+            encoder(images(1, height, width, 3))
+        assert str(raised.value) == line and not encoder.built
+        encoder.check_size((None, None, 3))
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_every_weight_is_listed_once_and_gets_a_gradient(name):
     encoder = EXAMPLES[name]()

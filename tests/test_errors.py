@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +48,26 @@ def test_what_a_user_can_mend_has_exit_code_2(error, capsys):
     assert errors.report_exception(error) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and "unexpected" not in err
+
+
+def test_the_traceback_of_the_users_own_code_is_kept_in_a_file(capsys):
+    try:
+        raise KeyError("wheel")
+    except KeyError as error:
+        told = errors.of_foreign_code(errors.RunError, "the simulator failed", error)
+    here = r"\(test_errors.py:\d+, in test_the_traceback_of_\w+\)"
+    assert re.fullmatch(rf"the simulator failed: KeyError: 'wheel' {here}", str(told))
+    assert errors.report_exception(told) == 2
+    err = capsys.readouterr().err
+    path = Path(re.fullmatch(r"error: (.*); the traceback is in (.*)\n", err)[2])
+    text = path.read_text()
+    path.unlink()
+    assert text.startswith("Traceback") and text.endswith("KeyError: 'wheel'\n")
+
+
+def test_an_error_without_a_place_is_told_without():
+    told = errors.of_foreign_code(errors.ConfigError, "it failed", ValueError("odd"))
+    assert str(told) == "it failed: ValueError: odd"
 
 
 @pytest.mark.parametrize(

@@ -334,12 +334,37 @@ def test_other_actions_are_refused(space, message):
 def test_an_exception_of_an_environment_is_one_line(kind, capfd, recwarn):
     batch, _ = make_batch(kind, fault="raise")
     batch.reset()
-    with pytest.raises(RunError, match=r"^the simulator .*Counting-v0 failed: the wheel came off$"):
+    line = (
+        r"^the simulator .*Counting-v0 failed: ValueError: the wheel came off "
+        r"\(counting_envs.py:\d+, in step\)$"
+    )
+    with pytest.raises(RunError, match=line) as raised:
         batch.step(np.array([0, 0, 2, 0]))
+    assert "raise ValueError" in raised.value.trace
     with pytest.raises(RunError, match="closed"):
         batch.step(np.array([0, 0, 0, 0]))
     batch.close()
     assert capfd.readouterr().err == "" and not recwarn.list
+
+
+def test_what_an_environment_raises_is_told_with_its_class_alone_where_it_has_no_message():
+    for kind in (SyncVectorEnv, AsyncVectorEnv):
+        batch, _ = make_batch(kind, fault="key")
+        batch.reset()
+        with pytest.raises(RunError, match=r"failed: KeyError: 'wheel' \(counting_envs.py:"):
+            batch.step(np.array([0, 0, 2, 0]))
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_environment_that_exits_ends_with_one_line_and_not_the_program(code):
+    batch, _ = make_batch(fault=f"exit {code}")
+    batch.reset()
+    with pytest.raises(RunError, match=rf"failed: SystemExit: {code} \(counting_envs.py:"):
+        batch.step(np.array([0, 0, 2, 0]))
+    name = _registered(lambda: sys.exit(code))
+    for vectorization in ("sync", "async"):
+        with pytest.raises(ConfigError, match=f"{name} cannot be made: SystemExit: {code} "):
+            make_gymnasium(GymnasiumSettings(env=name, vectorization=vectorization), 2, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -354,6 +379,30 @@ def test_a_process_that_dies_or_hangs_is_one_line_and_leaves_none_behind(fault, 
     assert time.monotonic() - started < 30
     assert not any(process.is_alive() for process in vector.processes)
     batch.close()
+
+
+def test_a_constructor_that_hangs_ends_the_process_with_one_line():
+    program = """
+        import time, gymnasium
+        from rldarts_tf.envs.gymnasium.batch import make_gymnasium
+        from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
+        gymnasium.register("RLDartsTest/Slow-v0", lambda: time.sleep(600))
+        settings = GymnasiumSettings(env="RLDartsTest/Slow-v0", step_timeout=0.5)
+        make_gymnasium(settings, 2, seed=0)
+    """
+    ended = _run(program)
+    last = ended.stderr.strip().splitlines()[-1]
+    assert ended.returncode == 2 and "constructor of RLDartsTest/Slow-v0 has not answered" in last
+
+
+def _run(program):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 @pytest.mark.parametrize("heard", [True, False])
@@ -371,13 +420,7 @@ def test_an_environment_of_this_process_that_hangs_ends_it_with_one_line(heard):
             os.close(2)
         batch.step(numpy.array([0, 2]))
     """.replace("HEARD", str(heard))
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env={**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent}"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    ended = _run(program)
     assert ended.returncode == 2
     if heard:
         assert "has not answered for 0.5 s" in ended.stderr.strip().splitlines()[-1]
@@ -396,6 +439,31 @@ def test_a_reward_that_is_not_finite_is_refused():
         batch.step(np.zeros(1, int))
 
 
+@pytest.mark.parametrize("at_reset", [True, False])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_observation_that_is_not_finite_is_the_environments_fault(at_reset, value):
+    class Broken(Blank):
+        def reset(self, **options):
+            image, info = super().reset(**options)
+            return (np.full_like(image, value) if at_reset else image), info
+
+        def step(self, action):
+            image, *rest = super().step(action)
+            image[3, 2] = value
+            return image, *rest
+
+    vector = SyncVectorEnv([lambda: Broken(spaces.Box(0, 1, (8, 8)))] * 2)
+    batch = GymnasiumBatch(vector, "broken", seed=0)
+    line = "^the simulator broken gave an observation that is not finite$"
+    if at_reset:
+        with pytest.raises(RunError, match=line):
+            batch.reset()
+        return
+    batch.reset()
+    with pytest.raises(RunError, match=line):
+        batch.step(np.zeros(2, int))
+
+
 # --- settings and the suite -------------------------------------------------------------------
 
 
@@ -406,6 +474,7 @@ def test_a_reward_that_is_not_finite_is_refused():
         ({"env": ""}, "env must be an id"),
         ({"vectorization": "threads"}, "vectorization must be one of auto, sync"),
         ({"kwargs": 3}, "kwargs must be a dict"),
+        ({"kwargs": {"num_envs": 3}}, r"kwargs\['num_envs'\] is no argument of an environment"),
         ({"image_key": 3}, "image_key must be a name"),
         ({"image_key": "camera", "render": True}, "image_key and channels_first have no effect"),
         ({"image_size": 84}, r"image_size must be \(height, width\)"),
@@ -438,6 +507,39 @@ def test_an_unknown_id_is_one_line_that_helps(name, message):
     with pytest.raises(ConfigError, match=message) as raised:
         GymnasiumSuite(GymnasiumSettings(env=name)).check()
     assert "--env_module" in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [
+        ("MinAtar/Breakout-v1", "minatar", "minatar"),
+        ("ALE/Pong-v5", "ale_py", "atari"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_told_with_its_extra(name, module, extra):
+    # No distribution says that it registers ids, and no module can be imported.
+    program = f"""
+        import sys
+        from importlib import metadata
+        metadata.distributions = lambda: []
+        sys.modules["{module}"] = None
+        from rldarts_tf.envs.gymnasium.registry import find_spec
+        from rldarts_tf.errors import ConfigError
+        try:
+            find_spec("{name}")
+        except ConfigError as error:
+            print(error)
+    """
+    told = _run(program).stdout
+    assert told.count("\n") == 1 and told.startswith(f"env: {module} is not installed")
+    assert told.endswith(f"pip install 'rldarts_tf[gymnasium,{extra}]'\n")
+
+
+def test_opencv_that_is_not_installed_is_told_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    name = _registered(lambda: Blank(spaces.Box(0, 255, (20, 30, 3), np.uint8)))
+    with pytest.raises(ConfigError, match=r"cv2 is not installed.*rldarts_tf\[gymnasium\]$"):
+        make_gymnasium(GymnasiumSettings(env=name, image_size=(9, 9)), 2, seed=0)
 
 
 def test_ids_without_a_namespace_are_found_in_installed_packages(tmp_path, monkeypatch):
@@ -590,6 +692,11 @@ def test_an_image_of_one_channel_is_made_smaller():
         (
             spaces.Box(0, 1, (9, 9)),
             {"image_key": "x", "frame_stack": 2},
+            "image_key: the observation is no Dict",
+        ),
+        (
+            spaces.Box(0, 1, (9, 9)),
+            {"image_key": "x"},
             "image_key: the observation is no Dict",
         ),
         (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import time
 
 import pytest
 
@@ -12,14 +14,17 @@ pytest.importorskip("acme")
 
 import gin
 import gymnasium
+import numpy as np
 from absl import flags as absl_flags
 from counting_envs import Blank
 from gymnasium import spaces
+from processes import checkpoint_step
 
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.envs.gymnasium.suite import GymnasiumSuite
+from rldarts_tf.errors import ConfigError, RunError
 from rldarts_tf.launch import Experiment, experiment, flags
 from rldarts_tf.runs.metrics import read_metrics
 from rldarts_tf.runs.paths import RunPaths
@@ -111,6 +116,30 @@ def test_an_algorithm_searches_on_an_environment_of_the_users_own(algorithm, gam
     assert entry["eval_test_return_mean_normalized"] == entry["eval_test_return_mean"]
 
 
+RAW = (
+    r"warning: RainbowSettings\.v_max = 0\.25 .*Counting-v0.* "
+    r"GymnasiumSettings\.reference_returns\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("binding", "warned"),
+    [
+        ("RainbowSettings.v_max = 0.25", True),
+        ("RainbowSettings.v_max = 20", False),
+        (f"GymnasiumSettings.reference_returns = {{'{COUNTING}': (1, 10)}}", False),
+        (f"GymnasiumSettings.reference_returns = {{'{COUNTING}': (-9, 0)}}", True),
+    ],
+)
+def test_atoms_for_scaled_returns_are_warned_of_where_nothing_scales_them(
+    binding, warned, tmp_path, capfd
+):
+    arguments = (f"--env_name={COUNTING}", "--stage=search", "--num_env_steps=32")
+    launch("rainbow", tmp_path / "run", *arguments, f"--gin_bindings={binding}")
+    lines = [line for line in capfd.readouterr().err.splitlines(True) if "warning: Rain" in line]
+    assert len(lines) == warned and all(re.fullmatch(RAW, line) for line in lines)
+
+
 def test_a_run_that_is_resumed_goes_on_counting_with_new_episodes(tmp_path, monkeypatch):
     arguments = (f"--env_name={COUNTING}", "--stage=search", "--num_env_steps=128")
     with monkeypatch.context() as patch:
@@ -126,6 +155,80 @@ def test_a_run_that_is_resumed_goes_on_counting_with_new_episodes(tmp_path, monk
     assert after["step"][-1] >= 128 and after["episodes"][0] == before["episodes"][0]
     assert after["episodes"][1] > before["episodes"][-1]
     assert read_summary(paths.summary_path)["stages"]["search"]["exit_state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "baseline", "least"),
+    [("ppo", "nature_cnn", 36), ("sac", "pisac_cnn", 15)],
+)
+def test_a_baseline_that_is_too_large_for_the_images_is_refused(
+    algorithm, baseline, least, tmp_path
+):
+    with pytest.raises(ConfigError, match=rf"of at least {least} x {least} pixels, got 12 x 9$"):
+        launch(
+            algorithm,
+            tmp_path / "run",
+            f"--env_name={ROBOT}",
+            "--stage=baseline",
+            "--num_env_steps=64",
+            f"--gin_bindings=EncoderSettings.baseline = '{baseline}'",
+        )
+
+
+class Faulty(Blank):
+    """Fails in the 20th step after its construction, as `fault` of the class says."""
+
+    fault = None
+
+    def __init__(self):
+        super().__init__(spaces.Box(0, 255, (8, 8, 1), np.uint8))
+
+    def step(self, action):
+        if len(self.played) == 19 and Faulty.fault == "raise":
+            raise KeyError("wheel")
+        if len(self.played) == 19 and Faulty.fault == "hang":
+            time.sleep(600)
+        return super().step(action)
+
+
+gymnasium.register("RLDartsTest/Faulty-v0", Faulty)
+
+
+@pytest.mark.parametrize(
+    ("fault", "vectorization", "said"),
+    [
+        (
+            "raise",
+            "sync",
+            r"failed: KeyError: 'wheel' \(test_gymnasium_launcher.py:\d+, in step\)$",
+        ),
+        ("hang", "async", "failed: no answer within 20 s$"),
+    ],
+)
+def test_a_run_whose_environment_fails_keeps_its_checkpoint_and_is_resumed(
+    fault, vectorization, said, tmp_path, monkeypatch
+):
+    arguments = [
+        "--env_name=RLDartsTest/Faulty-v0",
+        "--stage=search",
+        "--num_env_steps=128",
+        f"--gin_bindings=GymnasiumSettings.vectorization = '{vectorization}'",
+        "--gin_bindings=GymnasiumSettings.step_timeout = 20",
+        "--gin_bindings=TrainingSettings.checkpoint_minutes = 0",
+    ]
+    root = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Faulty, "fault", fault)
+        with pytest.raises(RunError, match=f"^the simulator RLDartsTest/Faulty-v0 {said}"):
+            launch("ppo", root, *arguments)
+    # 16 steps of each of 4 environments, of which two begin an episode.
+    assert checkpoint_step(root / "search") == 56
+    launch("ppo", root, *arguments)
+    paths = RunPaths(root)
+    steps = read_metrics(paths.stage("search").metrics_path)["step"]
+    assert steps[0] == 56 < steps[1] and steps[-1] >= 128
+    assert read_summary(paths.summary_path)["stages"]["search"]["exit_state"] == "finished"
+    assert not [*paths.stage("search").path.glob("**/damaged-*")]
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "rainbow"])

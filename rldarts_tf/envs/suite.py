@@ -187,6 +187,11 @@ class Suite(abc.ABC):
             )
         return 1.0
 
+    def missing_maximum(self, game: str) -> str | None:
+        """The setting that could give the best return of a game, where it is not known."""
+        del game
+        return None
+
     def reward_scale(
         self, games: Sequence[str], reference: str | None = None
     ) -> MaximumReturnScale:

@@ -117,6 +117,7 @@ class OffPolicyProgram(AgentProgram):
             self._spec = environment_spec(
                 self.environment.observation_spec(), self.environment.action_spec()
             )
+            encoder.check_size(self._spec.observations.shape)
             self._parts = self._make_parts(encoder, suite, seed)
         except BaseException:
             self.environment.close()

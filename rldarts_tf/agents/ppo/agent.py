@@ -196,6 +196,7 @@ def make_agent(
       encoder: the encoder.
     """
     observation_spec = time_step_spec.observation
+    encoder.check_size(observation_spec.shape)
     network = of_value = EncodingNetwork(observation_spec, encoder=encoder)
     if settings.separate_encoders:
         of_value = EncodingNetwork(observation_spec, encoder=encoder.twin())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -27,6 +28,12 @@ class RainbowProgram(OffPolicyProgram):
     def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:
         settings = self._settings
         self._scale = suite.reward_scale(self.environment.games, settings.reward_maximum)
+        # A support beyond 1 was chosen for raw returns.
+        if settings.v_max <= 1:
+            for game in suite.games:
+                missing = suite.missing_maximum(game)
+                if missing is not None:
+                    print(settings.unscaled_warning(game, missing), file=sys.stderr, flush=True)
         actions = num_actions(self.environment.action_spec(), "Rainbow")
         network = rainbow.make_network(encoder, actions, settings)
         generator = make_generator(seed, "actions")

@@ -156,6 +156,20 @@ class RainbowSettings(AlgorithmSettings):
             )
         return value
 
+    def unscaled_warning(self, game: str, setting_name: str) -> str:
+        """Says in one line that the atoms may not reach the returns of a game.
+
+        Args:
+          game: one whose rewards are not divided by its best return, which is not known.
+          setting_name: the setting that could give it.
+        """
+        return (
+            f"warning: RainbowSettings.v_max = {self.v_max:g} is the largest return that can be "
+            f"predicted, and the best one of {game!r}, which would divide its rewards, is not "
+            f"known: set v_max to its largest discounted return (v_min to its least), or give "
+            f"{setting_name}"
+        )
+
     @override
     def for_games(
         self, names: Sequence[str], known_games: Sequence[str] | None = None

@@ -118,6 +118,7 @@ class GymnasiumBatch:
         sequence = np.random.SeedSequence([self._seed, self._generation])
         seed = None if self._seeded else int(sequence.generate_state(1)[0]) % _SEEDS
         self._time_step = self._boundaries.first(self._stepper.reset(seed))
+        self._check_images(self._time_step.observation)
         self._seeded = True
         self.episodes.discard_running()
         return self._time_step
@@ -138,6 +139,7 @@ class GymnasiumBatch:
         step = self._stepper.step(actions, self._boundaries.next)
         if not np.isfinite(step.rewards).all():
             raise RunError(f"the simulator {self._name} gave a reward that is not finite")
+        self._check_images(step.time_step.observation)
         self.episodes.add(step.rewards, step.ended)
         self.episodes.discard_running(~step.played)
         time_step = step.time_step
@@ -146,6 +148,11 @@ class GymnasiumBatch:
             time_step = time_step._replace(reward=clipped)
         self._time_step = time_step
         return time_step
+
+    def _check_images(self, images: np.ndarray) -> None:
+        # Learning would fail of them too, and blame the learning rate.
+        if images.dtype == np.float32 and not np.isfinite(images).all():
+            raise RunError(f"the simulator {self._name} gave an observation that is not finite")
 
     def current_time_step(self) -> dm_env.TimeStep:
         """The latest time step; that of `reset` if there has been none."""

@@ -91,6 +91,8 @@ class ImageLayout:
                     f"{', '.join(map(str, entries))}, not {self.key!r}"
                 )
             space = entries[self.key]
+        elif self.key is not None:
+            raise ConfigError(f"image_key: the observation is no Dict, but {space}")
         if not hasattr(space, "low"):
             raise ConfigError(f"env: observations must be a Box of images, not {space}")
         return space

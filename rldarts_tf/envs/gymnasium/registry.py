@@ -8,7 +8,8 @@ import warnings
 from importlib import metadata
 from typing import Any
 
-from rldarts_tf.errors import ConfigError, one_line
+from rldarts_tf import extras
+from rldarts_tf.errors import ConfigError, of_foreign_code, one_line
 
 # Gymnasium before 1.0 called what packages name in this group; MinAtar registers its ids so.
 _PLUGINS = "gymnasium.envs"
@@ -17,6 +18,9 @@ _NO_NAMESPACE = "__root__"
 
 # Packages that register the ids of a namespace when they are imported.
 _PACKAGES = {"ALE": "ale_py"}
+
+# Modules of the namespaces that an extra brings.
+_EXTRAS = {**_PACKAGES, "MinAtar": "minatar"}
 
 
 def load_gymnasium() -> Any:
@@ -45,15 +49,23 @@ def find_spec(env_id: str) -> Any:
       ConfigError: there is no such id; names one like it, or what may be missing.
     """
     gymnasium = load_gymnasium()
+    namespace = env_id.partition("/")[0] if "/" in env_id else _NO_NAMESPACE
     if env_id not in gymnasium.registry:
-        _register(env_id.partition("/")[0] if "/" in env_id else _NO_NAMESPACE)
+        _register(namespace)
     try:
         return gymnasium.spec(env_id)
+    except gymnasium.error.NamespaceNotFound as error:
+        missing = extras.explanation_for(_EXTRAS.get(namespace, ""))
+        raise ConfigError(f"env: {missing or _unknown(error)}") from None
     except gymnasium.error.Error as error:
-        raise ConfigError(
-            f"env: {one_line(error)} (a module that registers ids of your own is named by "
-            "--env_module of a launcher, or --import before a command of rldarts_tf)"
-        ) from None
+        raise ConfigError(f"env: {_unknown(error)}") from None
+
+
+def _unknown(error: Exception) -> str:
+    return (
+        f"{one_line(error)} (a module that registers ids of your own is named by --env_module of a "
+        "launcher, or --import before a command of rldarts_tf)"
+    )
 
 
 def _register(namespace: str) -> None:
@@ -64,11 +76,12 @@ def _register(namespace: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _load(namespace)
-    except Exception as error:  # of a package that nothing is known about
-        raise ConfigError(
-            f"env: the package that registers {namespace!r} cannot be loaded: "
-            f"{one_line(f'{type(error).__name__}: {error}')}"
-        ) from error
+    except (Exception, SystemExit) as error:  # of a package that nothing is known about
+        missing = extras.explanation_of(error)
+        if missing is not None:
+            raise ConfigError(f"env: {missing}") from error
+        what = f"env: the package that registers {namespace!r} cannot be loaded"
+        raise of_foreign_code(ConfigError, what, error) from error
     finally:
         logging.disable(logging.NOTSET)
 

@@ -13,6 +13,9 @@ from rldarts_tf.checks import check_integer, check_seconds, is_number, shown
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.settings_fields import Settings, one_of, setting
 
+# Arguments of `gymnasium.make_vec` itself.
+_OF_MAKE_VEC = {"id", "num_envs", "vectorization_mode", "vector_kwargs", "wrappers"}
+
 VECTORIZATIONS = ("auto", "sync", "async", "vector_entry_point")
 
 
@@ -36,6 +39,14 @@ def _check_name(field: str, value: Any) -> str:
 def _check_dict(field: str, value: Any) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{field} must be a dict or None, got {shown(value)}")
+    return value
+
+
+def _check_kwargs(field: str, value: Any) -> Mapping[Any, Any]:
+    for name in sorted(_OF_MAKE_VEC & _check_dict(field, value).keys()):
+        raise ConfigError(
+            f"{field}[{name!r}] is no argument of an environment: other settings decide it"
+        )
     return value
 
 
@@ -76,7 +87,7 @@ class GymnasiumSettings(Settings):
     kwargs: Mapping[str, Any] | None = setting(
         None,
         "arguments of its constructor, or of its vector constructor where that is used",
-        check=_check_dict,
+        check=_check_kwargs,
     )
     max_episode_steps: int | None = setting(
         None,
@@ -93,8 +104,8 @@ class GymnasiumSettings(Settings):
     )
     step_timeout: float = setting(
         300.0,
-        "seconds that a step of all environments may take; a run whose simulator does not answer "
-        "in time ends",
+        "seconds that a step of all environments, or making them, may take; a run whose simulator "
+        "does not answer in time ends",
         check=check_seconds,
     )
     render: bool = setting(

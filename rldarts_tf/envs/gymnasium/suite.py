@@ -51,8 +51,16 @@ class GymnasiumSuite(Suite):
     def maximum_return(self, game: str, reference: str | None = None) -> float:
         """The best return of `GymnasiumSettings.reference_returns`, if it is given and positive."""
         default = super().maximum_return(game, reference)
+        best = self._best()
+        return default if best is None else best
+
+    @override
+    def missing_maximum(self, game: str) -> str | None:
+        return None if self._best() is not None else "GymnasiumSettings.reference_returns"
+
+    def _best(self) -> float | None:
         known = self.settings.reference
-        return default if known is None or known[1] <= 0 else known[1]
+        return None if known is None or known[1] <= 0 else known[1]
 
     @override
     def normalized(self, episode_return: float, game: str) -> float:

@@ -6,16 +6,17 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from rldarts_tf import extras
 from rldarts_tf.closing import check_open
 from rldarts_tf.envs.gymnasium.registry import find_spec, load_gymnasium
 from rldarts_tf.envs.gymnasium.settings import GymnasiumSettings
 from rldarts_tf.envs.watchdog import Watchdog
-from rldarts_tf.errors import ConfigError, RunError, one_line
+from rldarts_tf.errors import ConfigError, RunError, of_foreign_code, one_line
 
 
 def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
@@ -54,25 +55,28 @@ def make_vector(settings: GymnasiumSettings, num_envs: int) -> Any:
     if mode == "async":
         wrappers.insert(0, _leave_signals(os.getpid()))
     try:
-        return gymnasium.make_vec(
-            settings.env,
-            num_envs,
-            vectorization_mode=mode,
-            vector_kwargs=vector_kwargs,
-            wrappers=wrappers,
-            **options,
-        )
+        with Watchdog(settings.step_timeout, f"the constructor of {settings.env}"):
+            return gymnasium.make_vec(
+                settings.env,
+                num_envs,
+                vectorization_mode=mode,
+                vector_kwargs=vector_kwargs,
+                wrappers=wrappers,
+                **options,
+            )
     except ConfigError:
         raise
-    except Exception as error:  # of the environment's own code
+    except (Exception, SystemExit) as error:  # of the environment's own code
+        missing = extras.explanation_of(error)
+        if missing is not None:
+            raise ConfigError(f"env: {settings.env} cannot be made: {missing}") from error
         if "max_episode_steps" in options and mode == "vector_entry_point":
             raise ConfigError(
                 f"max_episode_steps: {settings.env} has a vector constructor that may not take it "
                 f"({one_line(error)}); kwargs are its arguments"
             ) from error
-        raise ConfigError(
-            f"env: {settings.env} cannot be made: {one_line(f'{type(error).__name__}: {error}')}"
-        ) from error
+        what = f"env: {settings.env} cannot be made"
+        raise of_foreign_code(ConfigError, what, error) from error
 
 
 def _leave_signals(parent: int) -> Callable[[Any], Any]:
@@ -117,8 +121,7 @@ class Stepper:
         with self._watched():
             if self._async:
                 self._vector.reset_async(seed=seed)
-                with _silent_logger():
-                    return self._vector.reset_wait(self._timeout)[0]
+                return self._vector.reset_wait(self._timeout)[0]
             return self._vector.reset(seed=seed)[0]
 
     def step(self, actions: np.ndarray, finish: Callable[[Any], Any]) -> Any:
@@ -126,36 +129,47 @@ class Stepper:
         with self._watched():
             if self._async:
                 self._vector.step_async(actions)
-                with _silent_logger():
-                    return finish(self._vector.step_wait(self._timeout))
+                return finish(self._vector.step_wait(self._timeout))
             return finish(self._vector.step(actions))
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
         check_open(not self._vector.closed)
+        traces: list[str] = []
         try:
-            with self._guard:
+            with self._guard, _heard(traces) if self._async else contextlib.nullcontext():
                 yield
         except BaseException as error:
             # An answer that was not waited for would be taken for the next one.
             self._kill()
-            if not isinstance(error, Exception):
+            # An environment may try to exit; Ctrl-C is none of its own.
+            if not isinstance(error, (Exception, SystemExit)):
                 raise
-            raise RunError(f"the simulator {self._name} failed: {self._reason(error)}") from error
+            raise self._failure(error, traces) from error
 
-    def _reason(self, error: Exception) -> str:
+    def _failure(self, error: BaseException, traces: Sequence[str]) -> RunError:
+        """The error to end with.
+
+        Args:
+          error: what was raised.
+          traces: the tracebacks of processes that have failed.
+        """
+        what = f"the simulator {self._name} failed"
         if isinstance(error, (EOFError, ConnectionError)):
-            return "one of its processes has ended"
+            return RunError(f"{what}: one of its processes has ended")
         if isinstance(error, multiprocessing.TimeoutError):
-            return f"no answer within {self._timeout:g} s"
-        return one_line(error)
+            return RunError(f"{what}: no answer within {self._timeout:g} s")
+        # Gymnasium raises the error of a process as an argument of another one of its class.
+        if self._async and error.args and isinstance(error.args[0], BaseException):
+            error = error.args[0]
+        return of_foreign_code(RunError, what, error, traces[-1] if traces else None)
 
     def _kill(self) -> None:
         """Ends the environments' processes, whatever they are doing; of the others nothing more."""
         if self._vector.closed:
             return
         if not self._async:
-            with contextlib.suppress(Exception):  # of the environment's own code
+            with contextlib.suppress(Exception, SystemExit):  # of the environment's own code
                 self._vector.close()
             self._vector.closed = True
             return
@@ -173,16 +187,27 @@ class Stepper:
             return
         try:
             self._vector.close()
-        except Exception:  # of the environment's own code, when nothing is wanted of it any more
+        except (Exception, SystemExit):
+            # Of the environment's own code, when nothing is wanted of it any more.
             self._kill()
 
 
 @contextlib.contextmanager
-def _silent_logger() -> Iterator[None]:
-    """Keeps Gymnasium from writing a traceback of an error that is also raised."""
+def _heard(traces: list[str]) -> Iterator[None]:
+    """Collects the tracebacks of processes, which Gymnasium would write, of errors it also raises.
+
+    Args:
+      traces: they are added to it.
+    """
     logger = load_gymnasium().logger
-    level, logger.min_level = logger.min_level, logger.ERROR + 1
+    before = logger.error
+
+    def hear(message: str, *arguments: Any) -> None:
+        if message.startswith("Traceback"):
+            traces.append(message)
+
+    logger.error = hear
     try:
         yield
     finally:
-        logger.min_level = level
+        logger.error = before

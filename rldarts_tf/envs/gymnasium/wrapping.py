@@ -24,11 +24,11 @@ Wrap = Callable[[Any], Any]
 def wrappers_of(settings: GymnasiumSettings) -> dict[str, Wrap]:
     """What is put around each environment, by the setting that asks for it, the innermost first."""
     size, repeat = settings.image_size, settings.action_repeat
-    stacks = settings.frame_stack > 1 and settings.vectorization != "vector_entry_point"
+    stacks = _stacks(settings)
     chosen: dict[str, Wrap] = {}
     if settings.render:
         chosen["render"] = _drawn
-    if settings.image_key is not None and (repeat > 1 or size or settings.grayscale or stacks):
+    if _takes_entry(settings):
         chosen["image_key"] = functools.partial(_entry, key=settings.image_key)
     if _moves_channels(settings):
         chosen["channels_first"] = _channels_last
@@ -50,7 +50,18 @@ def wrappers_of(settings: GymnasiumSettings) -> dict[str, Wrap]:
 def layout_of(settings: GymnasiumSettings) -> ImageLayout:
     """Where the image stands in an observation that has passed the wrappers."""
     channels_first = settings.channels_first and not _moves_channels(settings)
-    return ImageLayout(settings.image_key, channels_first, settings.frame_stack)
+    key = None if _takes_entry(settings) else settings.image_key
+    return ImageLayout(key, channels_first, settings.frame_stack)
+
+
+def _stacks(settings: GymnasiumSettings) -> bool:
+    return settings.frame_stack > 1 and settings.vectorization != "vector_entry_point"
+
+
+def _takes_entry(settings: GymnasiumSettings) -> bool:
+    """Whether the image is taken out of a `Dict` for wrappers around it."""
+    wrapped = settings.action_repeat > 1 or settings.image_size is not None or settings.grayscale
+    return settings.image_key is not None and (wrapped or _stacks(settings))
 
 
 def _moves_channels(settings: GymnasiumSettings) -> bool:
