@@ -54,7 +54,7 @@ class EncodingNetwork(network.Network):
         `search_space`, `depths` and all other `rldarts_tf.EncoderOptions`.
 
     Raises:
-      ConfigError: an argument is not valid; the image does not have rank 3, or is too small.
+      ConfigError: an argument is not valid; the image does not have rank 3.
       TypeError: there is no such option.
     """
 
@@ -105,8 +105,6 @@ class EncodingNetwork(network.Network):
             else _copy_preprocessing(preprocessing_combiner, "preprocessing_combiner")
         )
         self._encoder = as_encoder(encoder, **arguments)
-        if unprocessed:
-            self._encoder.check_size(specs[0].shape)
         self._fc_layers = [
             # Named, for PPOAgent sorts variables by name: dense_9 and dense_10 would change places
             # with what else a program has made, and with them the slots of a restored optimizer.

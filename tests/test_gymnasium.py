@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -754,6 +756,19 @@ def test_returns_are_normalized_by_the_reference_scores_or_left_raw():
     assert (raw.normalized(7.0, ID), raw.maximum_return(ID)) == (7.0, 1.0)
     suite = GymnasiumSuite(GymnasiumSettings(env=ID, reference_returns={ID: (2, 12)}))
     assert (suite.normalized(7.0, ID), suite.maximum_return(ID)) == (0.5, 12.0)
+
+
+def test_a_game_of_minatar_has_one_best_return_whatever_its_actions():
+    text = (HERE.parent / "gin" / "environments" / "minatar.gin").read_text("utf-8")
+    table = ast.literal_eval(re.search(r"reference_returns = (\{.*?\n\})", text, re.DOTALL)[1])
+    assert len(table) == 10
+    for name in table:
+        suite = GymnasiumSuite(GymnasiumSettings(env=name, reference_returns=table))
+        other = name.replace("-v0", "-v1")
+        assert suite.maximum_return(name) == table[other][1]
+        assert suite.missing_maximum(name) is None
+    unknown = GymnasiumSuite(GymnasiumSettings(env=ID, reference_returns=table))
+    assert unknown.missing_maximum(ID) == "GymnasiumSettings.reference_returns"
 
 
 def test_the_suite_is_found_by_its_settings_and_says_what_it_plays():
