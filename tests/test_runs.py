@@ -325,6 +325,7 @@ SAME_CONFIGS = {
         "comment'}", "comment', 'a': [1,2]}"
     ),
     "newer and off": CONFIG + "ppo.schedule = None",
+    "a newer switch that is off": CONFIG + "ppo.schedule = False",
     "a macro for what it stands for": CONFIG.replace("0.0005", "%RATE") + "RATE = 5e-4\n",
     "a macro of a macro, inside a value": CONFIG.replace("[1, 2]", "[%ONE, 2]")
     + "ONE = %FIRST\nFIRST/macro.value = 1\n",

@@ -66,8 +66,8 @@ def differences(
 ) -> list[Change]:
     """Returns what differs between canonical settings: see `configs.canonical_settings`.
 
-    A setting that only `new` has, and that is None there, is no difference: what it is for did not
-    exist when `old` was written, and is off now.
+    A setting that only `new` has, and that is None or False there, is no difference: what it is for
+    did not exist when `old` was written, and is off now.
 
     Args:
       old: settings.
@@ -90,7 +90,9 @@ def differences(
 
 def _is_newer(change: Change) -> bool:
     """Whether the old configuration only lacks what says nothing."""
-    return change.old == NOT_SET and (change.new == "None" or change.name == ALGORITHM_NAME)
+    return change.old == NOT_SET and (
+        change.new in ("None", "False") or change.name == ALGORITHM_NAME
+    )
 
 
 def is_harmless(change: Change, begun: Collection[str]) -> bool:
