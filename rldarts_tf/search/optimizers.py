@@ -14,6 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from rldarts_tf.alpha import Alpha
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.errors import ConfigError
 
@@ -30,6 +31,11 @@ def supernets(*modules: tf.Module) -> list[Supernet]:
         if isinstance(part, Supernet)
     }
     return list(found.values())
+
+
+def alphas(*modules: tf.Module) -> list[Alpha]:
+    """The α of the supernets in modules, each once, also where twins share one."""
+    return list({id(part.alpha): part.alpha for part in supernets(*modules)}.values())
 
 
 class SearchOptimizer(tf.Module):
@@ -55,7 +61,7 @@ class SearchOptimizer(tf.Module):
     def __init__(self, parts: Sequence[Supernet]) -> None:
         super().__init__(name="search_optimizer")
         self._supernets = self._no_dependency(list(parts))
-        self._alphas = self._no_dependency([part.alpha for part in parts if not part.shares_alpha])
+        self._alphas = self._no_dependency(alphas(*parts))
         self._settings = parts[0].alpha.search
         if any(part.alpha.search != self._settings for part in parts):
             raise ConfigError(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from rldarts_tf.search.optimizers import supernets
+from rldarts_tf.search.optimizers import alphas
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def settled(*modules: tf.Module) -> Iterator[None]:
     Args:
       modules: encoders, or networks around them.
     """
-    before = [(supernet.alpha, supernet.alpha.settled) for supernet in supernets(*modules)]
+    before = [(alpha, alpha.settled) for alpha in alphas(*modules)]
     try:
         for alpha, _ in before:
             alpha.settled = True

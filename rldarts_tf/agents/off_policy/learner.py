@@ -18,7 +18,7 @@ from rldarts_tf.agents import gradients
 from rldarts_tf.agents.loss_scale import LossScale
 from rldarts_tf.devices import Strategy, splitting
 from rldarts_tf.encoders import with_architecture_loss
-from rldarts_tf.search.optimizers import apply_if, supernets
+from rldarts_tf.search.optimizers import alphas, apply_if, supernets
 from rldarts_tf.teaching.distillation import PART, TERMS, Distillation
 from rldarts_tf.training.stopwatch import Stopwatch
 
@@ -61,7 +61,7 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
         self._num_steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="learner_steps")
         self._num_skipped = tf.Variable(0, dtype=tf.int64, trainable=False, name="skipped_updates")
         self._skipped_in_a_row = 0
-        self._supernets = supernets(network)
+        self._supernets, self._alphas = supernets(network), alphas(network)
         self.loss_scale = LossScale.needed_by(network)
         self._counter = counter or counting.Counter()
         self._logger = logger or loggers.NoOpLogger()
@@ -152,9 +152,8 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
 
     def _draw(self) -> None:
         """Draws what a search method samples anew, after a step; to be called in a trace."""
-        for supernet in self._supernets:
-            if not supernet.shares_alpha:
-                supernet.alpha.draw()
+        for alpha in self._alphas:
+            alpha.draw()
 
     def _differentiate(
         self, tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]
