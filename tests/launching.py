@@ -10,6 +10,17 @@ from pathlib import Path
 import pytest
 from processes import ROOT, Ended, Launcher, Preloaded, Stopped, assert_refused, contents
 
+SMALL_PPO = (
+    "TrainingSettings.evaluation_interval = 0",
+    "TrainingSettings.final_evaluation_episodes = 2",
+    "TrainingSettings.pictures = 1",
+    "PPOSettings.num_envs = 4",
+    "PPOSettings.steps_per_update = 8",
+    "PPOSettings.minibatch_size = 16",
+    "PPOSettings.num_epochs = 1",
+)
+"""Bindings with which PPO learns within some dozens of steps."""
+
 
 def preloads(launcher: Launcher):
     """A fixture: the launcher without the time that its imports take."""

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("tf_agents")
 
-from launching import launch
+from launching import SMALL_PPO, launch
 
 from rldarts_tf import commands
 from rldarts_tf.agents.ppo import PPOSettings
@@ -38,13 +38,7 @@ SETTINGS = [
     "search/CostSettings.target_multiply_adds = 1000",
     "search/CostSettings.adaptation = 2.0",
     "TrainingSettings.num_env_steps = 96",
-    "TrainingSettings.evaluation_interval = 0",
-    "TrainingSettings.final_evaluation_episodes = 2",
-    "TrainingSettings.pictures = 1",
-    "PPOSettings.num_envs = 4",
-    "PPOSettings.steps_per_update = 8",
-    "PPOSettings.minibatch_size = 16",
-    "PPOSettings.num_epochs = 1",
+    *SMALL_PPO,
 ]
 
 

@@ -85,7 +85,7 @@ def test_a_genotype_has_as_many_positions_as_its_space():
 
 def test_a_run_searches_discretizes_evaluates_and_exports(tmp_path, capsys):
     pytest.importorskip("tf_agents")
-    from launching import launch
+    from launching import SMALL_PPO, launch
 
     from rldarts_tf import commands
     from rldarts_tf.agents.ppo.program import PPOProgram
@@ -105,13 +105,7 @@ def test_a_run_searches_discretizes_evaluates_and_exports(tmp_path, capsys):
         "EncoderSettings.features = 8",
         "EncoderSettings.depths = [2]",
         "TrainingSettings.num_env_steps = 64",
-        "TrainingSettings.evaluation_interval = 0",
-        "TrainingSettings.final_evaluation_episodes = 2",
-        "TrainingSettings.pictures = 1",
-        "PPOSettings.num_envs = 4",
-        "PPOSettings.steps_per_update = 8",
-        "PPOSettings.minibatch_size = 16",
-        "PPOSettings.num_epochs = 1",
+        *SMALL_PPO,
     ]
     launch(PPOProgram, CatchSuite, run.root, settings, "--stage=all", "--seed=3")
     metrics = read_metrics(run.stage("search").metrics_path)
