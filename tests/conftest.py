@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Several processes run at once, with networks so small that threads would only wait for each other.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # Tests of resumed runs compare to the last bit, and oneDNN's kernels do not give the same one each
-# time: on a busy machine one training in eight differed in it from others of the same process.
+# time: on a busy machine one training in nine differed in it from the first of its process.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # XLA's programs are so small here that optimizing them takes longer than running them.
