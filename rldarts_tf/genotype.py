@@ -266,6 +266,7 @@ def random_genotype(
     space: Space,
     rng: random.Random | ByteSource | int | None = None,
     output_mode: str = "concat",
+    op_weights: Mapping[str, Sequence[Sequence[float]]] | None = None,
 ) -> Genotype:
     """Draws a genotype uniformly from the `space.size()` there are (the random-search baseline).
 
@@ -274,20 +275,30 @@ def random_genotype(
       rng: source of randomness: a seed, a `random.Random`, or a `numpy.random.Generator`, both of
         which are advanced; None for one that the system seeds.
       output_mode: see `rldarts_tf.cells`.
+      op_weights: how often an edge that is kept has an op, relative to its others: per cell type
+        [E, |O|], in the order of `space.edges` and `space.ops`; that of none is not used. None: all
+        equally often.
 
     Raises:
       ConfigError: rng is none of these.
     """
     source = _random_source(rng)
+
+    def op_of(cell_type: str, i: int, j: int) -> str:
+        if op_weights is None:
+            return source.choice([op for op in space.ops(cell_type) if op != NONE])
+        row = op_weights[cell_type][space.edges.index((i, j))]
+        weights = [0.0 if op == NONE else w for op, w in zip(space.ops(cell_type), row)]
+        return source.choices(space.ops(cell_type), weights)[0]
+
     cells = {}
     for cell_type in space.cell_types:
-        nonzero = [op for op in space.ops(cell_type) if op != NONE]
         cells[cell_type] = tuple(
             tuple(
-                (i, source.choice(nonzero))
+                (i, op_of(cell_type, i, j))
                 for i in sorted(source.sample(inputs, min(len(inputs), space.top_k)))
             )
-            for inputs in map(space.sources, range(1, space.num_nodes + 1))
+            for j, inputs in enumerate(map(space.sources, range(1, space.num_nodes + 1)), start=1)
         )
     return Genotype.of(space, cells, output_mode=output_mode)
 

@@ -86,6 +86,11 @@ class StudySettings(Settings):
     )
     random_cells: int = setting(100, "cells drawn uniformly from the search space", least=0)
     random_seed: int = setting(0, "of the random cells", least=0, most=INT32_MAX)
+    random_costs: bool = setting(
+        False,
+        "random cells whose multiply-adds spread from the least to the most there are, and not "
+        "uniform ones, whose multiply-adds are much alike in a space of many layers",
+    )
     baselines: Sequence[str] = setting(
         ("impala_cnn",), "hand-designed encoders (EncoderSettings.baseline)", check=_texts
     )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.paths import RunPaths, ranked_path
 from rldarts_tf.runs.results import read_results
 from rldarts_tf.space import Space
+from rldarts_tf.studies.plans.costs import drawn_over_costs
 from rldarts_tf.studies.settings import StudySettings
 from rldarts_tf.studies.trials import CANDIDATE, ROOT, StudyPaths, Trial
 
@@ -346,6 +350,10 @@ class TrialMaker:
                 f"{space.name!r}, got {self.settings.random_cells}"
             )
         rng = random.Random(self.settings.random_seed)
+        if self.settings.random_costs:
+            costs = costs_of(self.settings)
+            draws = drawn_over_costs(space, costs, rng, output_mode)
+            return [*itertools.islice(draws, self.settings.random_cells)]
         drawn: dict[Genotype, None] = {}
         while len(drawn) < self.settings.random_cells:
             drawn.setdefault(random_genotype(space, rng, output_mode))
@@ -405,6 +413,32 @@ def search_space_of(settings: StudySettings) -> tuple[Space, str]:
     _load(settings, PLAIN)
     (encoders,) = gin_files.resolve(EncoderSettings)["search"]
     return as_search_space(encoders.search_space), encoders.output_mode
+
+
+def costs_of(settings: StudySettings) -> dict[str, np.ndarray]:
+    """The multiply-adds of every op of a study's cells, per cell type [E, |O|], relative ones.
+
+    They are those at images of `_SIDE` × `_SIDE`: which of two ops is the more expensive, and how
+    much, is the same at other sizes but for rounding.
+
+    Raises:
+      ConfigError: a gin file or setting of the trials is not valid.
+    """
+    import tensorflow as tf
+
+    from rldarts_tf.launch import gin_files
+    from rldarts_tf.search import costs
+    from rldarts_tf.training.settings import EncoderSettings
+
+    _load(settings, PLAIN)
+    (options,) = gin_files.resolve(EncoderSettings)["search"]
+    supernet = options.make("supernet")
+    supernet(tf.zeros((1, _SIDE, _SIDE, 3)))
+    op_cost = costs.counts(supernet.cells[0], "multiply_adds")
+    return dict(costs.make_table(supernet.space, supernet.placed_cells, op_cost).ops)
+
+
+_SIDE = 32
 
 
 def cell_variation(settings: StudySettings, variation: Variation) -> Variation:
