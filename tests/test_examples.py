@@ -26,7 +26,7 @@ def run(server: Server, *arguments: str) -> str:
 def test_ppo_of_tf_agents_trains_a_supernet_on_a_gymnasium_game(server):
     pytest.importorskip("tf_agents")
     pytest.importorskip("minatar")
-    small = ("--updates=2", "--num_envs=4", "--steps=8", "--epochs=1")
+    small = ("--updates=2", "--num_envs=4", "--steps=8")
     out = run(server, "swap_encoder_tf_agents.py", *small)
     assert "\n1: return " in out and "normal cell (micro)\n  node 1 = " in out
 
