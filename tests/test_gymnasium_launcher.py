@@ -206,7 +206,7 @@ gymnasium.register("RLDartsTest/Faulty-v0", Faulty)
     ],
 )
 def test_a_run_whose_environment_fails_keeps_its_checkpoint_and_is_resumed(
-    fault, vectorization, said, tmp_path, monkeypatch
+    fault, vectorization, said, tmp_path, monkeypatch, capsys
 ):
     arguments = [
         "--env_name=RLDartsTest/Faulty-v0",
@@ -223,7 +223,10 @@ def test_a_run_whose_environment_fails_keeps_its_checkpoint_and_is_resumed(
             launch("ppo", root, *arguments)
     # 16 steps of each of 4 environments, of which two begin an episode.
     assert checkpoint_step(root / "search") == 56
+    assert "goes on" not in capsys.readouterr().err
     launch("ppo", root, *arguments)
+    going_on = "search: goes on at step 56, with new episodes: those that ran cannot be saved\n"
+    assert going_on in capsys.readouterr().err
     paths = RunPaths(root)
     steps = read_metrics(paths.stage("search").metrics_path)["step"]
     assert steps[0] == 56 < steps[1] and steps[-1] >= 128

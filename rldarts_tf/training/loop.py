@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import dm_env
 import numpy as np
 import tensorflow as tf
 from typing_extensions import override
@@ -128,6 +129,8 @@ class Training(Closing):
           RunError: training has diverged, or a file cannot be written.
         """
         interrupted = False
+        if self._resume_step is not None and not self._done:
+            self._say(f"goes on at step {self._step:,}{self._new_episodes()}")
         with (
             self._open_metrics() as metrics,
             Progress(self._end, self._label, start_step=self._step) as progress,
@@ -157,11 +160,8 @@ class Training(Closing):
                     self._save()
         if self._early.stop is not None:
             reason, kept = self._early.stop.reason, self._early.stop.step
-            print(
-                f"{self._label}: stopped early at step {self._step:,}: {reason}; "
-                f"the cell of step {kept:,} is kept",
-                file=sys.stderr,
-                flush=True,
+            self._say(
+                f"stopped early at step {self._step:,}: {reason}; the cell of step {kept:,} is kept"
             )
         # The last evaluation may take minutes; the next start makes it.
         interrupted = interrupted or self._stopping()
@@ -169,6 +169,17 @@ class Training(Closing):
         evaluated = {} if interrupted else self._evaluate(final_episodes)
         cost = count_cost(self._encoder, self._program.environment.observation_spec().shape)
         return self._summary(evaluated, cost, interrupted)
+
+    def _say(self, text: str) -> None:
+        """Prints a line about this stage."""
+        print(f"{self._label}: {text}", file=sys.stderr, flush=True)
+
+    def _new_episodes(self) -> str:
+        """What is said of episodes where a run goes on; nothing if those of its checkpoint do."""
+        step_type = np.asarray(self._program.environment.current_time_step().step_type)
+        if (step_type == dm_env.StepType.FIRST).all():
+            return ", with new episodes: those that ran cannot be saved"
+        return ""
 
     @override
     def close(self) -> None:
