@@ -11,6 +11,7 @@ pytest.importorskip("tf_agents")
 
 from trainings import TINY, registers
 
+from rldarts_tf.agents.algorithm_settings import AlgorithmSettings
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.encoders import Supernet
 from rldarts_tf.envs.catch.settings import CatchSettings
@@ -30,6 +31,12 @@ SUITE = CatchSuite(CatchSettings(4, 3))
 UPDATES = 5
 
 registered = registers(SPACE)
+
+
+class OwnSettings(AlgorithmSettings):
+    """Of an algorithm whose program has no held-out experience."""
+
+    gradient_steps = minibatch_size = 1
 
 
 def search(folder, **settings):
@@ -87,7 +94,7 @@ def test_a_cap_hides_no_op_from_the_rule_that_counts_them():
 @pytest.mark.parametrize(
     ("algorithm", "method", "trained", "refusal"),
     [
-        ("rainbow", {}, True, "held-out experience, which Rainbow does not have"),
+        ("own", {}, True, "held-out experience, which Own does not have"),
         (
             "ppo",
             {"relaxation": "dirichlet", "alpha_learning_rate": 1e-3},
@@ -102,7 +109,7 @@ def test_an_eigenvalue_is_refused_before_the_search_where_there_is_none(
 ):
     encoder = EncoderSettings(SPACE.name, [2], train_alpha=trained)
     supernet = encoder.make("supernet", search=SearchSettings(stop_by="eigenvalue", **method))
-    settings = StageSettings(TINY[algorithm], SUITE, TrainingSettings())
+    settings = StageSettings({**TINY, "own": OwnSettings()}[algorithm], SUITE, TrainingSettings())
     with pytest.raises(ConfigError, match=f"stop_by = 'eigenvalue' .*{refusal}"):
         settings.check_gradient_steps("search", supernet)
 

@@ -39,7 +39,7 @@ BY = {
     "p": "the op weights (Algorithm 4)",
     "contribution": "their share in what a node becomes, on states that the policy visits",
     "return": "the return without each op, in the same episodes",
-    "loss": "the loss without each op, on held-out experience (PPO)",
+    "loss": "the loss without each op, on held-out experience",
     "random": "the return of whole cells that are drawn at random, with the supernet's weights",
     "evolution": "the same, of cells that evolve",
 }

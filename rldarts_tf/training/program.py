@@ -81,7 +81,7 @@ class StageSettings:
         if not self.algorithm.has_held_out:
             raise ConfigError(
                 f"{rule} is of a loss on held-out experience, which "
-                f"{type(self.algorithm).__name__[: -len('Settings')]} does not have; PPO has "
+                f"{type(self.algorithm).__name__[: -len('Settings')]} does not have "
                 f"(stage {stage!r})"
             )
         if supernet.alpha.search.relaxation == "dirichlet":
@@ -167,7 +167,7 @@ class AgentProgram(Closing):
           ConfigError: the algorithm has no such thing.
         """
         del seed
-        raise ConfigError(f"{type(self).__name__} has no loss on held-out experience; PPO has")
+        raise ConfigError(f"{type(self).__name__} has no loss on held-out experience")
 
     @abc.abstractmethod
     def state(self) -> dict[str, np.ndarray]:

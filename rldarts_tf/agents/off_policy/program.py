@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 import dm_env
 import numpy as np
 import tensorflow as tf
+from acme import types
 from acme.utils import loggers
 from typing_extensions import override
 
 from rldarts_tf.agents.gradients import diverged
+from rldarts_tf.agents.off_policy.held_out import OffPolicyHeldOut
 from rldarts_tf.agents.off_policy.learner import ReplayLearner
 from rldarts_tf.agents.off_policy.replay import (
     BatchAdder,
@@ -101,6 +103,7 @@ class OffPolicyProgram(AgentProgram):
         devices: int = 1,
     ) -> None:
         self._settings = settings
+        self._suite = suite
         self._strategy = make_strategy(devices)
         self.distillation = distillation
         self._replay_dir = stage_dir.replay_dir
@@ -205,6 +208,28 @@ class OffPolicyProgram(AgentProgram):
     def evaluation_policy(self, seed: int) -> Policy:
         del seed
         return lambda observations: self._checked(self._act_evaluating(observations))
+
+    @override
+    def held_out(self, seed: int) -> OffPolicyHeldOut:
+        settings = self._settings
+        act = traced(self._held_out_policy(seed))
+        return OffPolicyHeldOut(
+            self._suite.make(settings.num_envs, derived_seed(seed, "held-out environments")),
+            lambda observations: self._checked(act(observations)),
+            self._rewards,
+            self._held_out_loss,
+            settings.batch_size,
+            self._parts.n_step,
+            settings.discount,
+        )
+
+    @abc.abstractmethod
+    def _held_out_policy(self, seed: int) -> Callable[[Any], tuple[Any, Any]]:
+        """Like `Parts.act` at this moment of training, with randomness of its own."""
+
+    @abc.abstractmethod
+    def _held_out_loss(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
+        """The learner's loss, of a minibatch [M, ...] with this number: a float32 scalar."""
 
     @override
     def state(self) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import reverb
 import sonnet as snt
 import tensorflow as tf
 import trfl
-from acme import specs
+from acme import specs, types
 from acme.tf import utils as tf2_utils
 from acme.tf.losses.distributional import l2_project
 from acme.tf.networks import DiscreteValuedDistribution
@@ -270,21 +270,13 @@ class RainbowLearner(ReplayLearner):
         """
         settings, transitions = self._settings, sample.data
         o_tm1 = self._augmented(transitions.observation)
-        o_t = self._augmented(transitions.next_observation)
-        r_t = tf.cast(transitions.reward, tf.float32)
-        # The adder multiplies by γ^(n-1) and the discounts of the environment.
-        d_t = settings.discount * tf.cast(transitions.discount, tf.float32)
+        target = self._target(transitions, self._augmented(transitions.next_observation))
         weights = importance_weights(sample.info.probability, settings.importance_exponent)
-        # Outside of the tape: the target is a constant.
-        q_t_selector = self._network(o_t).mean()
-        z_t = self._target_network(o_t)
         variables = self._network.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             z_tm1 = self._network(o_tm1, **training_options(self._network))
-            losses, priorities = categorical_double_q(
-                z_tm1, transitions.action, r_t, d_t, z_t, q_t_selector
-            )
+            losses, priorities = categorical_double_q(z_tm1, transitions.action, *target)
             terms = self._terms(lesson, z_tm1)
             loss = self._scaled(tf.reduce_mean(weights * losses) + self._weighted(terms))
         gradients = self._differentiate(tape, loss, variables)
@@ -309,6 +301,25 @@ class RainbowLearner(ReplayLearner):
             **applied,
         }
         return metrics, tf.maximum(priorities, _MIN_PRIORITY)
+
+    def _target(
+        self, transitions: types.Transition, o_t: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, DiscreteValuedDistribution, tf.Tensor]:
+        """What `categorical_double_q` takes after the actions; a constant, outside of a tape."""
+        r_t = tf.cast(transitions.reward, tf.float32)
+        # The adder multiplies by γ^(n-1) and the discounts of the environment.
+        d_t = self._settings.discount * tf.cast(transitions.discount, tf.float32)
+        return r_t, d_t, self._target_network(o_t), self._network(o_t).mean()
+
+    def loss_of(self, transitions: types.Transition) -> tf.Tensor:
+        """The mean loss of transitions [M, ...] that are not trained on: a float32 scalar.
+
+        Of images that are not augmented, without importance weights, a teacher and a loss scale.
+        """
+        target = self._target(transitions, transitions.next_observation)
+        z_tm1 = self._network(transitions.observation)
+        losses, _ = categorical_double_q(z_tm1, transitions.action, *target)
+        return tf.reduce_mean(losses)
 
     def _augmented(self, images: tf.Tensor) -> tf.Tensor:
         """f of images; themselves without an augmentation."""

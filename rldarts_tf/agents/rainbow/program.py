@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from acme import types
 from typing_extensions import override
 
 from rldarts_tf.agents.off_policy.program import OffPolicyProgram, Parts
@@ -23,6 +25,7 @@ class RainbowProgram(OffPolicyProgram):
 
     # "epsilon" is the mean over the environments.
     losses = (*rainbow.LOSSES, "epsilon")
+    learner: rainbow.RainbowLearner
 
     @override
     def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:
@@ -35,7 +38,7 @@ class RainbowProgram(OffPolicyProgram):
                 if missing is not None:
                     print(settings.unscaled_warning(game, missing), file=sys.stderr, flush=True)
         actions = num_actions(self.environment.action_spec(), "Rainbow")
-        network = rainbow.make_network(encoder, actions, settings)
+        network = self._network = rainbow.make_network(encoder, actions, settings)
         generator = make_generator(seed, "actions")
         # Not saved: each evaluation sets it.
         self._evaluation_generator = make_generator(seed, "evaluation actions")
@@ -76,6 +79,18 @@ class RainbowProgram(OffPolicyProgram):
     @override
     def _rewards(self, rewards: np.ndarray) -> np.ndarray:
         return self._scale(rewards)
+
+    @override
+    def _held_out_policy(self, seed: int) -> Callable[[Any], tuple[Any, Any]]:
+        # A variable: on many games ε is one number of each environment.
+        epsilon = tf.Variable(self._epsilons(self._step), trainable=False)
+        generator = make_generator(seed, "held-out actions")
+        return rainbow.EpsilonGreedy(self._network, epsilon, generator).act
+
+    @override
+    def _held_out_loss(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
+        del group
+        return self.learner.loss_of(transitions)
 
     def _reward_ratio(self) -> float:
         """Returns of the teacher times this are in units of the student's rewards."""

@@ -60,6 +60,7 @@ class RainbowSettings(AlgorithmSettings):
     """
 
     minibatch: ClassVar[str | None] = "batch_size"
+    has_held_out: ClassVar[bool] = True
 
     num_envs: int = setting(64, "environments, stepped together", least=1)
     batch_size: int = setting(256, "transitions in a learner step", least=1)

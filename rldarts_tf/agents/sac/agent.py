@@ -18,7 +18,7 @@ import reverb
 import sonnet as snt
 import tensorflow as tf
 import tensorflow_probability as tfp
-from acme import specs
+from acme import specs, types
 from acme.tf import networks
 from acme.tf import utils as tf2_utils
 from acme.utils import counting, loggers
@@ -292,7 +292,9 @@ class SACLearner(ReplayLearner):
 
     # Without AutoGraph, which would translate Sonnet and Keras too, tracing is faster.
     @tf.function(autograph=False)
-    def _step(self, transitions: Any, lesson: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def _step(
+        self, transitions: types.Transition, lesson: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
         """Makes one learner step from `acme.types.Transition`s; returns `LOSSES`.
 
         Where a teacher has given a lesson, J_Q has the term of the critics and J_π that of the
@@ -300,17 +302,12 @@ class SACLearner(ReplayLearner):
         """
         distillation = self._distillation if lesson else None
         terms: dict[str, tf.Tensor] = {}
-        settings, trained = self._settings, self._trained
+        trained = self._trained
         seeds = tf.unstack(self._generator.make_seeds(4), axis=1)
         o_tm1 = self._augmented(transitions.observation, seeds[0])
         o_t = self._augmented(transitions.next_observation, seeds[1])
-        r_t = tf.cast(transitions.reward, tf.float32)
-        d_t = settings.discount * tf.cast(transitions.discount, tf.float32)
         temperature = tf.exp(self._log_temperature)
-
-        pi_t = self._actor(self._critics.torso(o_t))
-        a_t, log_pi_t = pi_t.experimental_sample_and_log_prob(seed=tf.cast(seeds[2], tf.int32))
-        target = soft_target(r_t, d_t, self._target_critics(o_t, a_t), log_pi_t, temperature)
+        target = self._target(transitions, o_t, temperature, tf.cast(seeds[2], tf.int32))
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained["critic"])
@@ -364,6 +361,31 @@ class SACLearner(ReplayLearner):
             **terms,
             **applied,
         }
+
+    def _target(
+        self, transitions: types.Transition, o_t: tf.Tensor, temperature: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """y of the critics, [B], with actions drawn from int32 [2]; a constant."""
+        r_t = tf.cast(transitions.reward, tf.float32)
+        d_t = self._settings.discount * tf.cast(transitions.discount, tf.float32)
+        pi_t = self._actor(self._critics.torso(o_t))
+        a_t, log_pi_t = pi_t.experimental_sample_and_log_prob(seed=seed)
+        return soft_target(r_t, d_t, self._target_critics(o_t, a_t), log_pi_t, temperature)
+
+    def loss_of(self, transitions: types.Transition, seed: tf.Tensor) -> tf.Tensor:
+        """J_Q of transitions [M, ...] that are not trained on, a float32 scalar.
+
+        It is the loss that trains the encoder. Of images that are not shifted, without a teacher
+        and a loss scale.
+
+        Args:
+          transitions: of one step.
+          seed: of the actions in the target, int32 [2].
+        """
+        target = self._target(
+            transitions, transitions.next_observation, tf.exp(self._log_temperature), seed
+        )
+        return critic_loss(self._critics(transitions.observation, transitions.action), target)
 
     def _augmented(self, observations: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Shifts images at random; returns states unchanged."""

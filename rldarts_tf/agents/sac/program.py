@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
+from acme import types
 from typing_extensions import override
 
 from rldarts_tf.agents.off_policy.program import OffPolicyProgram, Parts
@@ -19,12 +23,13 @@ class SACProgram(OffPolicyProgram):
     """
 
     losses = sac.LOSSES
+    learner: sac.SACLearner
 
     @override
     def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:
         check_box(self.environment.action_spec(), "SAC")
         settings = self._settings
-        networks = sac.SACNetworks(self._spec, encoder, settings)
+        networks = self._networks = sac.SACNetworks(self._spec, encoder, settings)
         generator = make_generator(seed, "actions")
         uniform = tf.Variable(True, trainable=False, name="uniform")
         return Parts(
@@ -40,3 +45,11 @@ class SACProgram(OffPolicyProgram):
             evaluate=networks.policy(None).act,
             trackables={"generator": generator},
         )
+
+    @override
+    def _held_out_policy(self, seed: int) -> Callable[[Any], tuple[Any, Any]]:
+        return self._networks.policy(make_generator(seed, "held-out actions")).act
+
+    @override
+    def _held_out_loss(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
+        return self.learner.loss_of(transitions, tf.stack([0, group]))

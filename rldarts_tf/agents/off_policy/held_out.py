@@ -1,0 +1,171 @@
+"""The loss of an agent that learns from replay, on held-out experience."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import dm_env
+import numpy as np
+import tensorflow as tf
+from acme import types
+from typing_extensions import override
+
+from rldarts_tf.envs.suite import Environments
+from rldarts_tf.training.held_out import HeldOut
+
+_WARM_UP = 256
+"""Steps before the first experience, so that it is not of beginnings of episodes alone."""
+_LEAST_STEPS = 16
+"""Steps of each environment in one collection, beside those of a return."""
+
+
+class Steps(NamedTuple):
+    """T steps of B environments; t counts states, of which there is one more.
+
+    Attributes:
+      observations: [T + 1, B, ...].
+      step_types: int [T + 1, B], of those observations.
+      actions: [T, B, ...].
+      rewards: float32 [T, B], scaled.
+      discounts: float32 [T, B], 0 where the episode terminated.
+    """
+
+    observations: np.ndarray
+    step_types: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    discounts: np.ndarray
+
+
+def n_step_transitions(steps: Steps, n_step: int, discount: float) -> types.Transition:
+    """Transitions of n steps, fewer only where an episode ends, as replay has them.
+
+    From s_t to s_{t+m}, m <= n: the reward is Σ_{k<m} γ^k D_k r_{t+k}, D_k the product of the
+    environment's discounts before step k, and the discount γ^{m-1} D_m. Those whose m-th step is
+    after the last one here, or was never made, are left out.
+
+    Args:
+      steps: consecutive ones.
+      n_step: n.
+      discount: γ.
+
+    Returns:
+      Numpy arrays [number, ...]; actions as they are, rewards and discounts float32 [number].
+    """
+    first = steps.step_types[1:] == dm_env.StepType.FIRST
+    last = steps.step_types[1:] == dm_env.StepType.LAST
+    length, num_envs = first.shape
+    found: list[tuple[int, int, int, float, float]] = []
+    for b in range(num_envs):
+        for t in range(length):
+            reward, product = 0.0, 1.0
+            for k in range(min(n_step, length - t)):
+                if first[t + k, b]:  # The action was ignored: an episode begins.
+                    break
+                reward += discount**k * product * float(steps.rewards[t + k, b])
+                product *= float(steps.discounts[t + k, b])
+                if last[t + k, b] or k == n_step - 1:
+                    found.append((t, t + k + 1, b, reward, discount**k * product))
+                    break
+    begin, end, env = (np.array([row[i] for row in found], int) for i in range(3))
+    rewards, discounts = (np.array([row[i] for row in found], np.float32) for i in (3, 4))
+    return types.Transition(
+        observation=steps.observations[begin, env],
+        action=steps.actions[begin, env],
+        reward=rewards,
+        discount=discounts,
+        next_observation=steps.observations[end, env],
+    )
+
+
+class OffPolicyHeldOut(HeldOut):
+    """`HeldOut` of an agent that learns from replay: its loss on transitions that it draws alike.
+
+    The policy explores as at this moment of training. What is in replay comes of earlier policies
+    too; this is of the present one alone.
+
+    Args:
+      environment: fresh environments, which are this object's from now on.
+      act: observations [B, ...] -> actions, with a source of randomness of its own.
+      rewards: scales rewards float32 [B] for learning.
+      loss_of: transitions [M, ...] and the number of the minibatch -> its mean loss, a scalar.
+      batch_size: M, transitions of a minibatch.
+      n_step: rewards in a return.
+      discount: γ.
+    """
+
+    def __init__(
+        self,
+        environment: Environments,
+        act: Callable[[np.ndarray], np.ndarray],
+        rewards: Callable[[np.ndarray], np.ndarray],
+        loss_of: Callable[[types.Transition, tf.Tensor], tf.Tensor],
+        batch_size: int,
+        n_step: int,
+        discount: float,
+    ) -> None:
+        self._environment, self._act, self._rewards = environment, act, rewards
+        self._loss_of, self._batch_size = loss_of, batch_size
+        self._n_step, self._discount = n_step, discount
+        needed = -(-batch_size // environment.batch_size)
+        self._num_steps = max(needed, _LEAST_STEPS) + n_step - 1
+        self._warm_up = _WARM_UP
+        self._rng = np.random.default_rng(0)
+        self._time_step = environment.reset()
+
+    @override
+    def collect(self, groups: int) -> types.Transition:
+        while self._warm_up > 0:
+            self._step()
+            self._warm_up -= 1
+        parts: list[types.Transition] = []
+        found = 0
+        while found < groups * self._batch_size:
+            parts.append(n_step_transitions(self._steps(), self._n_step, self._discount))
+            found += len(parts[-1].reward)
+        order = self._rng.permutation(found)[: groups * self._batch_size]
+        return tf.nest.map_structure(
+            lambda *arrays: tf.constant(
+                np.concatenate(arrays)[order].reshape(
+                    groups, self._batch_size, *arrays[0].shape[1:]
+                )
+            ),
+            *parts,
+        )
+
+    def _step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Makes one step of each environment: (actions, rewards, discounts), each [B, ...]."""
+        actions = self._act(self._time_step.observation)
+        self._time_step = self._environment.step(actions)
+        begins = self._time_step.step_type == dm_env.StepType.FIRST
+        self.environment_steps += int(np.sum(~begins))
+        # Copies: environments may write into the same arrays again.
+        rewards = np.array(self._rewards(self._time_step.reward), np.float32)
+        return actions, rewards, np.array(self._time_step.discount, np.float32)
+
+    def _steps(self) -> Steps:
+        states, made = [_state(self._time_step)], []
+        for _ in range(self._num_steps):
+            made.append(self._step())
+            states.append(_state(self._time_step))
+        return Steps(*map(np.stack, (*zip(*states), *zip(*made))))
+
+    @override
+    def losses(self, experience: types.Transition) -> tf.Tensor:
+        groups = experience.reward.shape[0]
+        # One after another, in one trace of the loss; AutoGraph would translate Sonnet too.
+        loss_of = tf.autograph.experimental.do_not_convert(lambda group: self._loss_of(*group))
+        numbered = (experience, tf.range(groups))
+        if groups == 1:
+            return loss_of(tf.nest.map_structure(lambda x: x[0], numbered))[None]
+        return tf.map_fn(loss_of, numbered, fn_output_signature=tf.float32)
+
+    @override
+    def close(self) -> None:
+        self._environment.close()
+
+
+def _state(time_step: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Copies of (observations, step types)."""
+    return np.array(time_step.observation), np.array(time_step.step_type)
