@@ -141,7 +141,7 @@ class SearchSettings(Settings):
     stop_by: str | None = setting(
         None,
         "what ends the search early, with the cell of before: 'eigenvalue', a rise of the largest "
-        "one of the α-Hessian (PPO), or 'parameter_free', too many ops without weights in a cell",
+        "one of the α-Hessian, or 'parameter_free', too many ops without weights in a cell",
         check=one_of(None, "eigenvalue", "parameter_free"),
     )
     stop_measurements: int = setting(25, "measurements of that in a whole search", least=2)
