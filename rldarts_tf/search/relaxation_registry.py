@@ -26,6 +26,7 @@ class Kind:
       is_softmax: whether their mean is softmax(z), or ranks ops and edges as that does.
       trains_alpha: whether p depends on z at all.
       penalty: the setting that is its weight where it has a penalty of α; None where it has none.
+      is_twice_differentiable: whether a loss has second derivatives by α, as the eigenvalue asks.
     """
 
     make: MakeRelaxation | None = None
@@ -33,6 +34,7 @@ class Kind:
     is_softmax: bool = True
     trains_alpha: bool = True
     penalty: str | None = None
+    is_twice_differentiable: bool = True
 
 
 _REGISTRY: dict[str, Kind] = {
@@ -40,7 +42,8 @@ _REGISTRY: dict[str, Kind] = {
     "sigmoid": Kind(sums_to_one=False, is_softmax=False, penalty="zero_one_penalty"),
     "gumbel": Kind(),
     "gumbel_2": Kind(),
-    "dirichlet": Kind(is_softmax=False, penalty="dirichlet_penalty"),
+    # TensorFlow has no second derivative of a gamma's samples.
+    "dirichlet": Kind(is_softmax=False, penalty="dirichlet_penalty", is_twice_differentiable=False),
     "random": Kind(sums_to_one=False, is_softmax=False, trains_alpha=False),
 }
 
@@ -52,6 +55,7 @@ def register_relaxation(
     sums_to_one: bool = True,
     is_softmax: bool = False,
     has_penalty: bool = False,
+    is_twice_differentiable: bool = True,
 ) -> None:
     """Makes a relaxation known by a name, for `SearchSettings.relaxation`.
 
@@ -63,6 +67,8 @@ def register_relaxation(
       is_softmax: whether their mean is softmax(z), or ranks ops and edges as that does: then a
         progressive search may leave out ops, and z alone tells the cell.
       has_penalty: whether it has a penalty of α, which then must have an optimizer of its own.
+      is_twice_differentiable: whether a loss has second derivatives by α; without them the rule
+        that stops by the eigenvalue is refused.
 
     Raises:
       ConfigError: the name is taken.
@@ -71,7 +77,13 @@ def register_relaxation(
         raise ConfigError(f"a relaxation named {name!r} is registered already")
     # Such a penalty has no weight among the settings but the choice of the relaxation.
     penalty = "relaxation" if has_penalty else None
-    _REGISTRY[name] = Kind(make, sums_to_one, is_softmax, penalty=penalty)
+    _REGISTRY[name] = Kind(
+        make,
+        sums_to_one,
+        is_softmax,
+        penalty=penalty,
+        is_twice_differentiable=is_twice_differentiable,
+    )
 
 
 def check_relaxation(field: str, value: Any) -> Any:

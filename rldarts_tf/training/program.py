@@ -15,6 +15,7 @@ from rldarts_tf.encoders import Encoder, Supernet
 from rldarts_tf.envs.suite import Environments, Suite
 from rldarts_tf.errors import ConfigError
 from rldarts_tf.runs.paths import StagePaths
+from rldarts_tf.search.relaxation_registry import kind_of
 from rldarts_tf.teaching.distillation import Distillation
 from rldarts_tf.training.evaluation import Policy
 from rldarts_tf.training.held_out import HeldOut
@@ -84,10 +85,11 @@ class StageSettings:
                 f"{type(self.algorithm).__name__[: -len('Settings')]} does not have "
                 f"(stage {stage!r})"
             )
-        if supernet.alpha.search.relaxation == "dirichlet":
+        relaxation = supernet.alpha.search.relaxation
+        if not kind_of(relaxation).is_twice_differentiable:
             raise ConfigError(
-                f"{rule} is of second derivatives, which TensorFlow does not have of the samples "
-                f"of SearchSettings.relaxation = 'dirichlet' (stage {stage!r})"
+                f"{rule} is of second derivatives, which SearchSettings.relaxation = "
+                f"{relaxation!r} does not have (stage {stage!r})"
             )
         if not supernet.alpha.trainable_weights:
             raise ConfigError(
