@@ -66,7 +66,7 @@ ALGORITHMS = {
     "rainbow": (
         RainbowProgram,
         [
-            # Reverb's draws have no seed: after 3,000 steps one training in ten was far from done.
+            # Draws of Reverb have no seed: after 3,000 steps one training of eight was far from done.
             "TrainingSettings.num_env_steps = 5_000",
             "RainbowSettings.num_envs = 8",
             "RainbowSettings.batch_size = 32",
