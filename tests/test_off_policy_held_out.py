@@ -181,8 +181,10 @@ def test_its_experience_is_of_environments_and_draws_of_its_own(program):
     before = state_of(program)
     held_out, experience = collected(program)
     batch = program._settings.batch_size
-    assert experience.reward.shape == experience.discount.shape == (3, batch)
-    assert experience.observation.shape == (3, batch, *program._spec.observations.shape)
+    transitions = experience.transitions
+    assert transitions.reward.shape == transitions.discount.shape == (3, batch)
+    assert transitions.observation.shape == (3, batch, *program._spec.observations.shape)
+    assert experience.targets.shape[:2] == (3, batch)
     assert held_out.environment_steps > 256
     losses = held_out.losses(experience).numpy()
     assert losses.shape == (3,) and np.isfinite(losses).all()
@@ -193,43 +195,43 @@ def test_its_experience_is_of_environments_and_draws_of_its_own(program):
     for x, y in zip(tf.nest.flatten(experience), tf.nest.flatten(again)):
         np.testing.assert_array_equal(x, y)
     _, other = collected(program, seed=6)
-    assert (other.observation.numpy() != experience.observation.numpy()).any()
+    assert (other.transitions.observation.numpy() != transitions.observation.numpy()).any()
     for name, value in state_of(program).items():
         np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
 def test_it_is_the_loss_that_a_learner_step_of_the_same_transitions_has(program):
     held_out, experience = collected(program, groups=1)
-    data = tf.nest.map_structure(lambda x: x[0], experience)
+    data, targets = tf.nest.map_structure(lambda x: x[0], tuple(experience))
     learner = program.learner
+    found = held_out.losses(experience)[0]
     if isinstance(program, SACProgram):
+        # The actions in the learner's targets are of its own generator.
         generator = tf.random.Generator.from_state(
             learner._generator.state.numpy(), learner._generator.algorithm
         )
         seed = tf.cast(tf.unstack(generator.make_seeds(4), axis=1)[2], tf.int32)
-        found = learner.loss_of(data, seed)
+        assert np.abs(learner.target_of(data, seed) - targets).max() > 0
+        found = learner.loss_of(data, learner.target_of(data, seed))
         expected = learner._step(data, {})["critic_loss"]
     else:
         info = reverb.SampleInfo(*[tf.ones(len(data.reward))] * len(reverb.SampleInfo._fields))
-        found = held_out.losses(experience)[0]
         expected = learner._step(reverb.ReplaySample(info, data), {})[0]["loss"]
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_mask_of_the_ops_changes_it_and_it_has_second_derivatives(program):
     held_out, experience = collected(program, groups=1)
-    torso = (
-        program.learner._network
-        if isinstance(program, RainbowProgram)
-        else program.learner._critics
-    )
     (alpha,) = program.learner._alphas
     whole = held_out.losses(experience).numpy()
     mask = Mask(SPACE)
     shape = next(iter(alpha.op_weights().values())).shape
-    with masked({"network": torso}, mask):
+    with masked(program.trackables, mask):
         mask.assign({"normal": Weights(np.zeros(shape, np.float32), np.zeros(shape, np.float32))})
         assert (held_out.losses(experience).numpy() != whole).all()
+        # The targets stay those of the whole network, which a new collection's are not.
+        _, again = collected(program, groups=1)
+        assert (again.targets.numpy() != experience.targets.numpy()).any()
     np.testing.assert_array_equal(held_out.losses(experience), whole)
     (logits,) = alpha.trainable_weights
     with tf.GradientTape() as outer:

@@ -100,6 +100,12 @@ def distribution(logits, atoms):
     )
 
 
+def categorical_double_q(z_tm1, a_tm1, r_t, d_t, z_t, q_t_selector):
+    """(cross-entropies, divergences) of the package."""
+    target = rainbow.double_q_target(r_t, d_t, z_t, q_t_selector)
+    return rainbow.categorical_loss(z_tm1, a_tm1, target)
+
+
 def loss_of(logits, actions, rewards, discounts, target_logits, selector, atoms):
     """(m [B, K], cross-entropies, divergences) of the package.
 
@@ -108,7 +114,7 @@ def loss_of(logits, actions, rewards, discounts, target_logits, selector, atoms)
     logits = tf.constant(logits, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        losses, divergences = rainbow.categorical_double_q(
+        losses, divergences = categorical_double_q(
             DiscreteValuedDistribution(values=tf.constant(atoms, tf.float32), logits=logits),
             tf.constant(actions, tf.int32),
             tf.constant(rewards, tf.float32),
@@ -195,7 +201,7 @@ def test_nothing_flows_back_through_the_target_or_the_divergence():
     atoms = tf.linspace(0.0, 1.0, 4)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([logits, target_logits, selector])
-        losses, divergences = rainbow.categorical_double_q(
+        losses, divergences = categorical_double_q(
             DiscreteValuedDistribution(values=atoms, logits=logits),
             tf.constant([0, 2]),
             tf.constant([0.1, 0.2]),
@@ -268,7 +274,7 @@ def test_the_loss_refuses_to_broadcast(name):
         atoms = tf.linspace(0.0, 1.0, K)
         for n in ("z_tm1", "z_t"):
             arguments[n] = DiscreteValuedDistribution(values=atoms, logits=arguments[n])
-        return rainbow.categorical_double_q(**arguments)
+        return categorical_double_q(**arguments)
 
     assert [x.shape for x in loss(shapes)] == [[B], [B]]
     batch, *rest = shapes[name]

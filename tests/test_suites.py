@@ -66,7 +66,7 @@ ALGORITHMS = {
     "rainbow": (
         RainbowProgram,
         [
-            # Draws of Reverb have no seed: after 3,000 steps one training of eight was far from done.
+            # Reverb's draws have no seed: one of eight trainings was far from done at 3,000 steps.
             "TrainingSettings.num_env_steps = 5_000",
             "RainbowSettings.num_envs = 8",
             "RainbowSettings.batch_size = 32",

@@ -79,17 +79,32 @@ def n_step_transitions(steps: Steps, n_step: int, discount: float) -> types.Tran
     )
 
 
+class Minibatches(NamedTuple):
+    """Held-out experience.
+
+    Attributes:
+      transitions: [G, M, ...].
+      targets: what the network is to predict of them, [G, M, ...].
+    """
+
+    transitions: types.Transition
+    targets: tf.Tensor
+
+
 class OffPolicyHeldOut(HeldOut):
     """`HeldOut` of an agent that learns from replay: its loss on transitions that it draws alike.
 
     The policy explores as at this moment of training. What is in replay comes of earlier policies
-    too; this is of the present one alone.
+    too; this is of the present one alone. Targets are those of the moment of collecting: were they
+    of the networks as they are when the loss is asked for, one that predicts the same of all
+    states, because an op is missing, would agree with itself and have a small loss.
 
     Args:
       environment: fresh environments, which are this object's from now on.
       act: observations [B, ...] -> actions, with a source of randomness of its own.
       rewards: scales rewards float32 [B] for learning.
-      loss_of: transitions [M, ...] and the number of the minibatch -> its mean loss, a scalar.
+      target_of: transitions [M, ...] and the number of the minibatch -> their targets [M, ...].
+      loss_of: transitions and their targets -> the mean loss, a scalar.
       batch_size: M, transitions of a minibatch.
       n_step: rewards in a return.
       discount: γ.
@@ -100,13 +115,14 @@ class OffPolicyHeldOut(HeldOut):
         environment: Environments,
         act: Callable[[np.ndarray], np.ndarray],
         rewards: Callable[[np.ndarray], np.ndarray],
+        target_of: Callable[[types.Transition, tf.Tensor], tf.Tensor],
         loss_of: Callable[[types.Transition, tf.Tensor], tf.Tensor],
         batch_size: int,
         n_step: int,
         discount: float,
     ) -> None:
         self._environment, self._act, self._rewards = environment, act, rewards
-        self._loss_of, self._batch_size = loss_of, batch_size
+        self._target_of, self._loss_of, self._batch_size = target_of, loss_of, batch_size
         self._n_step, self._discount = n_step, discount
         needed = -(-batch_size // environment.batch_size)
         self._num_steps = max(needed, _LEAST_STEPS) + n_step - 1
@@ -115,7 +131,7 @@ class OffPolicyHeldOut(HeldOut):
         self._time_step = environment.reset()
 
     @override
-    def collect(self, groups: int) -> types.Transition:
+    def collect(self, groups: int) -> Minibatches:
         while self._warm_up > 0:
             self._step()
             self._warm_up -= 1
@@ -125,7 +141,7 @@ class OffPolicyHeldOut(HeldOut):
             parts.append(n_step_transitions(self._steps(), self._n_step, self._discount))
             found += len(parts[-1].reward)
         order = self._rng.permutation(found)[: groups * self._batch_size]
-        return tf.nest.map_structure(
+        transitions = tf.nest.map_structure(
             lambda *arrays: tf.constant(
                 np.concatenate(arrays)[order].reshape(
                     groups, self._batch_size, *arrays[0].shape[1:]
@@ -133,6 +149,9 @@ class OffPolicyHeldOut(HeldOut):
             ),
             *parts,
         )
+        # One after another, for all at once may be more than memory has.
+        targets = [self._target_of(_group(transitions, i), tf.constant(i)) for i in range(groups)]
+        return Minibatches(transitions, tf.stack(targets))
 
     def _step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Makes one step of each environment: (actions, rewards, discounts), each [B, ...]."""
@@ -152,18 +171,20 @@ class OffPolicyHeldOut(HeldOut):
         return Steps(*map(np.stack, (*zip(*states), *zip(*made))))
 
     @override
-    def losses(self, experience: types.Transition) -> tf.Tensor:
-        groups = experience.reward.shape[0]
+    def losses(self, experience: Minibatches) -> tf.Tensor:
         # One after another, in one trace of the loss; AutoGraph would translate Sonnet too.
         loss_of = tf.autograph.experimental.do_not_convert(lambda group: self._loss_of(*group))
-        numbered = (experience, tf.range(groups))
-        if groups == 1:
-            return loss_of(tf.nest.map_structure(lambda x: x[0], numbered))[None]
-        return tf.map_fn(loss_of, numbered, fn_output_signature=tf.float32)
+        if experience.targets.shape[0] == 1:
+            return loss_of(_group(experience, 0))[None]
+        return tf.map_fn(loss_of, experience, fn_output_signature=tf.float32)
 
     @override
     def close(self) -> None:
         self._environment.close()
+
+
+def _group(nest: Any, number: int) -> Any:
+    return tf.nest.map_structure(lambda x: x[number], nest)
 
 
 def _state(time_step: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -72,6 +72,15 @@ class ReplayLearner(acme.Learner, savers.TFSaveable):
     def _learn(self, sample: reverb.ReplaySample) -> Mapping[str, Any]:
         """Makes one gradient step; returns its metrics."""
 
+    @abc.abstractmethod
+    def loss_of(self, transitions: Any, target: tf.Tensor) -> tf.Tensor:
+        """The mean loss of transitions [M, ...] that are not trained on: a float32 scalar.
+
+        Args:
+          transitions: the transitions.
+          target: what the network is to predict of them, [M, ...].
+        """
+
     @property
     def state(self) -> dict[str, Any]:
         """TensorFlow objects for a checkpoint; a subclass adds networks and optimizers."""

@@ -217,7 +217,8 @@ class OffPolicyProgram(AgentProgram):
             self._suite.make(settings.num_envs, derived_seed(seed, "held-out environments")),
             lambda observations: self._checked(act(observations)),
             self._rewards,
-            self._held_out_loss,
+            traced(self._held_out_target),
+            self.learner.loss_of,
             settings.batch_size,
             self._parts.n_step,
             settings.discount,
@@ -228,8 +229,8 @@ class OffPolicyProgram(AgentProgram):
         """Like `Parts.act` at this moment of training, with randomness of its own."""
 
     @abc.abstractmethod
-    def _held_out_loss(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
-        """The learner's loss, of a minibatch [M, ...] with this number: a float32 scalar."""
+    def _held_out_target(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
+        """What the learner's network is to predict of a minibatch [M, ...] with this number."""
 
     @override
     def state(self) -> dict[str, np.ndarray]:
@@ -325,7 +326,7 @@ class MeanLogger(loggers.Logger):
         """There is nothing to close."""
 
 
-def traced(act: Callable[..., Any]) -> Callable[[np.ndarray], Any]:
+def traced(act: Callable[..., Any]) -> Callable[..., Any]:
     """A policy as a graph; without AutoGraph, which would translate Sonnet and Keras too."""
     return tf.function(act, autograph=False, reduce_retracing=True)
 

@@ -126,23 +126,41 @@ class EpsilonGreedy(snt.Module):
         return policy.sample(seed=seed), values
 
 
-def categorical_double_q(
-    z_tm1: DiscreteValuedDistribution,
-    a_tm1: tf.Tensor,
-    r_t: tf.Tensor,
-    d_t: tf.Tensor,
-    z_t: DiscreteValuedDistribution,
-    q_t_selector: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The C51 loss with double Q: m = Φ(r + d Z_{θ'}(s_t, a*)), a* = argmax_a q_θ(s_t, a).
+def double_q_target(
+    r_t: tf.Tensor, d_t: tf.Tensor, z_t: DiscreteValuedDistribution, q_t_selector: tf.Tensor
+) -> tf.Tensor:
+    """m = Φ(r + d Z_{θ'}(s_t, a*)), a* = argmax_a q_θ(s_t, a): [B, atoms], a constant.
 
     Args:
-      z_tm1: distributions of returns of all actions at s_{t-1}, batch shape [B, A].
-      a_tm1: the actions taken, int32 [B].
       r_t: float32 [B], the n-step return.
       d_t: float32 [B], γ^n, or 0 where the episode terminated on the way.
       z_t: distributions at s_t by the target network, batch shape [B, A].
       q_t_selector: action values at s_t by the online network, [B, A].
+
+    Raises:
+      ValueError: a shape is another.
+    """
+    check_shapes(
+        r_t=(r_t, ("B",)),
+        d_t=(d_t, ("B",)),
+        z_t=(z_t.logits, ("B", "A", "K")),
+        q_t_selector=(q_t_selector, ("B", "A")),
+    )
+    a_t = tf.argmax(q_t_selector, axis=-1, output_type=tf.int32)
+    p_t = tf.nn.softmax(tf.gather(z_t.logits, a_t, batch_dims=1))  # [B, atoms]
+    atoms = r_t[:, None] + d_t[:, None] * z_t.values  # [B, atoms]
+    return tf.stop_gradient(l2_project(atoms, p_t, z_t.values))
+
+
+def categorical_loss(
+    z_tm1: DiscreteValuedDistribution, a_tm1: tf.Tensor, target: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The C51 loss.
+
+    Args:
+      z_tm1: distributions of returns of all actions at s_{t-1}, batch shape [B, A].
+      a_tm1: the actions taken, int32 [B].
+      target: m, [B, atoms].
 
     Returns:
       (cross-entropy of m and the prediction [B], the loss; their Kullback-Leibler divergence [B],
@@ -152,17 +170,8 @@ def categorical_double_q(
       ValueError: a shape is another.
     """
     check_shapes(
-        z_tm1=(z_tm1.logits, ("B", "A", "K")),
-        a_tm1=(a_tm1, ("B",)),
-        r_t=(r_t, ("B",)),
-        d_t=(d_t, ("B",)),
-        z_t=(z_t.logits, ("B", "A", "K")),
-        q_t_selector=(q_t_selector, ("B", "A")),
+        z_tm1=(z_tm1.logits, ("B", "A", "K")), a_tm1=(a_tm1, ("B",)), target=(target, ("B", "K"))
     )
-    a_t = tf.argmax(q_t_selector, axis=-1, output_type=a_tm1.dtype)
-    p_t = tf.nn.softmax(tf.gather(z_t.logits, a_t, batch_dims=1))  # [B, num_atoms]
-    atoms = r_t[:, None] + d_t[:, None] * z_t.values  # [B, num_atoms]
-    target = tf.stop_gradient(l2_project(atoms, p_t, z_t.values))  # m
     logits = tf.gather(z_tm1.logits, a_tm1, batch_dims=1)
     cross_entropy = tf.nn.softmax_cross_entropy_with_logits(labels=target, logits=logits)
     entropy = -tf.reduce_sum(tf.math.xlogy(target, target), axis=-1)
@@ -270,13 +279,13 @@ class RainbowLearner(ReplayLearner):
         """
         settings, transitions = self._settings, sample.data
         o_tm1 = self._augmented(transitions.observation)
-        target = self._target(transitions, self._augmented(transitions.next_observation))
+        target = self.target_of(transitions, self._augmented(transitions.next_observation))
         weights = importance_weights(sample.info.probability, settings.importance_exponent)
         variables = self._network.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             z_tm1 = self._network(o_tm1, **training_options(self._network))
-            losses, priorities = categorical_double_q(z_tm1, transitions.action, *target)
+            losses, priorities = categorical_loss(z_tm1, transitions.action, target)
             terms = self._terms(lesson, z_tm1)
             loss = self._scaled(tf.reduce_mean(weights * losses) + self._weighted(terms))
         gradients = self._differentiate(tape, loss, variables)
@@ -302,23 +311,30 @@ class RainbowLearner(ReplayLearner):
         }
         return metrics, tf.maximum(priorities, _MIN_PRIORITY)
 
-    def _target(
-        self, transitions: types.Transition, o_t: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, DiscreteValuedDistribution, tf.Tensor]:
-        """What `categorical_double_q` takes after the actions; a constant, outside of a tape."""
+    def target_of(self, transitions: types.Transition, o_t: tf.Tensor | None = None) -> tf.Tensor:
+        """m of transitions [B, ...], [B, atoms]; a constant, outside of a tape.
+
+        Args:
+          transitions: the transitions.
+          o_t: their next observations as they are to be seen; None: as they are.
+        """
+        o_t = transitions.next_observation if o_t is None else o_t
         r_t = tf.cast(transitions.reward, tf.float32)
         # The adder multiplies by γ^(n-1) and the discounts of the environment.
         d_t = self._settings.discount * tf.cast(transitions.discount, tf.float32)
-        return r_t, d_t, self._target_network(o_t), self._network(o_t).mean()
+        return double_q_target(r_t, d_t, self._target_network(o_t), self._network(o_t).mean())
 
-    def loss_of(self, transitions: types.Transition) -> tf.Tensor:
+    def loss_of(self, transitions: types.Transition, target: tf.Tensor) -> tf.Tensor:
         """The mean loss of transitions [M, ...] that are not trained on: a float32 scalar.
 
         Of images that are not augmented, without importance weights, a teacher and a loss scale.
+
+        Args:
+          transitions: the transitions.
+          target: as `target_of` gives it, [M, atoms].
         """
-        target = self._target(transitions, transitions.next_observation)
         z_tm1 = self._network(transitions.observation)
-        losses, _ = categorical_double_q(z_tm1, transitions.action, *target)
+        losses, _ = categorical_loss(z_tm1, transitions.action, target)
         return tf.reduce_mean(losses)
 
     def _augmented(self, images: tf.Tensor) -> tf.Tensor:

@@ -88,9 +88,9 @@ class RainbowProgram(OffPolicyProgram):
         return rainbow.EpsilonGreedy(self._network, epsilon, generator).act
 
     @override
-    def _held_out_loss(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
+    def _held_out_target(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
         del group
-        return self.learner.loss_of(transitions)
+        return self.learner.target_of(transitions)
 
     def _reward_ratio(self) -> float:
         """Returns of the teacher times this are in units of the student's rewards."""

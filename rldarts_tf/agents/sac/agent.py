@@ -307,7 +307,7 @@ class SACLearner(ReplayLearner):
         o_tm1 = self._augmented(transitions.observation, seeds[0])
         o_t = self._augmented(transitions.next_observation, seeds[1])
         temperature = tf.exp(self._log_temperature)
-        target = self._target(transitions, o_t, temperature, tf.cast(seeds[2], tf.int32))
+        target = self.target_of(transitions, tf.cast(seeds[2], tf.int32), o_t)
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained["critic"])
@@ -362,17 +362,25 @@ class SACLearner(ReplayLearner):
             **applied,
         }
 
-    def _target(
-        self, transitions: types.Transition, o_t: tf.Tensor, temperature: tf.Tensor, seed: tf.Tensor
+    def target_of(
+        self, transitions: types.Transition, seed: tf.Tensor, o_t: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """y of the critics, [B], with actions drawn from int32 [2]; a constant."""
+        """y of the critics, [B]; a constant, outside of a tape.
+
+        Args:
+          transitions: of one step, [B, ...].
+          seed: of the actions, int32 [2].
+          o_t: their next observations as they are to be seen; None: as they are.
+        """
+        o_t = transitions.next_observation if o_t is None else o_t
         r_t = tf.cast(transitions.reward, tf.float32)
         d_t = self._settings.discount * tf.cast(transitions.discount, tf.float32)
         pi_t = self._actor(self._critics.torso(o_t))
         a_t, log_pi_t = pi_t.experimental_sample_and_log_prob(seed=seed)
+        temperature = tf.exp(self._log_temperature)
         return soft_target(r_t, d_t, self._target_critics(o_t, a_t), log_pi_t, temperature)
 
-    def loss_of(self, transitions: types.Transition, seed: tf.Tensor) -> tf.Tensor:
+    def loss_of(self, transitions: types.Transition, target: tf.Tensor) -> tf.Tensor:
         """J_Q of transitions [M, ...] that are not trained on, a float32 scalar.
 
         It is the loss that trains the encoder. Of images that are not shifted, without a teacher
@@ -380,11 +388,8 @@ class SACLearner(ReplayLearner):
 
         Args:
           transitions: of one step.
-          seed: of the actions in the target, int32 [2].
+          target: as `target_of` gives it, [M].
         """
-        target = self._target(
-            transitions, transitions.next_observation, tf.exp(self._log_temperature), seed
-        )
         return critic_loss(self._critics(transitions.observation, transitions.action), target)
 
     def _augmented(self, observations: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

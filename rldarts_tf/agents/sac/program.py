@@ -51,5 +51,5 @@ class SACProgram(OffPolicyProgram):
         return self._networks.policy(make_generator(seed, "held-out actions")).act
 
     @override
-    def _held_out_loss(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
-        return self.learner.loss_of(transitions, tf.stack([0, group]))
+    def _held_out_target(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
+        return self.learner.target_of(transitions, tf.stack([0, group]))
