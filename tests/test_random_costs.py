@@ -24,9 +24,9 @@ from rldarts_tf.studies.plans.costs import (
 )
 from rldarts_tf.studies.plans.making import TrialMaker, costs_of, search_space_of
 
-CELLS = SearchSpace("cells", ("conv_3x3", "relu"), ("conv_3x3",), num_reduction=1)
-CHAIN = LayerSpace("chain", A2D.layer_ops)
-SMALL = SearchSpace("small", ("conv_3x3",), num_nodes=2, top_k=1)
+CELLS = SearchSpace("priced_cells", ("conv_3x3", "relu"), ("conv_3x3",), num_reduction=1)
+CHAIN = LayerSpace("priced_chain", A2D.layer_ops)
+SMALL = SearchSpace("priced_small", ("conv_3x3",), num_nodes=2, top_k=1)
 
 
 @pytest.fixture(autouse=True)

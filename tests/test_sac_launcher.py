@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -161,7 +162,10 @@ def test_kill_loses_at_most_what_came_after_the_last_checkpoint(interrupted):
 def test_steps_replay_and_episodes_go_on_after_each_stop_and_a_dead_worker(interrupted):
     interrupted, _ = interrupted
     assert interrupted.ended.code == 0, interrupted.ended.err
-    complaints = [line for line in interrupted.ended.err.splitlines() if " left" not in line]
+    going_on, *complaints = (
+        line for line in interrupted.ended.err.splitlines() if " left" not in line
+    )
+    assert re.fullmatch(r"baseline: goes on at step [\d,]+, with new episodes: .*", going_on)
     assert len(complaints) == 1 and "pendulum/swingup" in complaints[0]
     rows = rows_of(interrupted.root / "baseline/metrics.csv")
     steps = np.array(numbers(rows, "step"))
