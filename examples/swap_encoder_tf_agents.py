@@ -28,6 +28,7 @@ parser.add_argument("--steps", type=int, default=64, help="per environment and u
 arguments = parser.parse_args()
 num_envs, steps = arguments.num_envs, arguments.steps
 
+tf.get_logger().setLevel("ERROR")
 games = make_gymnasium(GymnasiumSettings(env=arguments.game), num_envs, seed=0)
 environment = TFPyEnvironment(PyEnvironment(games))
 observations, actions = environment.observation_spec(), environment.action_spec()

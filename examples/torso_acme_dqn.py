@@ -38,6 +38,7 @@ agent = dqn.DQN(
     epsilon=tf.Variable(0.1),
     learning_rate=1e-3,
     checkpoint=False,
+    logger=acme.utils.loggers.NoOpLogger(),
 )
 loop = acme.EnvironmentLoop(environment, agent, logger=acme.utils.loggers.NoOpLogger())
 returns = []
