@@ -5,9 +5,17 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from typing_extensions import override
 
 from rldarts_tf.closing import Closing
+from rldarts_tf.envs.suite import Environments
+
+_WARM_UP = 256
+"""Steps before the first experience, so that it is not of beginnings of episodes alone."""
+_LEAST_STEPS = 16
+"""Steps of each environment in one collection."""
 
 
 class HeldOut(Closing):
@@ -15,11 +23,21 @@ class HeldOut(Closing):
 
     Nothing of the training changes: no environment, generator or statistic.
 
+    Args:
+      environment: fresh environments, which are this object's from now on.
+      batch_size: M, transitions of a minibatch.
+
     Attributes:
       environment_steps: those of all experience so far.
     """
 
-    environment_steps: int = 0
+    def __init__(self, environment: Environments, batch_size: int) -> None:
+        self.environment_steps = 0
+        self._environment, self._batch_size = environment, batch_size
+        needed = -(-batch_size // environment.batch_size)
+        self._num_steps = max(needed, _LEAST_STEPS)
+        self._is_warm = False
+        self._rng = np.random.default_rng(0)
 
     @abc.abstractmethod
     def collect(self, groups: int) -> Any:
@@ -41,3 +59,37 @@ class HeldOut(Closing):
 
         It may be traced and differentiated by α and θ, also twice.
         """
+
+    @abc.abstractmethod
+    def _transitions(self) -> Any:
+        """Makes `_num_steps` steps or a little more, and counts them.
+
+        Returns:
+          A nest of numpy arrays [number, ...] of those that are transitions.
+        """
+
+    def _minibatches(self, groups: int) -> Any:
+        """New transitions in random order, a nest of tensors [groups, M, ...]."""
+        if not self._is_warm:
+            for _ in range(-(-_WARM_UP // self._num_steps)):
+                self._transitions()
+            self._is_warm = True
+        needed = groups * self._batch_size
+        parts: list[Any] = []
+        found = 0
+        while found < needed:
+            parts.append(self._transitions())
+            found += len(tf.nest.flatten(parts[-1])[0])
+        order = self._rng.permutation(found)[:needed]
+        return tf.nest.map_structure(
+            lambda *arrays: tf.constant(
+                np.concatenate(arrays)[order].reshape(
+                    groups, self._batch_size, *arrays[0].shape[1:]
+                )
+            ),
+            *parts,
+        )
+
+    @override
+    def close(self) -> None:
+        self._environment.close()

@@ -14,11 +14,6 @@ from typing_extensions import override
 from rldarts_tf.envs.suite import Environments
 from rldarts_tf.training.held_out import HeldOut
 
-_WARM_UP = 256
-"""Steps before the first experience, so that it is not of beginnings of episodes alone."""
-_LEAST_STEPS = 16
-"""Steps of each environment in one collection, beside those of a return."""
-
 
 class Steps(NamedTuple):
     """T steps of B environments; t counts states, of which there is one more.
@@ -121,34 +116,16 @@ class OffPolicyHeldOut(HeldOut):
         n_step: int,
         discount: float,
     ) -> None:
-        self._environment, self._act, self._rewards = environment, act, rewards
-        self._target_of, self._loss_of, self._batch_size = target_of, loss_of, batch_size
+        super().__init__(environment, batch_size)
+        self._num_steps += n_step - 1  # The last ones of a collection begin no return.
+        self._act, self._rewards = act, rewards
+        self._target_of, self._loss_of = target_of, loss_of
         self._n_step, self._discount = n_step, discount
-        needed = -(-batch_size // environment.batch_size)
-        self._num_steps = max(needed, _LEAST_STEPS) + n_step - 1
-        self._warm_up = _WARM_UP
-        self._rng = np.random.default_rng(0)
         self._time_step = environment.reset()
 
     @override
     def collect(self, groups: int) -> Minibatches:
-        while self._warm_up > 0:
-            self._step()
-            self._warm_up -= 1
-        parts: list[types.Transition] = []
-        found = 0
-        while found < groups * self._batch_size:
-            parts.append(n_step_transitions(self._steps(), self._n_step, self._discount))
-            found += len(parts[-1].reward)
-        order = self._rng.permutation(found)[: groups * self._batch_size]
-        transitions = tf.nest.map_structure(
-            lambda *arrays: tf.constant(
-                np.concatenate(arrays)[order].reshape(
-                    groups, self._batch_size, *arrays[0].shape[1:]
-                )
-            ),
-            *parts,
-        )
+        transitions = self._minibatches(groups)
         # One after another, for all at once may be more than memory has.
         targets = [self._target_of(_group(transitions, i), tf.constant(i)) for i in range(groups)]
         return Minibatches(transitions, tf.stack(targets))
@@ -163,12 +140,14 @@ class OffPolicyHeldOut(HeldOut):
         rewards = np.array(self._rewards(self._time_step.reward), np.float32)
         return actions, rewards, np.array(self._time_step.discount, np.float32)
 
-    def _steps(self) -> Steps:
+    @override
+    def _transitions(self) -> types.Transition:
         states, made = [_state(self._time_step)], []
         for _ in range(self._num_steps):
             made.append(self._step())
             states.append(_state(self._time_step))
-        return Steps(*map(np.stack, (*zip(*states), *zip(*made))))
+        steps = Steps(*map(np.stack, (*zip(*states), *zip(*made))))
+        return n_step_transitions(steps, self._n_step, self._discount)
 
     @override
     def losses(self, experience: Minibatches) -> tf.Tensor:
@@ -177,10 +156,6 @@ class OffPolicyHeldOut(HeldOut):
         if experience.targets.shape[0] == 1:
             return loss_of(_group(experience, 0))[None]
         return tf.map_fn(loss_of, experience, fn_output_signature=tf.float32)
-
-    @override
-    def close(self) -> None:
-        self._environment.close()
 
 
 def _group(nest: Any, number: int) -> Any:

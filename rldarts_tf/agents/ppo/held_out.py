@@ -15,10 +15,6 @@ from rldarts_tf.envs.reward import RewardNormalizer
 from rldarts_tf.envs.suite import Environments
 from rldarts_tf.training.held_out import HeldOut
 
-_WARM_UP = 256
-"""Steps before the first experience, so that it is not of beginnings of episodes alone."""
-_LEAST_STEPS = 16
-
 
 class PPOHeldOut(HeldOut):
     """`HeldOut` of PPO: the loss of equation 9 of Schulman et al. 2017 on minibatches.
@@ -43,49 +39,26 @@ class PPOHeldOut(HeldOut):
         environment: Environments,
         normalizer: RewardNormalizer,
     ) -> None:
+        super().__init__(environment, settings.minibatch_size)
+        # Long enough for advantages, and no longer than those of training.
+        self._num_steps = min(self._num_steps, settings.steps_per_update)
         self._agent = agent
-        self._settings = settings
-        self._environment = environment
-        # Enough for a minibatch, and long enough for advantages.
-        needed = -(-settings.minibatch_size // settings.num_envs)
-        num_steps = min(max(needed, _LEAST_STEPS), settings.steps_per_update)
-        self._collector = Collector(environment, act, num_steps, normalizer)
-        self._warm_up = -(-_WARM_UP // num_steps)
-        self._rng = np.random.default_rng(0)
+        self._collector = Collector(environment, act, self._num_steps, normalizer)
 
     @override
     def collect(self, groups: int) -> trajectory.Trajectory:
-        while self._warm_up:
-            self._collected()
-            self._warm_up -= 1
-        size = self._settings.minibatch_size
-        batches: list[trajectory.Trajectory] = []
-        found = 0
-        while found < groups * size:
-            batches.append(self._transitions())
-            found += len(batches[-1].reward)
-        order = self._rng.permutation(found)[: groups * size]
-        return tf.nest.map_structure(
-            lambda *parts: tf.constant(
-                np.concatenate(parts)[order].reshape(groups, size, 1, *parts[0].shape[1:])
-            ),
-            *batches,
-        )
+        return self._minibatches(groups)
 
-    def _collected(self) -> trajectory.Trajectory:
+    @override
+    def _transitions(self) -> trajectory.Trajectory:
+        """Arrays [number, 1, ...]: sequences of one step."""
         experience = self._collector.collect()
         begins = experience.next_step_type[:, :-1] == ts.StepType.FIRST
         self.environment_steps += int(np.sum(~begins))
-        return experience
-
-    def _transitions(self) -> trajectory.Trajectory:
-        """Numpy arrays [B, ...] of steps that are transitions."""
-        processed = self._agent.preprocess_sequence(
-            tf.nest.map_structure(tf.constant, self._collected())
-        )
-        begun = processed.next_step_type[:, :-1].numpy().reshape(-1) == ts.StepType.FIRST
+        processed = self._agent.preprocess_sequence(tf.nest.map_structure(tf.constant, experience))
+        kept = ~begins.reshape(-1)
         return tf.nest.map_structure(
-            lambda x: x[:, :-1].numpy().reshape(-1, *x.shape[2:])[~begun], processed
+            lambda x: x[:, :-1].numpy().reshape(-1, 1, *x.shape[2:])[kept], processed
         )
 
     @override
@@ -102,7 +75,3 @@ class PPOHeldOut(HeldOut):
             if experience.reward.shape[0] == 1:
                 return loss_of(tf.nest.map_structure(lambda x: x[0], arguments))[None]
             return tf.map_fn(loss_of, arguments, fn_output_signature=tf.float32)
-
-    @override
-    def close(self) -> None:
-        self._environment.close()
