@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rldarts_tf.genotype import random_genotype as random_genotype
     from rldarts_tf.layer_space import A2D as A2D
     from rldarts_tf.layer_space import A2D_MINATAR as A2D_MINATAR
+    from rldarts_tf.layer_space import A2D_SMALL as A2D_SMALL
     from rldarts_tf.layer_space import LayerSpace as LayerSpace
     from rldarts_tf.ops import make_op as make_op
     from rldarts_tf.ops import register_op as register_op
@@ -82,7 +83,7 @@ _PUBLIC = {
         "get_search_space",
         "register_search_space",
     ),
-    "layer_space": ("A2D", "A2D_MINATAR", "LayerSpace"),
+    "layer_space": ("A2D", "A2D_MINATAR", "A2D_SMALL", "LayerSpace"),
 }
 """Public names by module."""
 

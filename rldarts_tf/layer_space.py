@@ -159,3 +159,11 @@ Atari's frames of 84x84."""
 
 A2D_MINATAR = dataclasses.replace(A2D, name="a2d_minatar", num_layers=6, stem_stride=1)
 """The ops of `A2D` in six layers, for frames of 10x10; such as depths 16, 32."""
+
+A2D_SMALL = LayerSpace(
+    name="a2d_small",
+    layer_ops=("conv_3x3_norm_relu", "inv_res_3x3_e1", "inv_res_3x3_e3", SKIP_CONNECT),
+    num_layers=4,
+)
+"""The cheap half of A2D's ops in four layers, for frames of 10x10; such as depths 4, 8. A supernet
+that computes every op is affordable in it."""

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from rldarts_tf.checks import check_choice, check_integers
 from rldarts_tf.errors import ConfigError, GenotypeError
-from rldarts_tf.layer_space import A2D, A2D_MINATAR, LayerSpace
+from rldarts_tf.layer_space import A2D, A2D_MINATAR, A2D_SMALL, LayerSpace
 from rldarts_tf.space import (
     CELL,
     CONV,
@@ -315,5 +315,14 @@ def get_search_space(name: str) -> Space:
 
 
 _space: Space
-for _space in (CLASSIC, MICRO, MICRO_PISAC, MICRO_SAC, CLASSIC_NO_RELU, A2D, A2D_MINATAR):
+for _space in (
+    CLASSIC,
+    MICRO,
+    MICRO_PISAC,
+    MICRO_SAC,
+    CLASSIC_NO_RELU,
+    A2D,
+    A2D_MINATAR,
+    A2D_SMALL,
+):
     register_search_space(_space)
