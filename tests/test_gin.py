@@ -393,6 +393,13 @@ def test_a_program_of_a2d_searches_layers_by_gumbel_with_a_price_and_its_own_tea
     assert taught.order("all") == ("baseline", "search", "discretize", "evaluate")
 
 
+def test_a_search_of_a2d_may_compute_every_op():
+    gin_files.load(["a2d.gin", "searches/a2d_all_ops.gin"], algorithm=ALGORITHMS["ppo"])
+    every = gin_files.search_settings()
+    assert every.relaxation == "softmax"
+    assert (every.alpha_learning_rate, every.warm_up, every.cost.weight) == (3e-3, 0.25, 0.1)
+
+
 @pytest.mark.parametrize("game", [*games.GAMES, "all"])
 def test_the_game_chooses_return_and_replay(game):
     binding = f"ProcgenSettings.game = {game!r}"

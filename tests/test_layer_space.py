@@ -17,7 +17,7 @@ from rldarts_tf.discretization import Cap, discretize
 from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.kernels.banks import ConvolutionBank, LayerBank
-from rldarts_tf.layer_space import A2D, A2D_MINATAR, LayerSpace
+from rldarts_tf.layer_space import A2D, A2D_MINATAR, A2D_SMALL, LayerSpace
 from rldarts_tf.perturbation.decisions import Decision
 from rldarts_tf.perturbation.inherited import mutated
 from rldarts_tf.perturbation.selection import Selection
@@ -35,6 +35,7 @@ def test_a2d_has_nine_ops_to_the_fourteenth_networks():
     assert A2D.size() == 9**14 == 22_876_792_454_961
     assert len(A2D.ops("chain")) == 9 and "none" not in A2D.ops("chain")
     assert A2D_MINATAR.size() == 9**6 and A2D_MINATAR.ops("chain") == A2D.ops("chain")
+    assert A2D_SMALL.size() == 4**4 and set(A2D_SMALL.ops("chain")) < set(A2D.ops("chain"))
     assert A2D.edges == tuple((j - 1, j) for j in range(1, 15))
     assert A2D.resized(num_nodes=3).size() == 9**3
 
@@ -50,7 +51,9 @@ def test_layers_are_dealt_to_stages_that_begin_with_a_stride():
         rldarts_tf.Supernet(CHAIN_3, [2] * 4)
 
 
-@pytest.mark.parametrize("space", [A2D, A2D_MINATAR, CHAIN_3, MICRO_2], ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "space", [A2D, A2D_MINATAR, A2D_SMALL, CHAIN_3, MICRO_2], ids=lambda s: s.name
+)
 def test_a_definition_tells_of_which_kind_it_is(space):
     assert read_config(space.to_config()) == space
     genotype = random_genotype(space, 3)
