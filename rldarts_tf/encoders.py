@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -157,7 +158,11 @@ class Encoder(tf.keras.Model):
 
     def twin(self: _Encoder) -> _Encoder:
         """Another encoder of the same architecture, with weights of its own."""
-        return type(self).from_config({**self.get_config(), "name": f"{self.name}_twin"})
+        return type(self).from_config({**self.get_config(), **self._of_twin()})
+
+    def _of_twin(self) -> dict[str, Any]:
+        """What its twin has another value of in its config."""
+        return {"name": f"{self.name}_twin"}
 
     def architecture_loss(self) -> tf.Tensor | None:
         """What the architecture adds to the loss of the agent, a float32 scalar; None: nothing.
@@ -199,6 +204,25 @@ class Encoder(tf.keras.Model):
         return cls(**config)
 
 
+def check_two(encoder: Any, two: bool, setting_name: str | None) -> None:
+    """Checks that an agent has as many encoders as its search space has cells for.
+
+    Args:
+      encoder: the first one.
+      two: whether the agent has two.
+      setting_name: of what would give it two; None: nothing would.
+
+    Raises:
+      ConfigError: cells of the second encoder would be nowhere.
+    """
+    if getattr(encoder, "has_second_cells", False) and not two:
+        remedy = f"{setting_name} must be True" if setting_name else "this agent has one"
+        raise ConfigError(
+            "the search space has cells for each of two encoders (SearchSpace.per_encoder): "
+            f"{remedy}"
+        )
+
+
 def with_architecture_loss(loss: tf.Tensor, *modules: tf.Module) -> tf.Tensor:
     """A loss with what the encoders in modules add to it; the loss itself where they add nothing.
 
@@ -219,6 +243,8 @@ class CellNetwork(Encoder):
       depths: channels of each block.
       space: the search space, whose `places` are the layers.
       numbers: N, R and so on, of a genotype or of the space itself.
+      is_second: whether it is the second encoder of an agent that has two; see
+        `Space.has_second_cells`.
       **kwargs: arguments of `Encoder`.
     """
 
@@ -228,11 +254,20 @@ class CellNetwork(Encoder):
         depths: Sequence[int],
         space: Space,
         numbers: Numbers,
+        *,
+        is_second: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.depths = check_option("depths", depths)
-        self._plan = _Plan(space.places(self.depths, numbers))
+        self.is_second = is_second
+        self.has_second_cells = space.has_second_cells
+        places = space.places(self.depths, numbers)
+        if is_second:
+            places = tuple(
+                dataclasses.replace(p, cell_type=space.of_second(p.cell_type)) for p in places
+            )
+        self._plan = _Plan(places)
         self._stack: list[tf.keras.layers.Layer] = [
             _make_layer(place, cell_factory, self.dtype_policy) for place in self._plan.places
         ]
@@ -263,6 +298,15 @@ class CellNetwork(Encoder):
     def least_side(self) -> int:
         # The stem may have no padding; cells and poolings have.
         return least_side([layer for layer in self._stack if isinstance(layer, Conv2D)])
+
+    @override
+    def _of_twin(self) -> dict[str, Any]:
+        second = {"is_second": True} if self.has_second_cells else {}
+        return {**super()._of_twin(), **second}
+
+    @override
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **({"is_second": True} if self.is_second else {})}
 
     def op_weights(self) -> Mapping[str, tf.Tensor]:
         """p [E, |O|] per cell type; of none where every weight is one."""
@@ -378,6 +422,11 @@ class Supernet(CellNetwork):
         check_option("train_alpha", train_alpha)
         method = as_search_settings(search)
         discretization.check_caps(space, caps_of(method, space))
+        if space.has_second_cells and method.cost.is_on:
+            raise ConfigError(
+                f"CostSettings: not in search space {space.name!r}, in which an architecture is "
+                "that of two encoders"
+            )
         selects = any(
             make_relaxation(method, space.ops(t), space).selects for t in space.cell_types
         )
@@ -410,6 +459,7 @@ class Supernet(CellNetwork):
         self.computes_all_ops = False
         # Whether α is that of the supernet that this one is a twin of.
         self.shares_alpha = False
+        self._twin: weakref.ref[Supernet] | None = None
         self.space = space
         self.output_mode = output_mode
         self.normalization = normalization
@@ -508,7 +558,25 @@ class Supernet(CellNetwork):
         """Another supernet with θ of its own and the same α, which this one goes on to own."""
         other = super().twin()
         other.alpha, other.shares_alpha = self.alpha, True
+        # Weak, for Keras would track what is another network's.
+        self._twin = weakref.ref(other)
         return other
+
+    def encoders_of_alpha(self) -> tuple[Supernet, ...]:
+        """The supernets that have the cells of all types: this one, and a twin with its own.
+
+        Raises:
+          ConfigError: there is no twin to have them.
+        """
+        if not self.has_second_cells:
+            return (self,)
+        twin = None if self._twin is None else self._twin()
+        if twin is None:
+            raise ConfigError(
+                f"the second encoder, which has cells of its own in search space "
+                f"{self.space.name!r}, does not exist: make it with twin()"
+            )
+        return self, twin
 
     @override
     def architecture_loss(self) -> tf.Tensor | None:
@@ -569,6 +637,7 @@ class Supernet(CellNetwork):
             head=self.head,
             recompute=self.recompute,
             unit_ops=self.alpha.search.unit_ops is not None,
+            is_second=self.is_second,
             dtype=self.dtype_policy,
         )
         network.build(self._input_shape())

@@ -86,6 +86,9 @@ class SearchSpace(Space):
       per_position: each of the N and of the R cells of a block has an α of its own, which the
         blocks share ("normal1", "normal2" of the authors' release), instead of one for all cells
         of a kind.
+      per_encoder: each of the two encoders of an agent (`separate_encoders`) has an α of its own,
+        and so cells of its own ("normal_of_second" beside "normal"), instead of one for both. For
+        agents with two encoders alone.
 
     Raises:
       ConfigError: the stem is unknown, a count is out of range, or an op stands twice or is one of
@@ -100,6 +103,7 @@ class SearchSpace(Space):
     top_k: int = 2
     stem: str = IMPALA_STEM
     per_position: bool = False
+    per_encoder: bool = False
 
     def __post_init__(self) -> None:
         for field in ("normal_ops", "reduction_ops"):
@@ -108,7 +112,8 @@ class SearchSpace(Space):
         check_integers(self, "num_normal", "num_reduction", least=0)
         check_integers(self, "num_nodes", "top_k", least=1)
         check_choice("SearchSpace.stem", self.stem, STEMS)
-        check_choice("SearchSpace.per_position", self.per_position, (False, True))
+        for field in ("per_position", "per_encoder"):
+            check_choice(f"SearchSpace.{field}", getattr(self, field), (False, True))
         if self.num_normal + self.num_reduction == 0:
             raise ConfigError("SearchSpace.num_normal and num_reduction are both 0: no cells")
         implied = dict.fromkeys((NONE, SKIP_CONNECT), "it is implied")
@@ -119,10 +124,17 @@ class SearchSpace(Space):
     @property
     @override
     def cell_types(self) -> tuple[str, ...]:
-        """The cell types, each with its own α, in the order of a block."""
-        if self.per_position:
-            return tuple(cell_type for _, cell_type in self._block(self))
-        return tuple(kind for kind, count in _counts(self).items() if count)
+        """The cell types, each with its own α, in the order of a block; the second's at the end."""
+        return self._of_encoders(dict.fromkeys(cell_type for _, cell_type in self._block(self)))
+
+    @property
+    @override
+    def has_second_cells(self) -> bool:
+        return self.per_encoder
+
+    def _of_encoders(self, cell_types: Iterable[str]) -> tuple[str, ...]:
+        """Those of the first encoder, then those of the second where it has its own."""
+        return tuple(dict.fromkeys([*cell_types, *map(self.of_second, cell_types)]))
 
     def _block(self, numbers: Numbers) -> list[tuple[str, str]]:
         """(kind, cell type) of each cell of a block."""
@@ -143,8 +155,9 @@ class SearchSpace(Space):
     @override
     def to_config(self) -> dict[str, Any]:
         config = super().to_config()
-        if not self.per_position:
-            del config["per_position"]  # Files of such spaces are those of earlier versions.
+        for field in ("per_position", "per_encoder"):
+            if not config[field]:
+                del config[field]  # Files of such spaces are those of earlier versions.
         return config
 
     @override
@@ -162,7 +175,7 @@ class SearchSpace(Space):
         if not any(counts.values()):
             raise GenotypeError("num_normal: and num_reduction are both 0: no cells")
         if not self.per_position:
-            return tuple(kind for kind, count in counts.items() if count)
+            return self._of_encoders([kind for kind, count in counts.items() if count])
         for kind, count in _counts(self).items():
             if counts[kind] != count:
                 raise GenotypeError(

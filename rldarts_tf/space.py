@@ -166,6 +166,15 @@ class Space(abc.ABC):
     def structure(self, numbers: Numbers) -> list[tuple[str, str]]:
         """Rows (name, text) of a table that says what the numbers are."""
 
+    @property
+    def has_second_cells(self) -> bool:
+        """Whether the second encoder of an agent that has two has cells of its own."""
+        return False
+
+    def of_second(self, cell_type: str) -> str:
+        """The cell type that stands in the second encoder where the first has this one."""
+        return f"{cell_type}_of_second" if self.has_second_cells else cell_type
+
     @functools.cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """All edges (i, j), in the order of the rows of p: by j, then by i."""

@@ -24,7 +24,7 @@ def contributions(
     """Contributions of the ops of a supernet, each a mean over the cells of its type.
 
     Args:
-      supernet: a supernet with weights.
+      supernet: a supernet with weights; with its twin, where that has cells of its own.
       images: states that it meets, [B, H, W, C].
       op_weights: p by cell type, [E, |O|]; if None the supernet's `Alpha.lasting_op_weights`: of a
         draw, an op that was not drawn would contribute nothing.
@@ -32,12 +32,16 @@ def contributions(
     Returns:
       Per cell type float32 [E, |O|], rows in the order of `Space.edges`; `none`
       contributes 0. They do not sum to 1: the ops of a node may cancel each other.
+
+    Raises:
+      ConfigError: see `Supernet.encoders_of_alpha`.
     """
     p = supernet.alpha.lasting_op_weights() if op_weights is None else op_weights
     found: dict[str, dict[int | None, list[tf.Tensor]]] = {}
-    for cell, place, x in supernet.cell_inputs(images, p):
-        measured = cell.contributions(x, p[place.cell_type][place.rows])
-        found.setdefault(place.cell_type, {}).setdefault(place.node, []).append(measured)
+    for network in supernet.encoders_of_alpha():
+        for cell, place, x in network.cell_inputs(images, p):
+            measured = cell.contributions(x, p[place.cell_type][place.rows])
+            found.setdefault(place.cell_type, {}).setdefault(place.node, []).append(measured)
     return {
         cell_type: tf.concat([tf.add_n(cells) / len(cells) for cells in by_node.values()], axis=0)
         for cell_type, by_node in found.items()

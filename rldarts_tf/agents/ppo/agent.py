@@ -29,7 +29,7 @@ from rldarts_tf.agents.ppo.distillation import with_distillation
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.agents.ppo.terms import Term
 from rldarts_tf.devices import Strategy, splitting
-from rldarts_tf.encoders import Encoder, with_architecture_loss
+from rldarts_tf.encoders import Encoder, check_two, with_architecture_loss
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 from rldarts_tf.search.optimizers import SearchOptimizer
 from rldarts_tf.search.settling import settled
@@ -197,6 +197,7 @@ def make_agent(
     """
     observation_spec = time_step_spec.observation
     encoder.check_size(observation_spec.shape)
+    check_two(encoder, settings.separate_encoders, "PPOSettings.separate_encoders")
     network = of_value = EncodingNetwork(observation_spec, encoder=encoder)
     if settings.separate_encoders:
         of_value = EncodingNetwork(observation_spec, encoder=encoder.twin())

@@ -32,7 +32,7 @@ from rldarts_tf.agents.off_policy.replay import TABLE, Replay
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.devices import Strategy
-from rldarts_tf.encoders import Encoder
+from rldarts_tf.encoders import Encoder, check_two
 from rldarts_tf.teaching import losses as teaching
 from rldarts_tf.teaching.distillation import TERMS, Distillation
 from rldarts_tf.torso import Torso, TwinTorsos, training_options
@@ -90,6 +90,7 @@ def make_network(encoder: Encoder, num_actions: int, settings: RainbowSettings) 
     head = DuellingCategoricalHead(
         num_actions, settings.hidden_size, settings.num_atoms, settings.v_min, settings.v_max
     )
+    check_two(encoder, settings.separate_encoders, "RainbowSettings.separate_encoders")
     torso = TwinTorsos(encoder) if settings.separate_encoders else Torso(encoder)
     return snt.Sequential([torso, head])
 

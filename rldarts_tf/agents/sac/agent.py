@@ -33,7 +33,7 @@ from rldarts_tf.agents.off_policy.replay import Replay
 from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.agents.shapes import check_shapes
 from rldarts_tf.devices import Strategy
-from rldarts_tf.encoders import Encoder
+from rldarts_tf.encoders import Encoder, check_two
 from rldarts_tf.teaching import losses as teaching
 from rldarts_tf.teaching.distillation import TERMS, Distillation
 from rldarts_tf.torso import Torso, training_options
@@ -447,6 +447,7 @@ class SACNetworks:
         settings: SACSettings,
     ) -> None:
         self.num_dimensions = int(environment_spec.actions.shape[0])
+        check_two(encoder, False, None)
         torso = Torso(encoder) if isinstance(encoder, Encoder) else encoder
         self.critics = Critics(torso, settings.hidden_sizes)
         self.actor = TanhGaussianHead(self.num_dimensions, settings.hidden_sizes)
