@@ -1,4 +1,4 @@
-"""Policy and value, or advantages and value, with an encoder each and one α."""
+"""Policy and value, or advantages and value, with an encoder each, and one α or one each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from spaces import MICRO_2
 
-from rldarts_tf import Supernet
+from rldarts_tf import DiscreteNetwork, Supernet, commands
 from rldarts_tf.search import CostSettings, SearchSettings, optimizer
 from rldarts_tf.torso import TwinTorsos
 
@@ -23,13 +23,19 @@ from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.rainbow import make_network
 from rldarts_tf.agents.rainbow.program import RainbowProgram
-from rldarts_tf.encoders import with_architecture_loss
+from rldarts_tf.encoders import check_two, with_architecture_loss
 from rldarts_tf.envs.catch import CatchSettings, CatchSuite
+from rldarts_tf.errors import ConfigError, GenotypeError
 from rldarts_tf.export import policies
-from rldarts_tf.genotype import Genotype
+from rldarts_tf.genotype import Genotype, random_genotype
 from rldarts_tf.runs.alpha_history import read_alphas
 from rldarts_tf.runs.paths import RunPaths
+from rldarts_tf.search.contribution import contributions
+from rldarts_tf.search_space import get_search_space, read_config, register_search_space
 
+BY_ENCODER = register_search_space(
+    dataclasses.replace(MICRO_2, name="micro_2_by_encoder", per_encoder=True)
+)
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1)).astype(np.uint8)
 SUITE = CatchSuite(CatchSettings(rows=6))
 
@@ -128,6 +134,107 @@ def test_twin_torsos_give_the_features_of_both():
     assert second.shape == first.shape and np.abs(first - second).max() > 0
 
 
+# --- an α for each ------------------------------------------------------------------------------
+
+
+def test_a_space_by_encoder_has_the_cells_of_both_and_others_are_as_they_were():
+    assert BY_ENCODER.cell_types == ("normal", "normal_of_second")
+    assert BY_ENCODER.size() == MICRO_2.size() ** 2
+    assert read_config(BY_ENCODER.to_config()) == BY_ENCODER
+    assert "per_encoder" not in MICRO_2.to_config()
+    both = dataclasses.replace(BY_ENCODER, name="both", num_normal=2, per_position=True)
+    assert both.cell_types == ("normal1", "normal2", "normal1_of_second", "normal2_of_second")
+    with pytest.raises(ConfigError, match=r"SearchSpace\.per_encoder"):
+        dataclasses.replace(MICRO_2, per_encoder=2)
+
+
+def test_a_genotype_by_encoder_has_the_cells_of_both():
+    genotype = random_genotype(BY_ENCODER, 0)
+    assert tuple(genotype.cells) == BY_ENCODER.cell_types
+    assert Genotype.from_json(genotype.to_json()) == genotype
+    config = genotype.to_dict()
+    del config["cells"]["normal_of_second"]
+    with pytest.raises(GenotypeError, match=r"cells\.normal_of_second: missing"):
+        Genotype.from_dict(config)
+
+
+def pair_by_encoder():
+    supernet = Supernet(BY_ENCODER, [2], features=4)
+    twin = supernet.twin()
+    supernet(IMAGES), twin(IMAGES)
+    rng = np.random.default_rng(1)
+    for of_type in supernet.alpha.logits.values():
+        for logits in of_type:
+            logits.assign(rng.normal(size=logits.shape))
+    return supernet, twin
+
+
+def test_each_encoder_has_the_gradient_of_its_own_alpha_alone():
+    for number, encoder in enumerate(pair_by_encoder()):
+        logits = encoder.alpha.logits
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(encoder(IMAGES)))
+        of_types = tape.gradient(loss, [logits["normal"], logits["normal_of_second"]])
+        own, other = of_types[number], of_types[1 - number]
+        assert all(np.abs(g).max() > 0 for g in own)
+        assert all(g is None or not np.abs(g).max() for g in other)
+
+
+def test_each_encoder_extracts_its_own_cell_of_one_genotype():
+    supernet, twin = pair_by_encoder()
+    genotype = supernet.discretize()
+    assert genotype == twin.discretize()
+    assert genotype.cells["normal"] != genotype.cells["normal_of_second"]
+    # A supernet whose p is one-hot at the genotype's ops computes the same function.
+    for cell_type, cell in genotype.cells.items():
+        ops = BY_ENCODER.ops(cell_type)
+        for logits, node in zip(supernet.alpha.logits[cell_type], cell):
+            chosen = dict(node)
+            columns = [ops.index(chosen.get(i, "none")) for i in range(logits.shape[0])]
+            logits.assign(tf.one_hot(columns, len(ops), on_value=20.0))
+    for encoder in (supernet, twin):
+        network = encoder.extract(genotype)
+        assert network.genotype == genotype
+        np.testing.assert_allclose(network(IMAGES), encoder(IMAGES), rtol=1e-5, atol=1e-6)
+        again = type(network).from_config(network.get_config())
+        again(IMAGES)
+        again.set_weights(network.get_weights())
+        np.testing.assert_array_equal(again(IMAGES), network(IMAGES))
+    # A discrete network has a twin of the other cell too.
+    places = supernet.extract().twin().placed_cells
+    assert [place.cell_type for place, _ in places] == ["normal_of_second"]
+
+
+def test_contributions_are_those_of_both_encoders():
+    supernet, twin = pair_by_encoder()
+    images = tf.constant(IMAGES)
+    found = contributions(supernet, images)
+    assert tuple(found) == BY_ENCODER.cell_types
+    p = supernet.alpha.op_weights()
+    for encoder, cell_type in ((supernet, "normal"), (twin, "normal_of_second")):
+        ((cell, _, x),) = encoder.cell_inputs(images, p)
+        np.testing.assert_allclose(found[cell_type], cell.contributions(x, p[cell_type]))
+    alone = Supernet(BY_ENCODER, [2], features=4)
+    alone(IMAGES)
+    with pytest.raises(ConfigError, match=r"the second encoder, .* make it with twin"):
+        contributions(alone, images)
+
+
+def test_what_has_one_encoder_refuses_cells_of_two():
+    specs = ppo.tensor_specs(SUITE.observation_spec(), SUITE.action_spec())
+    discrete = DiscreteNetwork(random_genotype(BY_ENCODER, 0), [2], features=4)
+    for encoder in (Supernet(BY_ENCODER, [2], features=4), discrete):
+        with pytest.raises(ConfigError, match=r"PPOSettings\.separate_encoders must be True$"):
+            ppo.make_agent(TINY["ppo"], *specs, encoder)
+        with pytest.raises(ConfigError, match=r"RainbowSettings\.separate_encoders must be True$"):
+            make_network(encoder, 3, TINY["rainbow"])
+    with pytest.raises(ConfigError, match=r"this agent has one$"):
+        check_two(discrete, False, None)
+    with pytest.raises(ConfigError, match="CostSettings: not in search space 'micro_2_by_encoder'"):
+        Supernet(BY_ENCODER, [2], search=SearchSettings(cost=CostSettings(weight=0.1)))
+
+
+@pytest.mark.parametrize("space", ["micro_2", "micro_2_by_encoder"])
 @pytest.mark.parametrize(
     ("program", "name", "numbers"),
     [
@@ -153,12 +260,12 @@ def test_twin_torsos_give_the_features_of_both():
     ids=["ppo", "rainbow"],
 )
 def test_a_run_searches_and_trains_its_cell_with_separate_encoders(
-    program, name, numbers, tmp_path
+    program, name, numbers, space, tmp_path
 ):
     settings = [
         f"Algorithm.name = '{name.lower()}'",
         "CatchSettings.rows = 6",
-        "search/EncoderSettings.search_space = 'micro_2'",
+        f"search/EncoderSettings.search_space = '{space}'",
         "EncoderSettings.features = 8",
         "EncoderSettings.depths = [2]",
         "TrainingSettings.num_env_steps = 64",
@@ -173,7 +280,15 @@ def test_a_run_searches_and_trains_its_cell_with_separate_encoders(
     history = read_alphas(run.stage("search").alphas_path)
     assert any(np.abs(z).max() > 0 for z in history.logits.values())
     policy = policies.load_policy(run.root, "search")
-    z = policy.encoder.alpha.numpy_logits()["normal"]
-    np.testing.assert_allclose(z, history.logits["normal"][-1], rtol=1e-6)
+    cell_types = get_search_space(space).cell_types
+    assert tuple(history.logits) == cell_types
+    for cell_type, z in policy.encoder.alpha.numpy_logits().items():
+        np.testing.assert_allclose(z, history.logits[cell_type][-1], rtol=1e-6)
     evaluated = policies.load_policy(run.root, "evaluate")
     assert evaluated.encoder.genotype == Genotype.load(run.genotype_path)
+    assert tuple(evaluated.encoder.genotype.cells) == cell_types
+    # Commands that restore the policy have its second encoder too.
+    output = tmp_path / "by_contribution.json"
+    flags = ["--by=contribution", "--states=16", f"--output={output}"]
+    assert commands.main(["discretize", str(run.root), *flags]) == 0
+    assert tuple(Genotype.load(output).cells) == cell_types
