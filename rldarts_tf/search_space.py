@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from typing_extensions import override
@@ -132,7 +132,7 @@ class SearchSpace(Space):
     def has_second_cells(self) -> bool:
         return self.per_encoder
 
-    def _of_encoders(self, cell_types: Iterable[str]) -> tuple[str, ...]:
+    def _of_encoders(self, cell_types: Collection[str]) -> tuple[str, ...]:
         """Those of the first encoder, then those of the second where it has its own."""
         return tuple(dict.fromkeys([*cell_types, *map(self.of_second, cell_types)]))
 
