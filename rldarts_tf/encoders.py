@@ -156,6 +156,11 @@ class Encoder(tf.keras.Model):
         x = tf.cast(images, self.compute_dtype)
         return x / 255 if images.dtype == tf.uint8 else x
 
+    @property
+    def has_second_cells(self) -> bool:
+        """Whether its twin has cells of its own; see `Space.has_second_cells`."""
+        return False
+
     def twin(self: _Encoder) -> _Encoder:
         """Another encoder of the same architecture, with weights of its own."""
         return type(self).from_config({**self.get_config(), **self._of_twin()})
@@ -204,7 +209,7 @@ class Encoder(tf.keras.Model):
         return cls(**config)
 
 
-def check_two(encoder: Any, two: bool, setting_name: str | None) -> None:
+def check_two(encoder: Encoder, two: bool, setting_name: str | None) -> None:
     """Checks that an agent has as many encoders as its search space has cells for.
 
     Args:
@@ -215,7 +220,7 @@ def check_two(encoder: Any, two: bool, setting_name: str | None) -> None:
     Raises:
       ConfigError: cells of the second encoder would be nowhere.
     """
-    if getattr(encoder, "has_second_cells", False) and not two:
+    if encoder.has_second_cells and not two:
         remedy = f"{setting_name} must be True" if setting_name else "this agent has one"
         raise ConfigError(
             "the search space has cells for each of two encoders (SearchSpace.per_encoder): "
@@ -261,7 +266,7 @@ class CellNetwork(Encoder):
         super().__init__(**kwargs)
         self.depths = check_option("depths", depths)
         self.is_second = is_second
-        self.has_second_cells = space.has_second_cells
+        self._has_second_cells = space.has_second_cells
         places = space.places(self.depths, numbers)
         if is_second:
             places = tuple(
@@ -298,6 +303,11 @@ class CellNetwork(Encoder):
     def least_side(self) -> int:
         # The stem may have no padding; cells and poolings have.
         return least_side([layer for layer in self._stack if isinstance(layer, Conv2D)])
+
+    @property
+    @override
+    def has_second_cells(self) -> bool:
+        return self._has_second_cells
 
     @override
     def _of_twin(self) -> dict[str, Any]:

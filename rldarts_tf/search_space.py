@@ -125,7 +125,7 @@ class SearchSpace(Space):
     @override
     def cell_types(self) -> tuple[str, ...]:
         """The cell types, each with its own α, in the order of a block; the second's at the end."""
-        return self._of_encoders(dict.fromkeys(cell_type for _, cell_type in self._block(self)))
+        return self._of_encoders([cell_type for _, cell_type in self._block(self)])
 
     @property
     @override

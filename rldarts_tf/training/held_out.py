@@ -36,10 +36,8 @@ class HeldOut(Closing):
         self._environment, self._batch_size = environment, batch_size
         needed = -(-batch_size // environment.batch_size)
         self._num_steps = max(needed, _LEAST_STEPS)
-        self._is_warm = False
         self._rng = np.random.default_rng(0)
 
-    @abc.abstractmethod
     def collect(self, groups: int) -> Any:
         """Collects experience.
 
@@ -47,33 +45,15 @@ class HeldOut(Closing):
           groups: G, so many minibatches.
 
         Returns:
-          A nest of tensors [G, ...], of the same structure always: one trace of `losses` takes all.
+          A nest of tensors [G, M, ...], in random order, of the same structure always: one trace of
+          `losses` takes all.
 
         Raises:
           RunError: the policy's output is not finite.
         """
-
-    @abc.abstractmethod
-    def losses(self, experience: Any) -> tf.Tensor:
-        """The loss of the agent, with its networks as they are now, on each group: float32 [G].
-
-        It may be traced and differentiated by α and θ, also twice.
-        """
-
-    @abc.abstractmethod
-    def _transitions(self) -> Any:
-        """Makes `_num_steps` steps or a little more, and counts them.
-
-        Returns:
-          A nest of numpy arrays [number, ...] of those that are transitions.
-        """
-
-    def _minibatches(self, groups: int) -> Any:
-        """New transitions in random order, a nest of tensors [groups, M, ...]."""
-        if not self._is_warm:
+        if not self.environment_steps:
             for _ in range(-(-_WARM_UP // self._num_steps)):
                 self._transitions()
-            self._is_warm = True
         needed = groups * self._batch_size
         parts: list[Any] = []
         found = 0
@@ -89,6 +69,21 @@ class HeldOut(Closing):
             ),
             *parts,
         )
+
+    @abc.abstractmethod
+    def losses(self, experience: Any) -> tf.Tensor:
+        """The loss of the agent, with its networks as they are now, on each group: float32 [G].
+
+        It may be traced and differentiated by α and θ, also twice.
+        """
+
+    @abc.abstractmethod
+    def _transitions(self) -> Any:
+        """Makes `_num_steps` steps of each environment, and counts them.
+
+        Returns:
+          A nest of numpy arrays [number, ...] of those that are transitions.
+        """
 
     @override
     def close(self) -> None:

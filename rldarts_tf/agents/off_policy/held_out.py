@@ -125,7 +125,7 @@ class OffPolicyHeldOut(HeldOut):
 
     @override
     def collect(self, groups: int) -> Minibatches:
-        transitions = self._minibatches(groups)
+        transitions = super().collect(groups)
         # One after another, for all at once may be more than memory has.
         targets = [self._target_of(_group(transitions, i), tf.constant(i)) for i in range(groups)]
         return Minibatches(transitions, tf.stack(targets))

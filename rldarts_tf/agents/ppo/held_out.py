@@ -46,10 +46,6 @@ class PPOHeldOut(HeldOut):
         self._collector = Collector(environment, act, self._num_steps, normalizer)
 
     @override
-    def collect(self, groups: int) -> trajectory.Trajectory:
-        return self._minibatches(groups)
-
-    @override
     def _transitions(self) -> trajectory.Trajectory:
         """Arrays [number, 1, ...]: sequences of one step."""
         experience = self._collector.collect()

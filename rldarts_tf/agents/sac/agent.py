@@ -447,8 +447,10 @@ class SACNetworks:
         settings: SACSettings,
     ) -> None:
         self.num_dimensions = int(environment_spec.actions.shape[0])
-        check_two(encoder, False, None)
-        torso = Torso(encoder) if isinstance(encoder, Encoder) else encoder
+        torso = encoder
+        if isinstance(encoder, Encoder):
+            check_two(encoder, False, None)
+            torso = Torso(encoder)
         self.critics = Critics(torso, settings.hidden_sizes)
         self.actor = TanhGaussianHead(self.num_dimensions, settings.hidden_sizes)
         # Acme's `create_variables` wants the batch first in what comes out.
