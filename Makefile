@@ -8,9 +8,6 @@ RUN := $(VENV)/bin/python
 # TensorFlow's start-up notices hide what matters; set to 0 to see them.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-# Off by default on CPUs without AVX-512; the launchers switch it on too, and say why.
-export TF_ENABLE_ONEDNN_OPTS ?= 1
-
 # ==== make demo, make demo-procgen: what they run ==============================================
 DEMO_ROOT ?= runs/demo
 DEMO_FLAGS ?=

@@ -12,7 +12,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # Tests of resumed runs compare to the last bit, and oneDNN's kernels do not give the same one each
 # time: on a busy machine one training in nine differed in it from the first of its process.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# Whatever the environment says, for `setdefault` once left it to an `export` of the Makefile.
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 # XLA's programs are so small here that optimizing them takes longer than running them.
 os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
