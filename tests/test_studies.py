@@ -34,6 +34,7 @@ from rldarts_tf.studies.engines import LocalEngine
 from rldarts_tf.studies.loading import load_study
 from rldarts_tf.studies.plans import PLANS, planned
 from rldarts_tf.studies.plans.making import TrialMaker, search_space_of
+from rldarts_tf.studies.preview import preview
 from rldarts_tf.studies.results import read_results
 from rldarts_tf.studies.runner import run_study
 from rldarts_tf.studies.settings import StudySettings, changed_setting
@@ -398,6 +399,35 @@ def test_bad_input_ends_the_command_with_one_line_and_writes_nothing(
     assert captured.out == "" and captured.err.count("\n") == 1
     assert captured.err.startswith("error: ") and message in captured.err
     assert not root.exists()
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(tmp_path, capsys):
+    root = tmp_path / "study"
+    methods = "StudySettings.methods = {'paper': [], 'capped': ['--max_skips=1']}"
+    given = ["--gin_file=studies/search_pays.gin", "--gin_file=studies/sizes/smoke.gin"]
+    dry = ["study", *given, f"--root_dir={root}", f"--gin_bindings={methods}", "--dry_run"]
+    assert commands.main(dry) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "catch  search:paper: 1 x 2,048 steps" in said
+    assert "catch  search:capped: 1 x a cell read off" in said
+    assert "catch  random: 4 x 2,048 steps" in said
+    # Two cells and two random ones, IMPALA-CNN, each with two seeds; a search; uniform α.
+    left = (2 * (2 + 2 + 1) + 1 + 1) * 2048
+    assert said[-1] == (
+        f"search_pays: 13 trials, of which 0 are finished; {left:,} environment steps are left"
+    )
+    assert not root.exists()
+
+
+def test_a_dry_run_counts_what_is_finished(tmp_path):
+    grown = dataclasses.replace(QUICK, evaluation_seeds=(100, 101))
+    run(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert preview(QUICK, tmp_path).splitlines()[-1].endswith("; 0 environment steps are left")
+    assert "9 trials, of which 5 are finished; 12 environment steps" in preview(grown, tmp_path)
+    with pytest.raises(RunError, match="with other settings: StudySettings.search_steps: 3 -> 4"):
+        preview(dataclasses.replace(QUICK, search_steps=4), tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_number_of_candidates_that_is_none_is_refused(tmp_path):

@@ -13,6 +13,7 @@ EXAMPLES = "\n".join(
     (
         "python -m rldarts_tf study --gin_file=studies/search_pays.gin "
         "--gin_file=studies/sizes/smoke.gin --root_dir=runs/smoke",
+        "python -m rldarts_tf study --gin_file=my_study.gin --root_dir=runs/mine --dry_run",
         "python -m rldarts_tf study --gin_file=my_study.gin --root_dir=runs/mine --processes=2",
         "python -m rldarts_tf study --gin_file=studies/scores.gin --root_dir=/shared/scores "
         "--engine=ray --ray_address=auto --gpus=1",
@@ -58,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "than one with two (default: %(default)s)",
     )
     parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="say which trials there would be and how many steps are left; runs and writes nothing",
+    )
+    parser.add_argument(
         "--engine",
         choices=ENGINES,
         default="local",
@@ -83,10 +89,14 @@ def run(arguments: argparse.Namespace) -> None:
     from rldarts_tf.launch import process
     from rldarts_tf.studies.engines import Engine, LocalEngine, RayEngine
     from rldarts_tf.studies.loading import load_study
+    from rldarts_tf.studies.preview import preview
     from rldarts_tf.studies.report import write_study_report
     from rldarts_tf.studies.runner import run_study
 
     settings = load_study(arguments.gin_file, arguments.gin_bindings)
+    if arguments.dry_run:
+        print(preview(settings, arguments.root_dir))
+        return
     engine: Engine
     if arguments.engine == "ray":
         engine = RayEngine(arguments.ray_address, arguments.threads, arguments.gpus)

@@ -84,7 +84,7 @@ class Runner:
         self._paths = paths
         self._engine = engine
         self._threads = threads
-        known = _known_trials(settings, paths)
+        known = known_trials(settings, paths)
         self._maker = TrialMaker(settings, paths.root, known)
         self._trials: dict[str, Trial] = {}
         self._finished: set[str] = set()
@@ -214,7 +214,7 @@ class Runner:
         )
 
 
-def _known_trials(settings: StudySettings, paths: StudyPaths) -> tuple[Trial, ...]:
+def known_trials(settings: StudySettings, paths: StudyPaths) -> tuple[Trial, ...]:
     """The trials that a directory has already.
 
     Raises:
