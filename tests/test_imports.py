@@ -96,6 +96,8 @@ CORE = {
 DROP_INS = {"encoding_network", "torso", "acme_compat"}
 PACKAGES = {
     "kernels": {"search_space", "genotype"},
+    "encoders": {*ARCHITECTURE, "options", "devices", "kernels", "search", "alpha", "ops", "caps"}
+    | {"cells"},
     "search": {*ARCHITECTURE, "alpha", "devices", "kernels", "ops", "cells", "encoders"},
     "runs": {"space", "search_space", "genotype"},
     "pictures": {*ARCHITECTURE, "envs", "runs"},
