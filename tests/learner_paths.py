@@ -12,11 +12,13 @@ from tf_agents.trajectories import trajectory
 
 from rldarts_tf.agents.off_policy.replay import environment_spec
 from rldarts_tf.agents.ppo import PPOSettings
-from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.ppo.agent import make_agent
+from rldarts_tf.agents.ppo.learner import Learner
 from rldarts_tf.agents.rainbow import RainbowSettings
-from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.rainbow.learner import make_learner
+from rldarts_tf.agents.rainbow.networks import make_network
 from rldarts_tf.agents.sac import SACSettings
-from rldarts_tf.agents.sac import agent as sac
+from rldarts_tf.agents.sac.agent import SACNetworks
 
 SIZE, BATCH, ACTIONS = 8, 12, 3
 """Side of an image, images in a step, and actions (of PPO and Rainbow)."""
@@ -40,9 +42,9 @@ class PPOPath:
         image = tensor_spec.BoundedTensorSpec((SIZE, SIZE, 3), tf.uint8, 0, 255, "image")
         action = tensor_spec.BoundedTensorSpec((), tf.int32, 0, ACTIONS - 1, "action")
         self.encoder = encoder
-        self.agent = ppo.make_agent(self.settings, ts.time_step_spec(image), action, self.encoder)
+        self.agent = make_agent(self.settings, ts.time_step_spec(image), action, self.encoder)
         generator = tf.random.Generator.from_seed(0, alg="philox")
-        self.learner = ppo.Learner(self.agent, self.settings, generator)
+        self.learner = Learner(self.agent, self.settings, generator)
         weights = (*self.agent.actor_net.weights, *self.agent.value_net.weights)
         self.head = [v for v in weights if v.shape in ([8, ACTIONS], [8, 1])]
         self.scale = self.agent.optimizer.loss_scale
@@ -123,9 +125,9 @@ class RainbowPath(ReplayPath):
             batch_size=BATCH, n_step=1, replay_capacity=100, min_replay_size=1, num_atoms=5,
             hidden_size=8, max_gradient_norm=1e9, **changes,
         )  # fmt: skip
-        network = rainbow.make_network(encoder, ACTIONS, numbers)
+        network = make_network(encoder, ACTIONS, numbers)
         spec = specs.Array((SIZE, SIZE, 3), np.uint8)
-        learner = rainbow.make_learner(network, spec, numbers)
+        learner = make_learner(network, spec, numbers)
         head = [
             mlp._layers[-1].w for mlp in (network._layers[1]._value, network._layers[1]._advantage)
         ]
@@ -143,7 +145,7 @@ class SACPath(ReplayPath):
         spec = environment_spec(
             specs.Array((SIZE, SIZE, 3), np.uint8), specs.BoundedArray((2,), np.float32, -1, 1)
         )
-        networks = sac.SACNetworks(spec, encoder, numbers)
+        networks = SACNetworks(spec, encoder, numbers)
         self.networks = networks
         learner = networks.learner(numbers, seed=0)
         critics = networks.critics.trainable_variables

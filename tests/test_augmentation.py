@@ -25,8 +25,8 @@ from rldarts_tf import ImpalaCNN, SearchSpace, Supernet, random_genotype
 from rldarts_tf.agents.augmentation import Augmentation, random_shift
 from rldarts_tf.agents.off_policy.learner import PARTS
 from rldarts_tf.agents.ppo import PPOProgram
-from rldarts_tf.agents.ppo.agent import Learner
 from rldarts_tf.agents.ppo.augmentation import INVARIANCE, with_invariance
+from rldarts_tf.agents.ppo.learner import Learner
 from rldarts_tf.agents.ppo.terms import divergence, parameters
 from rldarts_tf.agents.rainbow import RainbowProgram
 from rldarts_tf.encoders import DiscreteNetwork

@@ -15,8 +15,8 @@ import tensorflow as tf
 from learner_paths import BATCH, PATHS, images
 
 from rldarts_tf import SearchSpace, Supernet
-from rldarts_tf.agents.ppo import agent as ppo
-from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.ppo.acting import Actor
+from rldarts_tf.agents.rainbow.exploration import EpsilonGreedy
 
 SPACE = SearchSpace(name="batch", normal_ops=("conv_3x3", "tanh"), num_normal=1, num_nodes=1)
 
@@ -98,9 +98,9 @@ def test_acting_neither_moves_statistics_nor_depends_on_the_other_images():
     observations = images(5, 4)
     path = PATHS["rainbow"](make_encoder())
     generator = tf.random.Generator.from_seed(0, alg="philox")
-    greedy = rainbow.EpsilonGreedy(path.learner._network, 0.0, generator)
+    greedy = EpsilonGreedy(path.learner._network, 0.0, generator)
     ppo_path = PATHS["ppo"](make_encoder())
-    actor = ppo.Actor(ppo_path.agent, generator)
+    actor = Actor(ppo_path.agent, generator)
     sac_path = PATHS["sac"](make_encoder())
     policy = sac_path.networks.policy(generator, greedy=True)
     cases = [

@@ -145,7 +145,8 @@ def test_the_loss_of_learners_from_replay_has_the_cost():
     from dm_env import specs
 
     from rldarts_tf.agents.rainbow import RainbowSettings
-    from rldarts_tf.agents.rainbow.agent import make_learner, make_network
+    from rldarts_tf.agents.rainbow.learner import make_learner
+    from rldarts_tf.agents.rainbow.networks import make_network
 
     settings, supernet = RainbowSettings(hidden_size=4), supernet_of(CHAIN_3)
     network = make_network(supernet, 3, settings)

@@ -17,7 +17,7 @@ from trainings import TINY
 
 from rldarts_tf import ImpalaCNN
 from rldarts_tf.agents.off_policy.learner import PARTS
-from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.rainbow.losses import projected
 from rldarts_tf.agents.rainbow.program import RainbowProgram
 from rldarts_tf.envs.catch.settings import CatchSettings
 from rldarts_tf.envs.catch.suite import CatchSuite
@@ -92,10 +92,10 @@ def test_rainbow_learns_values_and_distributions_of_returns():
 
 def test_a_distribution_of_returns_is_projected_on_the_students_atoms_by_hand():
     # Half of the mass at 0.25, between atoms 0 and 0.5; half beyond the last one.
-    projected = rainbow.projected(
+    found = projected(
         tf.constant([[0.25, 2.0]]), tf.constant([[[0.5, 0.5]]]), tf.constant([0.0, 0.5, 1.0])
     )
-    np.testing.assert_allclose(projected, [[[0.25, 0.25, 0.5]]])
+    np.testing.assert_allclose(found, [[[0.25, 0.25, 0.5]]])
 
 
 def test_sac_learns_the_gaussian_of_the_actor_and_the_values_of_the_critics():

@@ -16,8 +16,9 @@ from learner_paths import BATCH, PATHS, images
 
 from rldarts_tf import Supernet
 from rldarts_tf.agents.off_policy.program import traced
-from rldarts_tf.agents.ppo import agent as ppo
-from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.ppo.acting import Actor
+from rldarts_tf.agents.ppo.learner import on_host
+from rldarts_tf.agents.rainbow.exploration import EpsilonGreedy
 from rldarts_tf.search_space import CLASSIC
 
 pytestmark = pytest.mark.skipif(
@@ -38,15 +39,15 @@ def graphs(name, path):
     generator = tf.random.Generator.from_seed(0, alg="philox")
     frames = images(0, 4)
     if name.startswith("ppo"):
-        yield path.learner.update.get_concrete_function(ppo.on_host(path.experience))
+        yield path.learner.update.get_concrete_function(on_host(path.experience))
         seed = tf.zeros([2], tf.int32)
-        yield ppo.Actor(path.agent, generator)._act.get_concrete_function(frames, seed)
+        yield Actor(path.agent, generator)._act.get_concrete_function(frames, seed)
         return
     sample = next(path.learner._samples)
     if name == "rainbow":
         yield path.learner._step.get_concrete_function(sample, {})
         yield path.learner._update_target.get_concrete_function()
-        policy = rainbow.EpsilonGreedy(path.learner._network, 0.1, generator)
+        policy = EpsilonGreedy(path.learner._network, 0.1, generator)
         yield traced(policy.act).get_concrete_function(frames)
         return
     path.learner._settings = dataclasses.replace(path.learner._settings, random_shift=2)
@@ -79,7 +80,7 @@ def test_an_op_without_a_gpu_kernel_is_found_unless_it_is_placed():
 
 def test_a_rollout_is_on_the_cpu_and_what_the_arrays_were():
     path = make("ppo", "float32")
-    placed = ppo.on_host(path.experience)
+    placed = on_host(path.experience)
     for tensor, array in zip(*map(tf.nest.flatten, (placed, path.experience))):
         assert tensor.device.endswith("CPU:0") and (tensor.numpy() == array).all()
     assert placed.observation.shape[0] * 4 == BATCH

@@ -26,8 +26,12 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 
 from rldarts_tf import ConfigError, ImpalaCNN, SearchSpace, Supernet, ops
+from rldarts_tf.agents import ppo
 from rldarts_tf.agents.gradients import NORMS
-from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.ppo.acting import Actor
+from rldarts_tf.agents.ppo.agent import in_order
+from rldarts_tf.agents.ppo.learner import LOSSES, Learner
+from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoding_network import ActorDistributionNetwork, EncodingNetwork, ValueNetwork
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, no package
@@ -39,7 +43,7 @@ IMAGE = tensor_spec.BoundedTensorSpec((8, 8, 3), tf.uint8, 0, 255, name="image")
 NUM_ACTIONS = 5
 ACTION = tensor_spec.BoundedTensorSpec((), tf.int32, 0, NUM_ACTIONS - 1, name="action")
 N, T = 4, 6
-SETTINGS = ppo.PPOSettings(
+SETTINGS = PPOSettings(
     num_envs=N, steps_per_update=T, num_epochs=2, minibatch_size=8, discount=0.97, gae_lambda=0.9
 )
 
@@ -65,7 +69,7 @@ def agent(supernet):
 
 @pytest.fixture(scope="module")
 def actor(agent):
-    return ppo.Actor(agent, tf.random.Generator.from_seed(0, alg="philox"))
+    return Actor(agent, tf.random.Generator.from_seed(0, alg="philox"))
 
 
 def images(shape, seed=0):
@@ -136,14 +140,14 @@ BAD_SETTINGS = {
 def test_bad_settings_are_refused_with_one_line_that_names_the_field(case):
     field, arguments = BAD_SETTINGS[case]
     with pytest.raises(ConfigError, match=rf"^PPOSettings\.{field} ") as caught:
-        ppo.PPOSettings(**arguments)
+        PPOSettings(**arguments)
     # gin adds a line of its own on where it was called.
     assert "\n" not in str(caught.value).split("\n  In call to configurable")[0]
 
 
 def test_the_defaults_are_those_of_the_design():
     # Cobbe et al. 2020; 64 * 256 transitions in 8 minibatches.
-    assert dataclasses.asdict(ppo.PPOSettings()) == {
+    assert dataclasses.asdict(PPOSettings()) == {
         "num_envs": 64, "steps_per_update": 256, "num_epochs": 3, "minibatch_size": 64 * 256 // 8,
         "learning_rate": 5e-4, "final_learning_rate": None, "adam_epsilon": 1e-5,
         "discount": 0.999, "gae_lambda": 0.95,
@@ -156,7 +160,7 @@ def test_the_defaults_are_those_of_the_design():
 
 
 def test_limits_are_allowed():
-    ppo.PPOSettings(
+    PPOSettings(
         num_envs=1, steps_per_update=1, num_epochs=1, minibatch_size=1, discount=1, gae_lambda=0,
         value_clip=0, entropy_coefficient=0, value_coefficient=0, reward_discount=1,
     )  # fmt: skip
@@ -351,10 +355,10 @@ def test_an_update_of_one_minibatch_is_a_step_of_tf_agents_own_agent(
 
     expected, norms = train_and_measure(plain, transitions, monkeypatch)
     generator = tf.random.Generator.from_seed(0, alg="philox")
-    learner = ppo.Learner(fast, ppo_settings, generator)
+    learner = Learner(fast, ppo_settings, generator)
     losses = learner.update(experience)
 
-    assert set(losses) == {*ppo.LOSSES[:5], *norms, "skipped"}
+    assert set(losses) == {*LOSSES[:5], *norms, "skipped"}
     assert float(losses["skipped"]) == 0
     assert norms["gradient_norm_theta"] > ppo_settings.max_gradient_norm, "or nothing is clipped"
     for name, value in norms.items():
@@ -408,7 +412,7 @@ def test_the_losses_are_those_of_ppo2_but_for_a_half_of_the_value_loss():
         "entropy": -(np.exp(log_p) * log_p).sum(-1).mean(),
     }
 
-    learner = ppo.Learner(agent, numbers, tf.random.Generator.from_seed(0, alg="philox"))
+    learner = Learner(agent, numbers, tf.random.Generator.from_seed(0, alg="philox"))
     losses = learner.update(as_tensors(experience))
     for name, value in expected.items():
         np.testing.assert_allclose(losses[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
@@ -420,7 +424,7 @@ def test_a_minibatch_that_is_not_finite_is_skipped_and_counted_where_that_is_ask
         SETTINGS, num_epochs=2, minibatch_size=N * T // 4, skip_nonfinite_updates=skip
     )
     agent = make_agent(make_encoder("supernet"), ppo_settings)
-    learner = ppo.Learner(agent, ppo_settings, tf.random.Generator.from_seed(0, alg="philox"))
+    learner = Learner(agent, ppo_settings, tf.random.Generator.from_seed(0, alg="philox"))
     experience = as_tensors(make_experience(seed=1))
     # The reward of the first step is in the advantage of that step alone.
     reward = experience.reward.numpy()
@@ -504,7 +508,7 @@ def record_updates(ppo_settings, generator, learner_and_agent, updates=1, begun=
     ), losses
 
 
-RECORDED = ppo.PPOSettings(num_envs=3, steps_per_update=8, num_epochs=3, minibatch_size=4)
+RECORDED = PPOSettings(num_envs=3, steps_per_update=8, num_epochs=3, minibatch_size=4)
 
 
 @pytest.fixture(scope="module")
@@ -512,7 +516,7 @@ def recorded():
     """A learner of `RECORDED` around a fake agent, and the generator of its orders."""
     recorder = RecordingAgent(RECORDED)
     generator = tf.random.Generator.from_seed(5, alg="philox")
-    return (ppo.Learner(recorder, RECORDED, generator), recorder), generator
+    return (Learner(recorder, RECORDED, generator), recorder), generator
 
 
 def test_every_epoch_uses_every_transition_once_and_never_the_last_step(recorded):
@@ -558,14 +562,14 @@ def test_reported_losses_are_means_over_the_gradient_steps(recorded):
     calls = np.arange(1, 3 * 6 + 1)
     expected = [calls.mean(), 10 * calls.mean(), 100 * calls.mean(), calls.mean()]
     expected += [np.mean(calls**2), 3 * calls.mean(), 4 * calls.mean()]
-    np.testing.assert_allclose([losses[name] for name in ppo.LOSSES], expected, rtol=1e-5)
+    np.testing.assert_allclose([losses[name] for name in LOSSES], expected, rtol=1e-5)
 
 
 def test_without_an_entropy_bonus_the_entropy_is_zero_and_not_nan():
     ppo_settings = dataclasses.replace(RECORDED, entropy_coefficient=0.0)
     recorder = RecordingAgent(ppo_settings)
     generator = tf.random.Generator.from_seed(5, alg="philox")
-    learner = ppo.Learner(recorder, ppo_settings, generator)
+    learner = Learner(recorder, ppo_settings, generator)
     _, (losses,) = record_updates(ppo_settings, generator, (learner, recorder))
     assert float(losses["entropy"]) == 0.0
     assert float(losses["loss"]) == np.arange(1, 19).mean()
@@ -596,7 +600,7 @@ def test_observations_are_encoded_once_per_action_and_once_per_gradient_step(
     acting = actor._act.get_concrete_function(batch, tf.zeros([2], tf.int32))
     assert count_convolutions(acting) == once
     # All gradient steps of an update are one loop, whose body the graph holds once.
-    learner = ppo.Learner(agent, SETTINGS, tf.random.Generator.from_seed(0, alg="philox"))
+    learner = Learner(agent, SETTINGS, tf.random.Generator.from_seed(0, alg="philox"))
     experience = make_experience()
     before = int(agent.train_step_counter)
     for _ in range(2):
@@ -644,7 +648,7 @@ def test_what_accompanies_an_action_is_what_the_networks_say(biased, actor):
 
 
 def test_actions_are_sampled_from_the_distribution(biased):
-    sampler = ppo.Actor(biased, tf.random.Generator.from_seed(11, alg="philox"))
+    sampler = Actor(biased, tf.random.Generator.from_seed(11, alg="philox"))
     frames = images([2])
     num = 4000
     draws = [sampler(np.repeat(frames, num, axis=0)) for _ in range(2)]
@@ -699,7 +703,7 @@ def test_the_optimizer_knows_variables_in_an_order_that_no_other_layers_change()
         supernet(tf.zeros([1, 6, 6, 3]))
         variables = supernet.trainable_weights
         places = {w.ref(): place for place, w in enumerate(variables)}
-        orders.append([places[w.ref()] for w in ppo.in_order((*variables[::-1], *variables))])
+        orders.append([places[w.ref()] for w in in_order((*variables[::-1], *variables))])
     assert sorted(orders[0]) == [*range(len(places))]
     assert all(order == orders[0] for order in orders)
 

@@ -29,8 +29,13 @@ from spaces import MICRO_2
 from weights import alphas
 
 from rldarts_tf import ImpalaCNN, SearchSpace, Supernet
+from rldarts_tf.agents import rainbow
 from rldarts_tf.agents.off_policy.replay import TABLE
-from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.rainbow.agent import Rainbow
+from rldarts_tf.agents.rainbow.exploration import EpsilonGreedy, epsilons_at
+from rldarts_tf.agents.rainbow.learner import LOSSES
+from rldarts_tf.agents.rainbow.losses import categorical_loss, double_q_target, importance_weights
+from rldarts_tf.agents.rainbow.networks import DuellingCategoricalHead, make_network
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.envs.catch import Catch
 from rldarts_tf.errors import RunError
@@ -102,8 +107,8 @@ def distribution(logits, atoms):
 
 def categorical_double_q(z_tm1, a_tm1, r_t, d_t, z_t, q_t_selector):
     """(cross-entropies, divergences) of the package."""
-    target = rainbow.double_q_target(r_t, d_t, z_t, q_t_selector)
-    return rainbow.categorical_loss(z_tm1, a_tm1, target)
+    target = double_q_target(r_t, d_t, z_t, q_t_selector)
+    return categorical_loss(z_tm1, a_tm1, target)
 
 
 def loss_of(logits, actions, rewards, discounts, target_logits, selector, atoms):
@@ -286,14 +291,14 @@ def test_the_loss_refuses_to_broadcast(name):
 
 def test_importance_weights_refuse_what_would_broadcast():
     with pytest.raises(ValueError, match=r"^probabilities: shape"):
-        rainbow.importance_weights(tf.ones([4, 1]), 0.5)
+        importance_weights(tf.ones([4, 1]), 0.5)
 
 
 @pytest.mark.parametrize("case", WEIGHTS)
 def test_importance_weights_are_these(case):
     probabilities, exponent, expected = WEIGHTS[case]
     # Reverb gives float64.
-    actual = rainbow.importance_weights(tf.constant(probabilities, tf.float64), exponent)
+    actual = importance_weights(tf.constant(probabilities, tf.float64), exponent)
     assert actual.dtype == tf.float32
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
@@ -302,7 +307,7 @@ def test_importance_weights_are_these(case):
 
 
 def make_head(v_min=-1.0, v_max=3.0):
-    head = rainbow.DuellingCategoricalHead(NUM_ACTIONS, 7, NUM_ATOMS, v_min, v_max)
+    head = DuellingCategoricalHead(NUM_ACTIONS, 7, NUM_ATOMS, v_min, v_max)
     head(tf.zeros([1, 4]))
     rng = np.random.default_rng(0)
     for variable in head.trainable_variables:
@@ -366,13 +371,13 @@ POWERS = {
 def test_the_epsilons_are_those_of_the_release(case):
     step, power = POWERS[case]
     expected = np.array([0.4**i for i in range(1, 9)]) ** power
-    epsilons = rainbow.epsilons_at(RainbowSettings(), ["maze"] * 8, step)
+    epsilons = epsilons_at(RainbowSettings(), ["maze"] * 8, step)
     assert epsilons.dtype == np.float32
     np.testing.assert_allclose(epsilons, expected, rtol=1e-5)
 
 
 def test_each_of_several_games_has_the_whole_range_of_epsilons_and_one_environment_the_first():
-    epsilons = rainbow.epsilons_at(RainbowSettings(), ["maze"] * 15 + ["leaper"] * 2 + ["ninja"], 0)
+    epsilons = epsilons_at(RainbowSettings(), ["maze"] * 15 + ["leaper"] * 2 + ["ninja"], 0)
     np.testing.assert_allclose(epsilons[:15], 0.4 ** np.arange(1, 8.5, 0.5), rtol=1e-5)
     np.testing.assert_allclose(epsilons[15:], [0.4, 0.4**8, 0.4], rtol=1e-5)
 
@@ -381,7 +386,7 @@ def test_each_of_several_games_has_the_whole_range_of_epsilons_and_one_environme
 def test_epsilon_can_be_set_to_a_constant(epsilon):
     numbers = RainbowSettings(epsilon_base=epsilon, epsilon_exponents=(1, 1), epsilon_decay=0)
     for step in (0, 10**6, 10**9):
-        np.testing.assert_allclose(rainbow.epsilons_at(numbers, ["maze"] * 3, step), epsilon)
+        np.testing.assert_allclose(epsilons_at(numbers, ["maze"] * 3, step), epsilon)
 
 
 Q = np.array([[0.1, 0.5, 0.2, 0.3], [0.9, 0.1, 0.3, 0.2], [0.0, 0.1, 0.2, 0.8]], np.float32)
@@ -397,9 +402,7 @@ def fake_network(observations):
 
 
 def make_policy(epsilon, seed=0, network=fake_network):
-    return rainbow.EpsilonGreedy(
-        network, epsilon, tf.random.Generator.from_seed(seed, alg="philox")
-    )
+    return EpsilonGreedy(network, epsilon, tf.random.Generator.from_seed(seed, alg="philox"))
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.6, 1.0])
@@ -440,7 +443,7 @@ def test_epsilon_may_be_another_one_for_each_observation():
 
 def test_random_actions_are_reproduced_from_the_state_of_the_generator():
     generator = tf.random.Generator.from_seed(3, alg="philox")
-    policy = rainbow.EpsilonGreedy(fake_network, 1.0, generator)
+    policy = EpsilonGreedy(fake_network, 1.0, generator)
     kinds = tf.zeros([50], tf.int32)
     policy(kinds)
     state = generator.state.numpy()
@@ -503,7 +506,7 @@ def make_learner(encoder=None, num_actions=NUM_ACTIONS, logger=None, **changes):
     """(learner, network) with weights that differ from initial ones."""
     numbers = dataclasses.replace(SMALL, **changes)
     encoder = encoder or Supernet(SPACE, [4], features=8)
-    network = rainbow.make_network(encoder, num_actions, numbers)
+    network = make_network(encoder, num_actions, numbers)
     learner = rainbow.make_learner(
         network, IMAGE, numbers, counter=counting.Counter(), logger=logger or RecordingLogger()
     )
@@ -623,7 +626,7 @@ def test_steps_are_those_of_the_formulas(kind, max_gradient_norm):
         metrics, divergences = reference.step(sample)
         learner.step()
         row = logger.rows[i]
-        assert set(rainbow.LOSSES) - set(metrics) == (
+        assert set(LOSSES) - set(metrics) == (
             set() if kind == "supernet" else {"gradient_norm_alpha"}
         )
         assert set(row) >= set(metrics)
@@ -694,7 +697,7 @@ def test_the_target_network_is_copied_at_the_period_and_not_in_between(eagerly):
 
 
 def test_at_first_the_target_network_equals_the_online_network():
-    network = rainbow.make_network(Supernet(SPACE, [4], features=8), NUM_ACTIONS, SMALL)
+    network = make_network(Supernet(SPACE, [4], features=8), NUM_ACTIONS, SMALL)
     learner = rainbow.make_learner(network, IMAGE, SMALL)
     images = make_sample().data.observation
     np.testing.assert_array_equal(learner._target_network(images).logits, network(images).logits)
@@ -762,7 +765,7 @@ def test_steps_are_counted_and_logged(one_action):
     learner.step()
     new = logger.rows[rows:]
     assert [row["steps"] for row in new] == [before + 1, before + 2]
-    assert all({*rainbow.LOSSES, "steps", "walltime"} == set(row) for row in new)
+    assert all({*LOSSES, "steps", "walltime"} == set(row) for row in new)
     assert learner.num_steps == before + 2
 
 
@@ -857,7 +860,7 @@ def test_a_restored_agent_goes_on_with_its_weights_and_its_epsilon(tmp_path):
     numbers = dataclasses.replace(SMALL, min_replay_size=1000, epsilon_steps=70)
 
     def make_agent():
-        return rainbow.Rainbow(
+        return Rainbow(
             specs.make_environment_spec(environment),
             ImpalaCNN([4], features=8),
             numbers,
@@ -884,7 +887,7 @@ def learn_catch(seed):
     """Trains an agent on Catch for at most 400 episodes: (it, its supernet, steps, return)."""
     environment = Catch(6, 5, seed=seed, miss_reward=0.0)
     supernet = Supernet(MICRO_2, [8], features=64)
-    agent = rainbow.Rainbow(
+    agent = Rainbow(
         specs.make_environment_spec(environment),
         supernet,
         RainbowSettings(**catching.SETTINGS),

@@ -20,8 +20,13 @@ from acme.utils import loggers
 
 from rldarts_tf import MICRO, ConfigError, PiSacCNN, RunError, Supernet
 from rldarts_tf.acme_compat import patch_reverb
+from rldarts_tf.agents.augmentation import random_shift
 from rldarts_tf.agents.off_policy.replay import environment_spec
-from rldarts_tf.agents.sac import agent as sac
+from rldarts_tf.agents.sac import losses
+from rldarts_tf.agents.sac.agent import SAC, SACNetworks
+from rldarts_tf.agents.sac.learner import LOSSES
+from rldarts_tf.agents.sac.losses import actor_loss, critic_loss, soft_target, temperature_loss
+from rldarts_tf.agents.sac.networks import TanhGaussianHead
 from rldarts_tf.agents.sac.settings import SACSettings
 
 TINY = dataclasses.replace(MICRO, name="tiny_sac", num_normal=1, num_nodes=2, top_k=1)
@@ -62,7 +67,7 @@ def transitions(seed=0, batch=BATCH):
 
 
 def test_soft_target_takes_the_lesser_critic_and_adds_entropy():
-    y = sac.soft_target(
+    y = soft_target(
         r_t=tf.constant([1.0, 2.0, 3.0]),
         d_t=tf.constant([0.9, 0.9, 0.0]),  # the third episode terminated
         q_t=tf.constant([[5.0, 1.0, 100.0], [4.0, 7.0, 100.0]]),
@@ -77,7 +82,7 @@ def test_critic_loss_is_half_the_squared_error_of_both_critics():
     q = tf.Variable([[1.0, 2.0], [4.0, 0.0]])
     y = tf.Variable([2.0, 2.0])
     with tf.GradientTape() as tape:
-        loss = sac.critic_loss(q, y)
+        loss = critic_loss(q, y)
     # Transition 1: ½ (1 + 4), transition 2: ½ (0 + 4); the mean.
     assert float(loss) == pytest.approx((2.5 + 2.0) / 2)
     gradient, none = tape.gradient(loss, [q, y])
@@ -86,7 +91,7 @@ def test_critic_loss_is_half_the_squared_error_of_both_critics():
 
 
 def test_actor_loss_is_entropy_against_the_lesser_critic():
-    loss = sac.actor_loss(tf.constant([[1.0, 2.0], [3.0, -1.0]]), tf.constant([-1.0, 2.0]), 0.5)
+    loss = actor_loss(tf.constant([[1.0, 2.0], [3.0, -1.0]]), tf.constant([-1.0, 2.0]), 0.5)
     # (-0.5 - 1, 1 + 1)
     assert float(loss) == pytest.approx((-1.5 + 2.0) / 2)
 
@@ -95,7 +100,7 @@ def test_actor_loss_is_entropy_against_the_lesser_critic():
 def test_temperature_falls_where_entropy_is_above_its_target(log_pi, sign):
     log_temperature, values = tf.Variable(math.log(0.2)), tf.Variable([log_pi, log_pi])
     with tf.GradientTape() as tape:
-        loss = sac.temperature_loss(log_temperature, values, target_entropy=-1.0)
+        loss = temperature_loss(log_temperature, values, target_entropy=-1.0)
     assert float(loss) == pytest.approx(-0.2 * (log_pi - 1.0), rel=1e-6)
     gradient, none = tape.gradient(loss, [log_temperature, values])
     # Entropy is -log π; the temperature descends.
@@ -105,7 +110,7 @@ def test_temperature_falls_where_entropy_is_above_its_target(log_pi, sign):
 
 B = tf.zeros([4])
 Q = tf.zeros([2, 4])
-LOSSES = {
+ARGUMENTS = {
     "soft_target": {"r_t": B, "d_t": B, "q_t": Q, "log_pi_t": B, "temperature": tf.constant(1.0)},
     "critic_loss": {"q_tm1": Q, "target": B},
     "actor_loss": {"q": Q, "log_pi": B, "temperature": tf.constant(1.0)},
@@ -114,9 +119,9 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("unknown_batch", [False, True])
-@pytest.mark.parametrize("function", LOSSES)
+@pytest.mark.parametrize("function", ARGUMENTS)
 def test_a_loss_refuses_to_broadcast(function, unknown_batch):
-    arguments = dict(LOSSES[function])
+    arguments = dict(ARGUMENTS[function])
     entropy = {k: arguments.pop(k) for k in ("target_entropy",) if k in arguments}
 
     def trace(shapes):
@@ -125,7 +130,7 @@ def test_a_loss_refuses_to_broadcast(function, unknown_batch):
             for name, shape in shapes.items()
         }
         traced = tf.function(
-            lambda **tensors: getattr(sac, function)(**tensors, **entropy), autograph=False
+            lambda **tensors: getattr(losses, function)(**tensors, **entropy), autograph=False
         )
         traced.get_concrete_function(**specs)
 
@@ -139,13 +144,13 @@ def test_a_loss_refuses_to_broadcast(function, unknown_batch):
 @pytest.mark.parametrize("shape", [[3], [1]])
 def test_a_loss_refuses_a_batch_of_another_size(shape):
     with pytest.raises(ValueError, match=r"^target: shape"):
-        sac.critic_loss(Q, tf.zeros(shape))
+        critic_loss(Q, tf.zeros(shape))
     with pytest.raises(ValueError, match=r"^log_pi: shape"):
-        sac.actor_loss(Q, tf.zeros(shape), 0.1)
+        actor_loss(Q, tf.zeros(shape), 0.1)
 
 
 def test_the_policy_is_a_gaussian_through_tanh():
-    head = sac.TanhGaussianHead(DIMENSIONS, (7,))
+    head = TanhGaussianHead(DIMENSIONS, (7,))
     features = tf.constant(np.random.default_rng(0).normal(size=(5, 4)), tf.float32)
     distribution = head(features)
     mean, scale = (x.numpy().astype(np.float64) for x in head.mean_and_scale(features))
@@ -159,7 +164,7 @@ def test_the_policy_is_a_gaussian_through_tanh():
 
 
 def test_the_scale_of_the_policy_is_bounded():
-    head = sac.TanhGaussianHead(1, (4,))
+    head = TanhGaussianHead(1, (4,))
     head(tf.zeros([1, 3]))
     head._mlp._layers[-1].b.assign([0.0, 50.0])
     assert float(head.mean_and_scale(tf.zeros([1, 3]))[1]) == pytest.approx(math.exp(2))
@@ -172,7 +177,7 @@ def test_the_scale_of_the_policy_is_bounded():
 
 def test_a_shifted_image_is_a_crop_of_the_mirrored_one():
     images = np.random.default_rng(0).integers(0, 256, (60, 7, 9, 3), np.uint8)
-    shifted = sac.random_shift(tf.constant(images), 2, tf.constant([1, 2]))
+    shifted = random_shift(tf.constant(images), 2, tf.constant([1, 2]))
     assert shifted.dtype == tf.uint8 and shifted.shape == images.shape
     padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], "symmetric")
     crops = {(i, j): padded[:, i : i + 7, j : j + 9] for i in range(5) for j in range(5)}
@@ -188,9 +193,7 @@ def test_a_shifted_image_is_a_crop_of_the_mirrored_one():
 
 def test_shifts_follow_their_seed():
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8))
-    one, again, other = (
-        sac.random_shift(images, 3, tf.constant([0, s])).numpy() for s in (1, 1, 2)
-    )
+    one, again, other = (random_shift(images, 3, tf.constant([0, s])).numpy() for s in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
 
@@ -200,7 +203,7 @@ def test_shifts_follow_their_seed():
 
 @pytest.fixture
 def networks():
-    return sac.SACNetworks(SPEC, small_encoder(), SETTINGS)
+    return SACNetworks(SPEC, small_encoder(), SETTINGS)
 
 
 def adam(gradient, rate=SETTINGS.learning_rate, epsilon=SETTINGS.adam_epsilon):
@@ -229,7 +232,7 @@ def test_a_step_descends_the_three_losses(networks):
     seeds = tf.unstack(generator.make_seeds(4), axis=1)
 
     def shifted(images, seed):
-        return sac.random_shift(images, SETTINGS.random_shift, tf.cast(seed, tf.int32))
+        return random_shift(images, SETTINGS.random_shift, tf.cast(seed, tf.int32))
 
     def act(features, seed):
         mean, scale = actor.mean_and_scale(features)
@@ -326,12 +329,12 @@ def test_a_checkpoint_restores_the_learner(networks, tmp_path):
     learner._learn(sample)
     path = tf.train.Checkpoint(**learner.state).save(str(tmp_path / "checkpoint"))
     expected = [learner._learn(sample) for _ in range(2)]
-    other = sac.SACNetworks(SPEC, small_encoder(), SETTINGS).learner(SETTINGS, seed=5)
+    other = SACNetworks(SPEC, small_encoder(), SETTINGS).learner(SETTINGS, seed=5)
     tf.train.Checkpoint(**other.state).restore(path).assert_consumed()
     assert other.num_steps == 1
     for step in expected:
         actual = other._learn(sample)
-        for name in sac.LOSSES:
+        for name in LOSSES:
             np.testing.assert_allclose(actual[name], step[name], rtol=1e-4, atol=1e-5)
 
 
@@ -415,7 +418,7 @@ def test_the_agent_learns_from_states_in_acmes_loop(patched_reverb):
         discount=0.0,
         hidden_sizes=(32,),
     )
-    agent = sac.SAC(specs.make_environment_spec(environment), snt.Flatten(), settings)
+    agent = SAC(specs.make_environment_spec(environment), snt.Flatten(), settings)
     loop = acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger())
     greedy = agent.networks.policy(tf.random.Generator.from_seed(0, alg="philox"), greedy=True)
     states = tf.linspace([-0.8], [0.8], 9)
@@ -435,7 +438,7 @@ def test_the_agent_learns_from_states_in_acmes_loop(patched_reverb):
 def test_the_agent_learns_as_often_as_it_should(patched_reverb):
     settings = dataclasses.replace(SETTINGS, samples_per_insert=4.0, min_replay_size=20)
     environment = Copying(0)
-    agent = sac.SAC(specs.make_environment_spec(environment), snt.Flatten(), settings)
+    agent = SAC(specs.make_environment_spec(environment), snt.Flatten(), settings)
     acme.EnvironmentLoop(environment, agent, logger=loggers.NoOpLogger()).run(num_episodes=10)
     # 80 steps, 60 of them after the first 20: a batch of 8 for each 2.
     assert agent._learner.num_steps == 30
@@ -445,7 +448,7 @@ def test_the_agent_learns_as_often_as_it_should(patched_reverb):
 
 def test_images_are_encoded_by_the_encoder_that_is_given():
     encoder = PiSacCNN([3, 3], features=5, head="layer_norm")
-    networks = sac.SACNetworks(SPEC, encoder, SETTINGS)
+    networks = SACNetworks(SPEC, encoder, SETTINGS)
     assert networks.critics.torso.encoder is encoder
     batch = transitions()
     q = networks.critics(batch.observation, batch.action)

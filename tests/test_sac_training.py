@@ -22,7 +22,7 @@ from replay_reader import read_items
 from trainings import StopAfter, arrays_of, assert_scale_is_resumed, digest, registers
 
 from rldarts_tf import PiSacCNN, RunError, SearchSpace, Supernet
-from rldarts_tf.agents.sac import agent as sac
+from rldarts_tf.agents.sac.learner import LOSSES
 from rldarts_tf.agents.sac.program import SACProgram
 from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.envs.dm_control.environment import DMControl
@@ -173,7 +173,7 @@ def test_steps_are_those_that_acted(whole):
 def test_the_learner_keeps_its_ratio_to_the_steps_of_the_environments(whole):
     expected = [max(int((step - RANDOM_STEPS) * 2 // 8), 0) for step in whole.metrics["step"]]
     assert whole.metrics["learner_steps"].tolist() == expected
-    for name in sac.LOSSES:
+    for name in LOSSES:
         assert np.isfinite(whole.metrics[name][whole.metrics["learner_steps"] > 0]).all()
 
 

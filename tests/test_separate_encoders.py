@@ -19,7 +19,7 @@ pytest.importorskip("tf_agents")
 from launching import launch
 from trainings import TINY
 
-from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.ppo.agent import make_agent, tensor_specs
 from rldarts_tf.agents.ppo.program import PPOProgram
 from rldarts_tf.agents.rainbow import make_network
 from rldarts_tf.agents.rainbow.program import RainbowProgram
@@ -85,9 +85,9 @@ def test_alpha_counts_once_in_optimizer_penalty_and_cost():
 
 def test_ppo_trains_the_encoder_of_the_policy_by_the_policy_alone():
     settings = dataclasses.replace(TINY["ppo"], separate_encoders=True)
-    specs = ppo.tensor_specs(SUITE.observation_spec(), SUITE.action_spec())
+    specs = tensor_specs(SUITE.observation_spec(), SUITE.action_spec())
     supernet = Supernet(MICRO_2, [2], features=4)
-    agent = ppo.make_agent(settings, *specs, supernet)
+    agent = make_agent(settings, *specs, supernet)
     images = tf.zeros([2, *SUITE.observation_spec().shape], tf.uint8) + tf.constant(
         np.arange(2, dtype=np.uint8)[:, None, None, None]
     )
@@ -98,7 +98,7 @@ def test_ppo_trains_the_encoder_of_the_policy_by_the_policy_alone():
     gradients = tape.gradient(value, [*of_policy, *supernet.alpha.trainable_weights])
     assert all(g is None for g in gradients[: len(of_policy)])
     assert all(g is not None for g in gradients[len(of_policy) :])
-    shared = ppo.make_agent(TINY["ppo"], *specs, Supernet(MICRO_2, [2], features=4))
+    shared = make_agent(TINY["ppo"], *specs, Supernet(MICRO_2, [2], features=4))
     alphas = len(supernet.alpha.trainable_weights)
     more = len({w.ref() for w in agent.value_net.trainable_weights}) - alphas
     assert more == len({w.ref() for w in shared.value_net.trainable_weights}) - alphas
@@ -221,11 +221,11 @@ def test_contributions_are_those_of_both_encoders():
 
 
 def test_what_has_one_encoder_refuses_cells_of_two():
-    specs = ppo.tensor_specs(SUITE.observation_spec(), SUITE.action_spec())
+    specs = tensor_specs(SUITE.observation_spec(), SUITE.action_spec())
     discrete = DiscreteNetwork(random_genotype(BY_ENCODER, 0), [2], features=4)
     for encoder in (Supernet(BY_ENCODER, [2], features=4), discrete):
         with pytest.raises(ConfigError, match=r"PPOSettings\.separate_encoders must be True$"):
-            ppo.make_agent(TINY["ppo"], *specs, encoder)
+            make_agent(TINY["ppo"], *specs, encoder)
         with pytest.raises(ConfigError, match=r"RainbowSettings\.separate_encoders must be True$"):
             make_network(encoder, 3, TINY["rainbow"])
     with pytest.raises(ConfigError, match=r"this agent has one$"):

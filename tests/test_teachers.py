@@ -23,7 +23,8 @@ from trained_runs import trained_stage
 from trainings import TINY, StopAfter
 
 from rldarts_tf import ImpalaCNN
-from rldarts_tf.agents.ppo.agent import Learner, tensor_specs
+from rldarts_tf.agents.ppo.agent import tensor_specs
+from rldarts_tf.agents.ppo.learner import Learner
 from rldarts_tf.agents.ppo.program import PPOProgram, value_ratio
 from rldarts_tf.agents.registry import ALGORITHMS
 from rldarts_tf.envs.catch.settings import CatchSettings

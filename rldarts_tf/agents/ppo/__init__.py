@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from rldarts_tf.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from rldarts_tf.agents.ppo.agent import Actor, Learner, SharedEncoderPPOClipAgent, make_agent
+    from rldarts_tf.agents.ppo.acting import Actor
+    from rldarts_tf.agents.ppo.agent import SharedEncoderPPOClipAgent, make_agent
+    from rldarts_tf.agents.ppo.learner import Learner
     from rldarts_tf.agents.ppo.program import PPOProgram
     from rldarts_tf.agents.ppo.settings import PPOSettings
 
@@ -21,4 +23,4 @@ __all__ = [
     "make_agent",
 ]
 
-__getattr__ = lazy_names(__name__, ("settings", "agent", "program"), __all__)
+__getattr__ = lazy_names(__name__, ("settings", "agent", "acting", "learner", "program"), __all__)

@@ -8,7 +8,8 @@ from tf_agents.trajectories import time_step as ts
 from tf_agents.trajectories import trajectory
 from typing_extensions import override
 
-from rldarts_tf.agents.ppo.agent import Actor, SharedEncoderPPOClipAgent
+from rldarts_tf.agents.ppo.acting import Actor
+from rldarts_tf.agents.ppo.agent import SharedEncoderPPOClipAgent
 from rldarts_tf.agents.ppo.collect import Collector
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.envs.reward import RewardNormalizer

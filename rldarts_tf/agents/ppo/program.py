@@ -10,10 +10,12 @@ from tf_agents.trajectories import time_step as ts
 from typing_extensions import override
 
 from rldarts_tf.agents.gradients import diverged
-from rldarts_tf.agents.ppo import agent as ppo
 from rldarts_tf.agents.ppo import collect
+from rldarts_tf.agents.ppo.acting import Actor
+from rldarts_tf.agents.ppo.agent import make_agent, tensor_specs
 from rldarts_tf.agents.ppo.augmentation import INVARIANCE
 from rldarts_tf.agents.ppo.held_out import PPOHeldOut
+from rldarts_tf.agents.ppo.learner import LOSSES, Learner, on_host
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.devices import make_strategy
 from rldarts_tf.encoders import Encoder
@@ -64,10 +66,10 @@ class PPOProgram(AgentProgram):
         strategy = make_strategy(devices)
         self.stopwatch = Stopwatch(*PARTS, *([PART] if distillation else []))
         self.environment = suite.make(settings.num_envs, derived_seed(seed, "environments"))
-        time_step_spec, action_spec = ppo.tensor_specs(
+        time_step_spec, action_spec = tensor_specs(
             self.environment.observation_spec(), self.environment.action_spec()
         )
-        self.agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
+        self.agent = make_agent(settings, time_step_spec, action_spec, encoder)
         generator = make_generator(seed, "actions and minibatches")
         self._supernets = supernets(encoder)
         self._loss_scale = self.agent.optimizer.loss_scale
@@ -76,12 +78,12 @@ class PPOProgram(AgentProgram):
         augmented = () if settings.augmentation is None else INVARIANCE
         terms = (*augmented, *(COLUMNS if distillation else ()))
         falling = () if settings.final_learning_rate is None else ("learning_rate",)
-        self.columns = (*ppo.LOSSES, *terms, "skipped_updates", *counters, *scale, *falling)
-        self._act = ppo.Actor(self.agent, generator)
+        self.columns = (*LOSSES, *terms, "skipped_updates", *counters, *scale, *falling)
+        self._act = Actor(self.agent, generator)
         # Where nothing is drawn, evaluations share the trace of training.
         draws = any(supernet.alpha.samples for supernet in self._supernets)
         self._act_evaluating = self._act.settled(encoder) if draws else self._act
-        self._learner = ppo.Learner(self.agent, settings, generator, distillation, strategy)
+        self._learner = Learner(self.agent, settings, generator, distillation, strategy)
         self._rewards = self._normalizer(self.environment.games)
         self._collector = collect.Collector(
             self.environment, self._act, settings.steps_per_update, self._rewards, self.stopwatch
@@ -116,7 +118,7 @@ class PPOProgram(AgentProgram):
             return 0, {**counters, "skipped_updates": self._skipped}
         lesson = self._ask(experience.observation)
         with self.stopwatch.measure("learn"):
-            updated = self._learner.update(*ppo.on_host((experience, lesson)))
+            updated = self._learner.update(*on_host((experience, lesson)))
             losses = {name: float(value) for name, value in updated.items()}
         taught = {}
         if self.distillation is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tf_agents.trajectories import time_step as ts
 
-from rldarts_tf.agents.ppo import agent as ppo
+from rldarts_tf.agents.ppo.agent import make_agent, tensor_specs
 from rldarts_tf.agents.ppo.settings import PPOSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.reward import RewardNormalizer
@@ -25,8 +25,8 @@ def make_teacher(encoder: Encoder, settings: PPOSettings, suite: Suite) -> tuple
       or "mean" and "stddev" [B, A] for continuous actions, and "value" [B], in rewards divided by
       its `reward_scales`.
     """
-    time_step_spec, action_spec = ppo.tensor_specs(suite.observation_spec(), suite.action_spec())
-    agent = ppo.make_agent(settings, time_step_spec, action_spec, encoder)
+    time_step_spec, action_spec = tensor_specs(suite.observation_spec(), suite.action_spec())
+    agent = make_agent(settings, time_step_spec, action_spec, encoder)
 
     def network(observations: tf.Tensor, actions: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         del actions

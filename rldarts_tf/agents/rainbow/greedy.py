@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
-from rldarts_tf.agents.rainbow.teacher import make_network
+from rldarts_tf.agents.rainbow.teacher import make_q_network
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite
 
@@ -18,7 +18,7 @@ def make_greedy(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> tu
     Returns:
       (observations -> outputs, objects to restore): see `export.policies`.
     """
-    network = make_network(encoder, settings, suite)
+    network = make_q_network(encoder, settings, suite)
 
     def outputs(images: tf.Tensor) -> dict[str, tf.Tensor]:
         q = network(images).mean()

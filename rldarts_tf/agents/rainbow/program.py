@@ -12,7 +12,9 @@ from acme import types
 from typing_extensions import override
 
 from rldarts_tf.agents.off_policy.program import OffPolicyProgram, Parts
-from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.rainbow.exploration import EpsilonGreedy, epsilons_at
+from rldarts_tf.agents.rainbow.learner import LOSSES, RainbowLearner, make_learner
+from rldarts_tf.agents.rainbow.networks import make_network
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, num_actions
 from rldarts_tf.errors import ConfigError
@@ -24,8 +26,8 @@ class RainbowProgram(OffPolicyProgram):
     """`OffPolicyProgram` of Rainbow; evaluations are ε-greedy with `evaluation_epsilon`."""
 
     # "epsilon" is the mean over the environments.
-    losses = (*rainbow.LOSSES, "epsilon")
-    learner: rainbow.RainbowLearner
+    losses = (*LOSSES, "epsilon")
+    learner: RainbowLearner
 
     @override
     def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:
@@ -38,13 +40,13 @@ class RainbowProgram(OffPolicyProgram):
                 if missing is not None:
                     print(settings.unscaled_warning(game, missing), file=sys.stderr, flush=True)
         actions = num_actions(self.environment.action_spec(), "Rainbow")
-        network = self._network = rainbow.make_network(encoder, actions, settings)
+        network = self._network = make_network(encoder, actions, settings)
         generator = make_generator(seed, "actions")
         # Not saved: each evaluation sets it.
         self._evaluation_generator = make_generator(seed, "evaluation actions")
         self._epsilon = tf.Variable(self._epsilons(0), trainable=False, name="epsilon")
         return Parts(
-            learner=rainbow.make_learner(
+            learner=make_learner(
                 network,
                 self._spec.observations,
                 settings,
@@ -54,9 +56,9 @@ class RainbowProgram(OffPolicyProgram):
                 strategy=self._strategy,
                 seed=seed,
             ),
-            act=rainbow.EpsilonGreedy(network, self._epsilon, generator).act,
+            act=EpsilonGreedy(network, self._epsilon, generator).act,
             explore=lambda step: self._epsilon.assign(self._epsilons(step)),
-            evaluate=rainbow.EpsilonGreedy(
+            evaluate=EpsilonGreedy(
                 network, settings.evaluation_epsilon, self._evaluation_generator
             ).act,
             trackables={"generator": generator},
@@ -85,7 +87,7 @@ class RainbowProgram(OffPolicyProgram):
         # A variable: on many games ε is one number of each environment.
         epsilon = tf.Variable(self._epsilons(self._step), trainable=False)
         generator = make_generator(seed, "held-out actions")
-        return rainbow.EpsilonGreedy(self._network, epsilon, generator).act
+        return EpsilonGreedy(self._network, epsilon, generator).act
 
     @override
     def _held_out_target(self, transitions: types.Transition, group: tf.Tensor) -> tf.Tensor:
@@ -108,4 +110,4 @@ class RainbowProgram(OffPolicyProgram):
 
     def _epsilons(self, step: int) -> np.ndarray:
         """ε of each environment after so many steps, float32 [B]."""
-        return rainbow.epsilons_at(self._settings, self.environment.games, step)
+        return epsilons_at(self._settings, self.environment.games, step)

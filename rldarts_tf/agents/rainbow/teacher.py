@@ -10,15 +10,15 @@ import tensorflow as tf
 from acme import specs
 from acme.tf import utils as tf2_utils
 
-from rldarts_tf.agents.rainbow import agent as rainbow
+from rldarts_tf.agents.rainbow.networks import make_network
 from rldarts_tf.agents.rainbow.settings import RainbowSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, num_actions
 
 
-def make_network(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> Any:
+def make_q_network(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> Any:
     """Makes the Q network of a stage, with variables."""
-    network = rainbow.make_network(encoder, num_actions(suite.action_spec(), "Rainbow"), settings)
+    network = make_network(encoder, num_actions(suite.action_spec(), "Rainbow"), settings)
     observation = suite.observation_spec()
     tf2_utils.create_variables(network, [specs.Array(observation.shape, observation.dtype)])
     return network
@@ -32,7 +32,7 @@ def make_teacher(encoder: Encoder, settings: RainbowSettings, suite: Suite) -> t
       "probabilities" [B, A, atoms] and "atoms" [B, atoms], the same for all. Returns are those of
       rewards divided by its `reward_scales`.
     """
-    q_network = make_network(encoder, settings, suite)
+    q_network = make_q_network(encoder, settings, suite)
 
     def network(observations: tf.Tensor, actions: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         del actions

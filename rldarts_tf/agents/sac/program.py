@@ -10,7 +10,8 @@ from acme import types
 from typing_extensions import override
 
 from rldarts_tf.agents.off_policy.program import OffPolicyProgram, Parts
-from rldarts_tf.agents.sac import agent as sac
+from rldarts_tf.agents.sac.agent import SACNetworks
+from rldarts_tf.agents.sac.learner import LOSSES, SACLearner
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, check_box
 from rldarts_tf.training.seeds import make_generator
@@ -22,14 +23,14 @@ class SACProgram(OffPolicyProgram):
     On DM Control a resumed run begins new episodes, for simulators cannot be saved.
     """
 
-    losses = sac.LOSSES
-    learner: sac.SACLearner
+    losses = LOSSES
+    learner: SACLearner
 
     @override
     def _make_parts(self, encoder: Encoder, suite: Suite, seed: int) -> Parts:
         check_box(self.environment.action_spec(), "SAC")
         settings = self._settings
-        networks = self._networks = sac.SACNetworks(self._spec, encoder, settings)
+        networks = self._networks = SACNetworks(self._spec, encoder, settings)
         generator = make_generator(seed, "actions")
         uniform = tf.Variable(True, trainable=False, name="uniform")
         return Parts(

@@ -9,17 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from rldarts_tf.agents.off_policy.replay import environment_spec
-from rldarts_tf.agents.sac import agent as sac
+from rldarts_tf.agents.sac.agent import SACNetworks
 from rldarts_tf.agents.sac.settings import SACSettings
 from rldarts_tf.encoders import Encoder
 from rldarts_tf.envs.suite import Suite, check_box
 
 
-def make_networks(encoder: Encoder, settings: SACSettings, suite: Suite) -> sac.SACNetworks:
+def make_networks(encoder: Encoder, settings: SACSettings, suite: Suite) -> SACNetworks:
     """Makes critics and actor of a stage, with variables."""
     check_box(suite.action_spec(), "SAC")
     spec = environment_spec(suite.observation_spec(), suite.action_spec())
-    return sac.SACNetworks(spec, encoder, settings)
+    return SACNetworks(spec, encoder, settings)
 
 
 def make_teacher(encoder: Encoder, settings: SACSettings, suite: Suite) -> tuple[Any, Any]:
