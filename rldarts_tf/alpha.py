@@ -67,70 +67,27 @@ class Alpha(tf.keras.layers.Layer):
         self.space = space if isinstance(space, Space) else read_config(space)
         self._initial_inverse_temperature = float(inverse_temperature)
         self._train_alpha = trainable
-        self.logits: dict[str, list[tf.Variable]] = {}
         # Variables exist from the start, so that a supernet can be discretized before its first
         # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.
-        inputs = {j: len(self.space.sources(j)) for j in range(1, self.space.num_nodes + 1)}
-        for cell_type in self.space.cell_types:
-            self.logits[cell_type] = [
-                self.add_weight(
-                    name=f"{name}/{cell_type}/node_{j}",
-                    shape=(count, len(self.space.ops(cell_type))),
-                    initializer="zeros",
-                    # Of the variable itself: Keras sets `trainable` of a layer to that of the model
-                    # around it when it reads a SavedModel.
-                    trainable=trains,
-                )
-                for j, count in inputs.items()
-            ]
-        self.inverse_temperature = self.add_weight(
-            name=f"{name}/inverse_temperature",
-            shape=(),
-            initializer=tf.keras.initializers.Constant(inverse_temperature),
-            trainable=False,
-        )
+        self.logits = self._of_nodes("node", with_ops=True, trainable=trains)
+        self.inverse_temperature = self._number("inverse_temperature", inverse_temperature)
         self.relaxations: dict[str, Relaxation] = {
-            cell_type: make_relaxation(self.search, self.space.ops(cell_type), self.space)
+            cell_type: make_relaxation(method, self.space.ops(cell_type), self.space)
             for cell_type in self.space.cell_types
         }
         self.edge_logits: dict[str, list[tf.Variable]] = {}
-        if self.search.edge_normalization:
-            self.edge_logits = {
-                cell_type: [
-                    self.add_weight(
-                        name=f"{name}/{cell_type}/edges_{j}",
-                        shape=(count,),
-                        initializer="zeros",
-                        trainable=trains,
-                    )
-                    for j, count in inputs.items()
-                ]
-                for cell_type in self.space.cell_types
-            }
+        if method.edge_normalization:
+            self.edge_logits = self._of_nodes("edges", with_ops=False, trainable=trains)
         # The clock of schedules: a method without any has none, as older checkpoints have none.
         self.progress: tf.Variable | None = None
         self.draws: tf.Variable | None = None
         # λ of a search that is to reach a cost.
         self.cost_weight: tf.Variable | None = None
-        if not self.search.is_default:
-            self.progress = self.add_weight(
-                name=f"{name}/progress", shape=(), initializer="zeros", trainable=False
-            )
-            self.draws = self.add_weight(
-                name=f"{name}/draws",
-                shape=(),
-                dtype=tf.int64,
-                initializer="zeros",
-                trainable=False,
-            )
-        cost = self.search.cost
-        if cost.target_multiply_adds is not None:
-            self.cost_weight = self.add_weight(
-                name=f"{name}/cost_weight",
-                shape=(),
-                initializer=tf.keras.initializers.Constant(cost.first_weight),
-                trainable=False,
-            )
+        if not method.is_default:
+            self.progress = self._number("progress", 0.0)
+            self.draws = self._number("draws", 0, tf.int64)
+        if method.cost.target_multiply_adds is not None:
+            self.cost_weight = self._number("cost_weight", method.cost.first_weight)
         self.rules: dict[str, Rule] = {}
         self.kept: dict[str, tf.Variable] = {}
         # An α that is not trained says nothing of what to leave out.
@@ -148,6 +105,36 @@ class Alpha(tf.keras.layers.Layer):
                 for cell_type in self.space.cell_types
             }
         self.built = True
+
+    def _of_nodes(self, kind: str, *, with_ops: bool, trainable: bool) -> dict[str, list[Any]]:
+        """Per cell type and node j a variable of zeros, [j, |O|] or [j]."""
+        return {
+            cell_type: [
+                self.add_weight(
+                    name=f"{self.name}/{cell_type}/{kind}_{j}",
+                    shape=(
+                        len(self.space.sources(j)),
+                        *((len(self.space.ops(cell_type)),) if with_ops else ()),
+                    ),
+                    initializer="zeros",
+                    # Of the variable itself: Keras sets `trainable` of a layer to that of the model
+                    # around it when it reads a SavedModel.
+                    trainable=trainable,
+                )
+                for j in range(1, self.space.num_nodes + 1)
+            ]
+            for cell_type in self.space.cell_types
+        }
+
+    def _number(self, name: str, value: float, dtype: Any = None) -> tf.Variable:
+        """A variable of one number that is not trained."""
+        return self.add_weight(
+            name=f"{self.name}/{name}",
+            shape=(),
+            dtype=dtype,
+            initializer=tf.keras.initializers.Constant(value),
+            trainable=False,
+        )
 
     def set_progress(self, progress: float) -> None:
         """Says how much of the search has passed, from 0 to 1; all schedules follow it.
