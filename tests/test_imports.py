@@ -258,6 +258,16 @@ def test_a_name_is_imported_when_it_is_used():
     assert output.split() == ["False", "True"]
 
 
+@pytest.mark.parametrize(("given", "found"), [(None, "1"), ("0", "0")])
+def test_commands_and_launchers_switch_on_onednn_unless_the_environment_says_otherwise(
+    given, found, monkeypatch
+):
+    name = "TF_ENABLE_ONEDNN_OPTS"
+    monkeypatch.delenv(name) if given is None else monkeypatch.setenv(name, given)
+    for module in ("rldarts_tf.commands", "rldarts_tf.launch"):
+        assert output_of(f"import os, {module}; print(os.environ[{name!r}])").split() == [found]
+
+
 @pytest.mark.parametrize(
     ("package", "settings", "name"),
     [
