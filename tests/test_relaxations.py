@@ -479,21 +479,40 @@ def test_settings_of_a_trained_alpha_are_refused_where_whole_cells_are_drawn(nam
 # --- partial channels ---------------------------------------------------------------------------
 
 
-def test_a_cell_of_partial_channels_by_hand():
+@pytest.mark.parametrize("traced", [False, True])
+def test_a_cell_of_partial_channels_by_hand(traced):
     topology = dense_topology(("relu", "none"), 2)
     cell = Cell(topology, 4, stride=2, output_mode="last", op_columns=("relu", "none"), partial=2)
-    x = np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32)
-    p = np.array([[0.3, 0.2], [0.4, 0.4], [0.1, 0.9]], np.float32)
-    average = tf.nn.avg_pool2d(x[..., :2], 3, 2, "SAME").numpy()
-    largest = tf.nn.max_pool2d(x[..., 2:], 2, 2, "SAME").numpy()
-    shuffle = [0, 2, 1, 3]
-    first = np.concatenate([0.3 * np.maximum(average, 0), 0.5 * largest], -1)[..., shuffle]
-    mixed = 0.4 * np.maximum(average, 0) + 0.1 * np.maximum(first[..., :2], 0)
-    beside = 0.8 * largest + 1.0 * first[..., 2:]
-    expected = np.concatenate([mixed, beside], -1)[..., shuffle]
-    np.testing.assert_allclose(cell(x, tf.constant(p)), expected, rtol=1e-5, atol=1e-6)
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype(np.float32))
+    p = tf.constant([[0.3, 0.2], [0.4, 0.4], [0.1, 0.9]])
+
+    def by_hand(x, p):
+        average = tf.nn.relu(tf.nn.avg_pool2d(x[..., :2], 3, 2, "SAME"))
+        largest = tf.nn.max_pool2d(x[..., 2:], 2, 2, "SAME")
+        w = tf.reduce_sum(p, axis=1)
+        first = shuffled(p[0, 0] * average, w[0] * largest)
+        mixed = p[1, 0] * average + p[2, 0] * tf.nn.relu(first[..., :2])
+        return shuffled(mixed, w[1] * largest + w[2] * first[..., 2:])
+
+    def shuffled(mixed, beside):
+        return tf.gather(tf.concat([mixed, beside], axis=-1), [0, 2, 1, 3], axis=-1)
+
+    def with_gradients(function):
+        with tf.GradientTape() as tape:
+            tape.watch([x, p])
+            y = function(x, p)
+            loss = tf.reduce_sum(y**3)
+        return [y, *tape.gradient(loss, [x, p])]
+
+    cell(x, p)  # Makes variables, which no trace may.
+    found = tf.function(with_gradients)(cell) if traced else with_gradients(cell)
+    for actual, expected in zip(found, with_gradients(by_hand)):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_channels_that_do_not_part_are_refused():
     with pytest.raises(ConfigError, match="multiple of partial"):
-        Cell(topology, 6, partial=4)
+        Cell(dense_topology(("relu", "none"), 2), 6, partial=4)
 
 
 def test_edge_normalization_multiplies_p_and_counts_in_the_cell_that_is_read_off():

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
 from rldarts_tf.kernels.banks import Bank
-from rldarts_tf.kernels.mixing import in_forward_mode
+from rldarts_tf.kernels.mixing import IDENTITY, combine, in_forward_mode
 from rldarts_tf.kernels.plan import FanOut
 from rldarts_tf.kernels.terms import Term, add, total
 from rldarts_tf.search_space import edge_row
@@ -63,44 +63,52 @@ def by_source(
       training: passed to normalizations.
     """
     nodes = [x]
+    passing: list[tf.Tensor] = []
     incoming: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
     for source in range(parts.num_nodes):
-        for target, y in _leaving(source, _mixed_part(nodes[source], parts), parts, p, training):
+        seen, rest = _parted(nodes[source], parts, 1 if source else parts.stride)
+        for target, y in _leaving(source, seen, parts, p, training):
             incoming[target].append(y)
-        nodes.append(_completed(add(incoming[source + 1]), nodes, parts, p))
+        passing += rest
+        nodes.append(_completed(add(incoming[source + 1]), passing, parts, p))
     return nodes
 
 
-def _mixed_part(x: tf.Tensor, parts: Parts) -> tf.Tensor:
-    """The channels of a node that ops see."""
-    return x if parts.partial == 1 else x[..., : x.shape[-1] // parts.partial]
+def _parted(x: tf.Tensor, parts: Parts, stride: int = 1) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The channels of a node that ops see, and what passes them by, if anything does.
+
+    The latter is max-pooled where the stride is 2. One split: gradients of slices are whole maps.
+    """
+    if parts.partial == 1:
+        return x, []
+    seen = x.shape[-1] // parts.partial
+    mixed, rest = tf.split(x, [seen, x.shape[-1] - seen], axis=-1)
+    return mixed, [tf.nn.max_pool2d(rest, 2, 2, "SAME") if stride == 2 else rest]
 
 
 def _completed(
-    mixed: tf.Tensor, nodes: Sequence[tf.Tensor], parts: Parts, p: tf.Tensor | None
+    mixed: tf.Tensor, passing: Sequence[tf.Tensor], parts: Parts, p: tf.Tensor | None
 ) -> tf.Tensor:
     """Node j of what its ops gave and, of partial channels, of what passed them by.
 
-    The other channels of each input are added with the sum of the edge's op weights, max-pooled
-    where the stride is 2. Then channels are shuffled, so that other ones are mixed next (Xu et al.
-    2020, "PC-DARTS", arXiv:1907.05737, section 3.2).
+    The other channels of each input are added with the sum of the edge's op weights. Then channels
+    are shuffled, so that other ones are mixed next (Xu et al. 2020, "PC-DARTS", arXiv:1907.05737,
+    section 3.2).
 
     Args:
       mixed: [B, H, W, filters / partial].
-      nodes: x_0, ..., x_{j - 1}.
+      passing: what passes the ops of x_0, ..., x_{j - 1} by; nothing where no channel does.
       parts: of the cell.
       p: op weights, [E, |O|].
     """
-    if parts.partial == 1:
+    if not passing:
         return mixed
-    groups, beside = parts.partial, []
-    for i, node in enumerate(nodes):
-        rest = node[..., node.shape[-1] // groups :]
-        if i == 0 and parts.stride == 2:
-            rest = tf.nn.max_pool2d(rest, 2, 2, "SAME")
-        weight = 1.0 if p is None else tf.reduce_sum(p[edge_row(i, len(nodes))])
-        beside.append(tf.cast(weight, rest.dtype) * rest)
-    y = tf.concat([mixed, add(beside)], axis=-1)
+    count = len(passing)
+    first = edge_row(0, count)
+    weights = tf.ones([count]) if p is None else tf.reduce_sum(p[first : first + count], axis=1)
+    beside = combine([], passing, ((IDENTITY,),) * count, weights)
+    y = tf.concat([mixed, beside], axis=-1)
+    groups = parts.partial
     shape, size = tf.shape(y), y.shape[-1] // groups
     shuffled = tf.reshape(y, tf.concat([shape[:3], [groups, size]], axis=0))
     return tf.ensure_shape(tf.reshape(tf.linalg.matrix_transpose(shuffled), shape), y.shape)
@@ -119,13 +127,14 @@ def by_selection(
       training: passed to normalizations.
     """
     nodes = [x]
+    passing: list[tf.Tensor] = []
     maps: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
     pieces: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
     for source in range(parts.num_nodes):
+        seen, rest = _parted(nodes[source], parts, 1 if source else parts.stride)
         for fan_out, bank in _fan_outs_of(source, parts):
             places = fan_out.places(parts.op_columns)
             of_bank = tf.stack([tf.gather_nd(layer, places) for layer in tf.unstack(active)])
-            seen = _mixed_part(nodes[source], parts)
             found = bank.selected(seen, tf.gather_nd(p, places), of_bank, training)
             for incoming, of_targets in zip((maps, pieces), found):
                 for target, y in zip(fan_out.targets, of_targets):
@@ -137,7 +146,8 @@ def by_selection(
             shape = tf.concat([tf.shape(side_by_side)[:3], [-1, filters]], axis=0)
             y = tf.reduce_sum(tf.reshape(side_by_side, shape), axis=3)
             maps[source + 1].append(tf.ensure_shape(y, [*of_node[0].shape[:3], filters]))
-        nodes.append(_completed(add(maps[source + 1]), nodes, parts, p))
+        passing += rest
+        nodes.append(_completed(add(maps[source + 1]), passing, parts, p))
     return nodes
 
 
@@ -194,7 +204,7 @@ def contributions(x: tf.Tensor, parts: Parts, p: tf.Tensor) -> tf.Tensor:
             values += [
                 tf.math.divide_no_nan(_rms(y), sizes[target])
                 for target, y in zip(
-                    fan_out.targets, bank(_mixed_part(nodes[fan_out.source], parts), alone)
+                    fan_out.targets, bank(_parted(nodes[fan_out.source], parts)[0], alone)
                 )
             ]
     return tf.scatter_nd(places, tf.stack(values), p.shape)
