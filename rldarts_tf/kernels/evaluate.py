@@ -18,7 +18,7 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
 from rldarts_tf.kernels.banks import Bank
-from rldarts_tf.kernels.mixing import IDENTITY, combine, in_forward_mode
+from rldarts_tf.kernels.mixing import IDENTITY, in_forward_mode, mix
 from rldarts_tf.kernels.plan import FanOut
 from rldarts_tf.kernels.terms import Term, add, total
 from rldarts_tf.search_space import edge_row
@@ -106,7 +106,7 @@ def _completed(
     count = len(passing)
     first = edge_row(0, count)
     weights = tf.ones([count]) if p is None else tf.reduce_sum(p[first : first + count], axis=1)
-    beside = combine([], passing, ((IDENTITY,),) * count, weights)
+    [beside] = mix(passing, ((IDENTITY,),) * count, weights[:, None])
     y = tf.concat([mixed, beside], axis=-1)
     groups = parts.partial
     shape, size = tf.shape(y), y.shape[-1] // groups
