@@ -69,7 +69,7 @@ class Alpha(tf.keras.layers.Layer):
         self._train_alpha = trainable
         # Variables exist from the start, so that a supernet can be discretized before its first
         # call. Their names say nothing of "kernel": TF-Agents' L2 penalties select by that word.
-        self.logits = self._of_nodes("node", with_ops=True, trainable=trains)
+        self.logits = self._of_nodes("node", with_ops=True)
         self.inverse_temperature = self._number("inverse_temperature", inverse_temperature)
         self.relaxations: dict[str, Relaxation] = {
             cell_type: make_relaxation(method, self.space.ops(cell_type), self.space)
@@ -77,7 +77,7 @@ class Alpha(tf.keras.layers.Layer):
         }
         self.edge_logits: dict[str, list[tf.Variable]] = {}
         if method.edge_normalization:
-            self.edge_logits = self._of_nodes("edges", with_ops=False, trainable=trains)
+            self.edge_logits = self._of_nodes("edges", with_ops=False)
         # The clock of schedules: a method without any has none, as older checkpoints have none.
         self.progress: tf.Variable | None = None
         self.draws: tf.Variable | None = None
@@ -106,7 +106,7 @@ class Alpha(tf.keras.layers.Layer):
             }
         self.built = True
 
-    def _of_nodes(self, kind: str, *, with_ops: bool, trainable: bool) -> dict[str, list[Any]]:
+    def _of_nodes(self, kind: str, *, with_ops: bool) -> dict[str, list[tf.Variable]]:
         """Per cell type and node j a variable of zeros, [j, |O|] or [j]."""
         return {
             cell_type: [
@@ -119,7 +119,7 @@ class Alpha(tf.keras.layers.Layer):
                     initializer="zeros",
                     # Of the variable itself: Keras sets `trainable` of a layer to that of the model
                     # around it when it reads a SavedModel.
-                    trainable=trainable,
+                    trainable=self.trainable,
                 )
                 for j in range(1, self.space.num_nodes + 1)
             ]

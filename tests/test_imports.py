@@ -96,8 +96,7 @@ CORE = {
 DROP_INS = {"encoding_network", "torso", "acme_compat"}
 PACKAGES = {
     "kernels": {"search_space", "genotype"},
-    "encoders": {*ARCHITECTURE, "options", "devices", "kernels", "search", "alpha", "ops", "caps"}
-    | {"cells"},
+    "encoders": CORE - {"encoders", "baselines", "resnet", "factory", "cost", "inverted_residual"},
     "search": {*ARCHITECTURE, "alpha", "devices", "kernels", "ops", "cells", "encoders"},
     "runs": {"space", "search_space", "genotype"},
     "pictures": {*ARCHITECTURE, "envs", "runs"},

@@ -66,7 +66,7 @@ def by_source(
     passing: list[tf.Tensor] = []
     incoming: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
     for source in range(parts.num_nodes):
-        seen, rest = _parted(nodes[source], parts, 1 if source else parts.stride)
+        seen, rest = _parted(nodes[source], parts, source)
         for target, y in _leaving(source, seen, parts, p, training):
             incoming[target].append(y)
         passing += rest
@@ -74,8 +74,8 @@ def by_source(
     return nodes
 
 
-def _parted(x: tf.Tensor, parts: Parts, stride: int = 1) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """The channels of a node that ops see, and what passes them by, if anything does.
+def _parted(x: tf.Tensor, parts: Parts, source: int) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The channels of node x_source that ops see, and what passes them by, if anything does.
 
     The latter is max-pooled where the stride is 2. One split: gradients of slices are whole maps.
     """
@@ -83,7 +83,8 @@ def _parted(x: tf.Tensor, parts: Parts, stride: int = 1) -> tuple[tf.Tensor, lis
         return x, []
     seen = x.shape[-1] // parts.partial
     mixed, rest = tf.split(x, [seen, x.shape[-1] - seen], axis=-1)
-    return mixed, [tf.nn.max_pool2d(rest, 2, 2, "SAME") if stride == 2 else rest]
+    strided = source == 0 and parts.stride == 2
+    return mixed, [tf.nn.max_pool2d(rest, 2, 2, "SAME") if strided else rest]
 
 
 def _completed(
@@ -131,7 +132,7 @@ def by_selection(
     maps: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
     pieces: list[list[tf.Tensor]] = [[] for _ in range(parts.num_nodes + 1)]
     for source in range(parts.num_nodes):
-        seen, rest = _parted(nodes[source], parts, 1 if source else parts.stride)
+        seen, rest = _parted(nodes[source], parts, source)
         for fan_out, bank in _fan_outs_of(source, parts):
             places = fan_out.places(parts.op_columns)
             of_bank = tf.stack([tf.gather_nd(layer, places) for layer in tf.unstack(active)])
@@ -194,6 +195,7 @@ def contributions(x: tf.Tensor, parts: Parts, p: tf.Tensor) -> tf.Tensor:
     """
     nodes = by_source(x, parts, p)
     sizes = [_rms(node) for node in nodes]
+    seen = [_parted(node, parts, source)[0] for source, node in enumerate(nodes[:-1])]
     places, values = [], []
     for fan_out, bank in zip(parts.plan, parts.banks):
         of_ops = fan_out.places(parts.op_columns)
@@ -203,9 +205,7 @@ def contributions(x: tf.Tensor, parts: Parts, p: tf.Tensor) -> tf.Tensor:
             places += of_op
             values += [
                 tf.math.divide_no_nan(_rms(y), sizes[target])
-                for target, y in zip(
-                    fan_out.targets, bank(_parted(nodes[fan_out.source], parts)[0], alone)
-                )
+                for target, y in zip(fan_out.targets, bank(seen[fan_out.source], alone))
             ]
     return tf.scatter_nd(places, tf.stack(values), p.shape)
 

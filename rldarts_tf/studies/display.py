@@ -139,7 +139,7 @@ class Display(Closing):
         seconds = 0.0
         for trial in trials:
             if trial.name not in finished and trial.name not in failed:
-                left = 0 if trial.run else trial.steps - rows.get(trial.name, Progress()).step
+                left = trial.own_steps - rows.get(trial.name, Progress()).step
                 seconds += max(left, 0.0) / self._speeds.get(trial.stage, slowest)
         return seconds / max(len(rows), 1)
 

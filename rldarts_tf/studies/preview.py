@@ -35,12 +35,11 @@ def preview(settings: StudySettings, root_dir: PathLike) -> str:
         maker = TrialMaker(settings, Path(folder), known_trials(settings, paths))
         trials = planned(maker).values()
     waiting = [trial for trial in trials if paths.state(trial) != "finished"]
-    # One that reads a cell off another's search trains nothing.
-    groups = Counter((t.environment, t.arm, 0 if t.run else t.steps) for t in trials)
+    groups = Counter((trial.environment, trial.arm, trial.own_steps) for trial in trials)
     lines = [
         f"{environment}  {arm}: {number} x {f'{steps:,} steps' if steps else 'a cell read off'}"
         for (environment, arm, steps), number in groups.items()
     ]
-    steps = sum(0 if trial.run else trial.steps for trial in waiting)
+    steps = sum(trial.own_steps for trial in waiting)
     total = f"{len(trials)} trials, of which {len(trials) - len(waiting)} are finished"
     return "\n".join([*lines, f"{settings.kind}: {total}; {steps:,} environment steps are left"])

@@ -83,6 +83,11 @@ class Trial:
         if not _NAME.match(self.name):
             raise RunError(f"trial: {shown(self.name)} cannot name a folder")
 
+    @property
+    def own_steps(self) -> int:
+        """Environment steps of its own: none where it reads the run of another."""
+        return 0 if self.run else self.steps
+
     def discretize_flag(self, name: str) -> str | None:
         """A flag of the command that reads a cell off its search; None without."""
         begin = f"--{name}="
